@@ -1,0 +1,1 @@
+"""Configuration: read and validated once, typed from there on."""

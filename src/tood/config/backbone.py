@@ -1,0 +1,50 @@
+"""Backbones: the trunk, its weights, and the width of neck and head."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tood.config.base import Config, PositiveFloat, PositiveInt
+from tood.config.blocks import read_block
+from tood.config.messages import validate
+
+
+class PretrainingConfig(Config):
+    """Pretraining of a trunk on crops of generated shapes."""
+
+    crops: PositiveInt = 6000
+    size: Annotated[int, Field(ge=32)] = Field(64, description="Pixels per side of a crop.")
+    epochs: PositiveInt = 4
+    batch: PositiveInt = 64
+    lr: PositiveFloat = 0.1
+    seed: int = Field(1000, ge=0, description="Also of the crops; keep it apart from the seeds of any split.")
+
+
+class BackboneConfig(Config):
+    name: str
+    kind: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_64x4d", "light"]
+    weights: str = Field(
+        "none", description="'imagenet', 'none', 'generated' (trunk pretrained on generated crops) or a file."
+    )
+    frozen_stages: Annotated[int, Field(ge=0, le=4)] | None = Field(
+        None,
+        description="Stages without gradient; by default stem and stage 1 from weights, none from scratch.",
+    )
+    norm: Literal["batch", "frozen_statistics"] | None = Field(
+        None, description="By default running statistics are frozen when starting from weights."
+    )
+    width: PositiveInt = Field(256, description="Channels of neck and head.")
+    norm_groups: PositiveInt = Field(32, description="Groups of the head's group normalisation.")
+    trunk_width: PositiveInt = Field(16, description="Channels of the first stage of the light trunk.")
+    pretraining: PretrainingConfig = PretrainingConfig()
+
+
+def load_backbone(name: str, params: Path, named_in: str = "BACKBONE") -> BackboneConfig:
+    """The backbone described by ``params/backbones/<name>.yaml``."""
+    config: BackboneConfig = validate(
+        BackboneConfig,
+        read_block(params, "backbones", name, BackboneConfig, named_in),
+        f"{params}/backbones/{name}.yaml",
+    )
+    return config

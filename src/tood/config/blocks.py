@@ -1,0 +1,31 @@
+"""Building blocks: the files below ``params/`` that studies combine by name."""
+
+from pathlib import Path
+from typing import Any
+
+from tood.config.messages import nearest, validate
+from tood.errors import UserError
+from tood.files import read_yaml
+
+
+def block_file(params: Path, folder: str, name: str, named_in: str) -> Path:
+    """``params/<folder>/<name>.yaml``; UserError names the nearest file there is."""
+    path = params / folder / f"{name}.yaml"
+    if not path.is_file():
+        valid = [
+            found.relative_to(params / folder).with_suffix("").as_posix() for found in (params / folder).rglob("*.yaml")
+        ]
+        raise UserError(f"{named_in}: there is no {path}{nearest(name, valid)}")
+    return path
+
+
+def read_block(params: Path, folder: str, name: str, model: Any, named_in: str) -> dict[str, Any]:
+    """A building block's file as a mapping, validated by itself so that its errors name it."""
+    path = block_file(params, folder, name, named_in)
+    value = read_yaml(path)
+    if isinstance(value, dict):
+        if "name" in value:
+            raise UserError(f"{path}: field 'name' is not to be given; the file's name is the name.")
+        value = {"name": name, **value}
+    validate(model, value, str(path))
+    return dict(value)

@@ -1,0 +1,148 @@
+"""Data sets: where the files come from, how they are laid out, which splits there are."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tood.config.base import Config, PositiveInt, Share
+from tood.config.blocks import read_block
+from tood.config.messages import validate
+
+
+class Archive(Config):
+    """One archive to download and unpack; a checksum is the publisher's where one is known."""
+
+    url: str
+    size: PositiveInt | None = Field(None, description="Bytes, checked when given.")
+    md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    checksum_source: str = Field("", description="Where the size or checksum was published.")
+    strip: str = Field("", description="Folder inside the archive that becomes the data set's root.")
+
+
+class Source(Config):
+    """Upstream of a data set: archives at a fixed version and a manifest of their files."""
+
+    archives: list[Archive] = Field(min_length=1)
+    manifest: str | None = Field(None, description="CSV of path,size,sha256 that every file must match.")
+    counts: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description="Folder (or file) to number of files (or records), where there is no manifest.",
+    )
+    origin: str = ""
+    license: str = ""
+
+
+class Draw(Config):
+    """Splits drawn by seed from one pool of images."""
+
+    val: Share = 0.2
+    test: Share = 0.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "Draw":
+        if self.val + self.test >= 1.0:
+            raise ValueError("val + test must leave images to train on (be below 1)")
+        return self
+
+
+class _OnDisk(Config):
+    """Fields shared by data sets that exist as files."""
+
+    name: str
+    source: Source | None = Field(None, description="Upstream; leave out for data that is already on disk.")
+    root: str | None = Field(None, description="Folder of data that is already on disk.")
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "_OnDisk":
+        if (self.source is None) == (self.root is None):
+            raise ValueError("give either 'root' (a folder on disk) or 'source' (where to download it)")
+        return self
+
+
+class CocoSplit(Config):
+    images: str = Field(description="Folder of images below the root.")
+    annotations: str = Field(description="COCO json below the root.")
+
+
+class CocoDataset(_OnDisk):
+    format: Literal["coco"]
+    splits: dict[str, CocoSplit] | None = None
+    images: str | None = Field(None, description="Folder of images when the splits are drawn.")
+    annotations: str | None = Field(None, description="COCO json when the splits are drawn.")
+    draw: Draw | None = None
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> "CocoDataset":
+        drawn = self.draw is not None and self.images is not None and self.annotations is not None
+        if (self.splits is not None) == drawn or (self.splits is not None and self.draw is not None):
+            raise ValueError("give either 'splits' or all of 'images', 'annotations' and 'draw'")
+        return self
+
+
+class VocDataset(_OnDisk):
+    format: Literal["voc"]
+    images: str = "JPEGImages"
+    annotations: str = "Annotations"
+    splits: dict[str, str] | None = Field(None, description="Split name to a file of image stems.")
+    draw: Draw | None = None
+    classes: list[str] | None = Field(None, description="Classes in label order; found in the files otherwise.")
+    difficult: Literal["keep", "crowd", "drop"] = Field(
+        "crowd",
+        description="Objects marked difficult: ordinary, unused and ignored in evaluation, or left out.",
+    )
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> "VocDataset":
+        if (self.splits is None) == (self.draw is None):
+            raise ValueError("give either 'splits' or 'draw'")
+        return self
+
+
+class YoloDataset(_OnDisk):
+    format: Literal["yolo"]
+    splits: dict[str, str] | None = Field(None, description="Split name to a folder of images or a list file.")
+    images: str | None = Field(None, description="Folder of images when the splits are drawn.")
+    draw: Draw | None = None
+    classes: list[str] | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> "YoloDataset":
+        if (self.splits is None) != (self.draw is not None and self.images is not None):
+            raise ValueError("give either 'splits' or both 'images' and 'draw'")
+        return self
+
+
+class ShapesSplit(Config):
+    images: PositiveInt
+    seed: int
+
+
+class ShapesDataset(Config):
+    """The embedded, generated data set."""
+
+    format: Literal["shapes"]
+    name: str
+    size: Annotated[int, Field(ge=64, le=1024)] = Field(128, description="Longer side of an image in pixels.")
+    splits: dict[str, ShapesSplit]
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> "ShapesDataset":
+        if len({split.seed for split in self.splits.values()}) < len(self.splits):
+            raise ValueError("every split needs a seed of its own, or splits would share their pictures")
+        return self
+
+
+DatasetConfig = Annotated[CocoDataset | VocDataset | YoloDataset | ShapesDataset, Field(discriminator="format")]
+
+
+def load_dataset(name: str, params: Path, named_in: str = "--dataset") -> DatasetConfig:
+    """The data set described by ``params/datasets/<name>.yaml``."""
+    config: DatasetConfig = validate(
+        DatasetConfig,
+        read_block(params, "datasets", name, DatasetConfig, named_in),
+        f"{params}/datasets/{name}.yaml",
+    )
+    return config
