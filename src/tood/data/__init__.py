@@ -1,0 +1,1 @@
+"""Data: where it comes from, one layout, network inputs."""

@@ -1,0 +1,93 @@
+"""What is wrong with a data set, collected while it is read.
+
+Readers never stop at the first problem: an ``error`` means that the data set cannot be prepared as it is, a
+``note`` means that something was dropped or corrected. ``prepare`` refuses on errors, ``check`` shows all.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tood.errors import UserError
+
+Severity = Literal["error", "note"]
+_VARIABLE = re.compile(r"'[^']*'|[0-9][0-9.,]*")
+SHOWN = 20  # sentences of one kind before "and N more"
+
+
+def plural(count: int, noun: str) -> str:
+    """``plural(2, "box")`` is "2 boxes"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + ('es' if noun[-1] in 'xs' else 's')}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem: ``where`` names the file or image, ``text`` says what is wrong and what becomes of it.
+
+    With ``boxes`` the sentence starts with their number ("2 boxes without area dropped").
+    """
+
+    severity: Severity
+    where: str
+    text: str
+    boxes: int = 0
+
+    def sentence(self) -> str:
+        counted = f"{plural(self.boxes, 'box')} " if self.boxes else ""
+        return f"{self.where}: {counted}{self.text}"
+
+
+@dataclass
+class Findings:
+    """Findings in the order they were made; box findings of one image and kind are counted together."""
+
+    _found: dict[tuple[Severity, str, str], int] = field(default_factory=dict)
+
+    def error(self, where: object, text: str) -> None:
+        self._found.setdefault(("error", str(where), text), 0)
+
+    def note(self, where: object, text: str) -> None:
+        self._found.setdefault(("note", str(where), text), 0)
+
+    def box(self, where: object, text: str) -> None:
+        key: tuple[Severity, str, str] = ("note", str(where), text)
+        self._found[key] = self._found.get(key, 0) + 1
+
+    @property
+    def all(self) -> list[Finding]:
+        return [Finding(severity, where, text, boxes) for (severity, where, text), boxes in self._found.items()]
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.all if finding.severity == "error"]
+
+    def sentences(self, severity: Severity) -> list[str]:
+        """Sentences of one severity, the first ``SHOWN`` of each kind and a count of the rest.
+
+        Texts are of one kind if they differ in numbers and quoted names only.
+        """
+        kinds: dict[str, list[Finding]] = {}
+        for finding in self.all:
+            if finding.severity == severity:
+                kinds.setdefault(_VARIABLE.sub("#", finding.text), []).append(finding)
+        lines: list[str] = []
+        for findings in kinds.values():
+            lines += [finding.sentence() for finding in findings[:SHOWN]]
+            rest = findings[SHOWN:]
+            if rest:
+                boxes = sum(finding.boxes for finding in rest)
+                counted = f" ({plural(boxes, 'box')})" if boxes else ""
+                lines.append(f"{len(rest):,} more of this kind{counted}")
+        return lines
+
+    def raise_errors(self, name: str) -> None:
+        """Raise UserError with the first error and the number of further ones, if there is any."""
+        errors = self.errors
+        if not errors:
+            return
+        first = errors[0].sentence()
+        others = len(errors) - 1
+        more = f" ({plural(others, 'further problem')}; 'tood data check {name}' lists all)" if others else ""
+        raise UserError(f"{first}{more}" if f"{first}{more}".endswith("?") else f"{first}{more}.")

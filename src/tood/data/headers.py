@@ -1,0 +1,108 @@
+"""Sizes of image files from their headers, and the images of a folder.
+
+A size is the one after EXIF transposition, because that is how images are decoded for training.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from tood.data.findings import Findings
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Stored size (px) and EXIF orientation (1-8) of an image file."""
+
+    stored_width: int
+    stored_height: int
+    orientation: int = 1
+
+    @property
+    def turned(self) -> bool:
+        """Whether decoding swaps width and height."""
+        return self.orientation >= 5
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) after EXIF transposition."""
+        stored = self.stored_width, self.stored_height
+        return stored[::-1] if self.turned else stored
+
+    def upright(self, box: Box) -> Box:
+        """Take a box (x1, y1, x2, y2) px of the stored picture to the transposed one (orientation 5-8)."""
+        x1, y1, x2, y2 = box
+        width, height = self.stored_width, self.stored_height
+        if self.orientation in (6, 7):
+            y1, y2 = height - y2, height - y1
+        if self.orientation in (7, 8):
+            x1, x2 = width - x2, width - x1
+        return y1, x1, y2, x2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The image that boxes are placed in: its size and how its annotated coordinates become pixels of it."""
+
+    width: int
+    height: int
+    header: Header
+    drawn_unturned: bool = False
+
+    def place(self, box: Box) -> Box:
+        return self.header.upright(box) if self.drawn_unturned else box
+
+
+def read_header(path: Path) -> Header:
+    """Read size and orientation; raises whatever Pillow makes of a file that is not a readable image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata
+        with Image.open(path) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            width, height = image.size
+    return Header(width, height, orientation if orientation in range(1, 9) else 1)
+
+
+def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findings, where: str) -> Frame | None:
+    """Compare the annotated size (w, h) with the file's, which wins; None (and an error) if unreadable.
+
+    Boxes drawn on a photograph before EXIF transposition are recognised by the annotated size.
+    """
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        findings.error(where, "the image file is missing")
+        return None
+    except UnidentifiedImageError:
+        findings.error(where, "the image file is damaged or not in a known format")
+        return None
+    except Exception as error:  # decoders of untrusted bytes raise nearly anything
+        findings.error(where, f"the image file cannot be read ({error})")
+        return None
+    if annotated is None or annotated == header.size:
+        return Frame(*header.size, header)
+    if header.turned and annotated == (header.stored_width, header.stored_height):
+        findings.note(where, "boxes were drawn before the photograph was turned upright (EXIF); turned with it")
+        return Frame(*header.size, header, drawn_unturned=True)
+    findings.note(
+        where,
+        f"annotated as {annotated[0]}x{annotated[1]} pixels, but the file has {header.size[0]}x"
+        f"{header.size[1]}; the file's size is used and the boxes are taken as pixels of it",
+    )
+    return Frame(*header.size, header)
+
+
+def list_images(folder: Path, *, below: bool = True) -> list[Path]:
+    """Image files of a folder (and below it), sorted by path; hidden files are left out."""
+    candidates: Iterable[Path] = folder.rglob("*") if below else folder.iterdir()
+    return sorted(
+        path
+        for path in candidates
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )

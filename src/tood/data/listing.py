@@ -1,0 +1,39 @@
+"""List files and split membership, shared by the formats that have them."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tood.data.findings import Findings
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def read_lines(path: Path, findings: Findings, advice: str) -> list[str] | None:
+    """Non-empty lines of a list file; None (and an error) if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        findings.error(path, f"no such file; {advice}")
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        findings.error(path, f"is not a readable text file ({error})")
+        return None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def repeated(values: Iterable[_Key]) -> list[_Key]:
+    """Values that occur more than once, in the order of their first occurrence."""
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
+def report_overlap(members: Mapping[str, Sequence[str]], findings: Findings) -> None:
+    """Note images that several splits list, since results on images seen in training mean nothing."""
+    splits: dict[str, list[str]] = {}
+    for name, keys in members.items():
+        for key in keys:
+            splits.setdefault(key, []).append(name)
+    for key, names in splits.items():
+        if len(names) > 1:
+            findings.note(key, f"is in more than one split ({', '.join(names)})")

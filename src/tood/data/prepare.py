@@ -1,0 +1,267 @@
+"""From a data set's configuration to the prepared layout: obtain, verify, convert, ``dataset.json`` last."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tood.config.dataset import CocoDataset, DatasetConfig, ShapesDataset, VocDataset, YoloDataset
+from tood.data.coco import read_coco
+from tood.data.findings import Findings
+from tood.data.manifest import Manifest, read_manifest
+from tood.data.prepared import (
+    DATASET_FILE,
+    DatasetEntry,
+    PreparedDataset,
+    PreparedSplit,
+    SplitEntry,
+    content_fingerprint,
+    open_prepared,
+    read_entry,
+    write_entry,
+)
+from tood.data.records import RawDataset, to_coco
+from tood.data.shapes import generate_shapes
+from tood.data.sources import Echo, obtain, obtained
+from tood.data.voc import read_voc
+from tood.data.yolo import read_yolo
+from tood.errors import UserError
+from tood.files import file_digest, read_json, write_json
+
+OnDisk = CocoDataset | VocDataset | YoloDataset
+_RAW = "raw"
+_WORK = ".work"
+_ANNOTATIONS = "annotations"
+_IMAGES = "images"
+_CONVERSION = 1  # to be raised when the same configuration gives another result
+_LOCK_PATIENCE = 5.0  # seconds before saying that another process is at work
+
+
+def prepare_dataset(
+    config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo
+) -> PreparedDataset:
+    """Bring a data set into the prepared layout at ``folder`` (``data/<name>``).
+
+    Downloads and archives are kept in ``folder/.work`` until they are unpacked, so a broken run is continued
+    by the next one. A finished data set is left as it is; the user's own files (``root``) are read again each
+    time. A relative ``root`` is below the project's folder, the parent of ``params_root``; a ``mirror``
+    replaces the download. Raises UserError naming the file that is wrong; then there is no ``dataset.json``
+    unless an earlier, still valid one is there.
+    """
+    folder = Path(folder)
+    with alone(folder, echo):
+        manifest = _manifest(config, params_root)
+        made_from = _made_from(config, manifest)
+        own = not isinstance(config, ShapesDataset) and config.root is not None
+        if not own:
+            finished = _finished(folder, made_from, echo)
+            if finished is not None:
+                echo(f"{config.name}: already prepared in {folder}")
+                return finished
+        if isinstance(config, ShapesDataset):
+            parts = _generate(config, folder, echo)
+        else:
+            parts = _convert(config, folder, mirror, params_root, echo)
+        return _complete(config, folder, parts, made_from)
+
+
+def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo) -> Path:
+    """The folder of the data set's files: the user's ``root``, or ``folder/raw``, obtained where needed."""
+    if config.root is not None:
+        root = params_root.parent / Path(config.root).expanduser()
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; correct 'root' of data set '{config.name}'.")
+        _refuse_overlap(root, folder)
+        return root
+    assert config.source is not None
+    manifest = _manifest(config, params_root)
+    raw = folder / _RAW
+    if not obtained(raw, config.source, manifest, echo):
+        obtain(config.source, raw, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
+    return raw
+
+
+def _refuse_overlap(root: Path, folder: Path) -> None:
+    """Keep the user's files out of the folders that are written and replaced here."""
+    own, target = root.resolve(), folder.resolve()
+    places = [target / name for name in (_ANNOTATIONS, _IMAGES, _RAW, _WORK)]
+    if own == target or any(own.is_relative_to(place) for place in places):
+        raise UserError(f"{root}: prepared files are written there; move the data set's own files elsewhere.")
+
+
+def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
+    """Read a data set in its own format; what is wrong goes to ``findings``."""
+    if isinstance(config, CocoDataset):
+        dataset = read_coco(config, root, findings)
+    elif isinstance(config, VocDataset):
+        dataset = read_voc(config, root, findings)
+    else:
+        dataset = read_yolo(config, root, findings)
+    for split in dataset.splits:
+        if split.images and not split.boxes:
+            text = f"split '{split.name}' has no objects at all"
+            if split.name == "train":
+                findings.error(root, f"{text}; see that its annotations are where they are looked for")
+            else:
+                findings.note(root, text)
+    return dataset
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A converted data set in ``.work/annotations`` and, when generated, ``.work/images``."""
+
+    classes: list[str]
+    images: dict[str, str]  # split to the images entry of dataset.json
+    notes: list[str]
+    files: str | None  # digest that stands for the images, where there is one
+
+
+@contextmanager
+def alone(folder: Path, echo: Echo) -> Iterator[None]:
+    """Keep other processes from preparing the same data set meanwhile."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        try:
+            lock.acquire(timeout=_LOCK_PATIENCE)
+        except Timeout:
+            echo(f"{folder.name}: another process is preparing it; waiting")
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _manifest(config: DatasetConfig, params_root: Path) -> Manifest | None:
+    """The manifest lies beside the data set's YAML, in ``params/datasets``."""
+    if isinstance(config, ShapesDataset) or config.source is None or config.source.manifest is None:
+        return None
+    return read_manifest(params_root / "datasets" / config.source.manifest)
+
+
+def _made_from(config: DatasetConfig, manifest: Manifest | None) -> str:
+    """Digest of what decides the result: the configuration, the manifest and the version of this code."""
+    content = [_CONVERSION, config.model_dump(mode="json"), manifest.digest if manifest else None]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | None:
+    """The data set, if it is complete, made from the same and none of its images is missing."""
+    try:
+        if not (folder / DATASET_FILE).is_file() or read_entry(folder).made_from != made_from:
+            return None
+        dataset = open_prepared(folder)
+        for split in dataset.splits.values():
+            _find_images(split)
+    except UserError as error:
+        echo(f"{error} Preparing it again.")
+        return None
+    return dataset
+
+
+def _find_images(split: PreparedSplit) -> None:
+    for image in read_json(split.annotations)["images"]:
+        if not (split.images / image["file_name"]).is_file():
+            raise UserError(f"{split.images / image['file_name']}: is missing.")
+
+
+def _generate(config: ShapesDataset, folder: Path, echo: Echo) -> _Parts:
+    work = folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    classes = generate_shapes(config, work, echo)
+    return _Parts(list(classes), dict.fromkeys(config.splits, _IMAGES), [], _files_digest(work / _IMAGES))
+
+
+def _files_digest(folder: Path) -> str:
+    """One digest over the names and contents of all files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(folder).as_posix()} {file_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path, echo: Echo) -> _Parts:
+    root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
+    echo(f"{config.name}: reading {root}")
+    findings = Findings()
+    dataset = read_dataset(config, root, findings)
+    findings.raise_errors(config.name)
+    for split in dataset.splits:
+        write_json(
+            folder / _WORK / _ANNOTATIONS / f"{split.name}.json",
+            to_coco(split, dataset.categories),
+            indent=None,
+        )
+    images = {split.name: _images_entry(split.folder, folder) for split in dataset.splits}
+    manifest = _manifest(config, params_root)
+    return _Parts(dataset.classes, images, findings.sentences("note"), manifest.digest if manifest else None)
+
+
+def _images_entry(images: Path, folder: Path) -> str:
+    """Relative to the data set's folder, or absolute where the user's own files stay in place."""
+    absolute, base = Path(os.path.abspath(images)), os.path.abspath(folder / _RAW)
+    if absolute.is_relative_to(base):
+        return (Path(_RAW) / absolute.relative_to(base)).as_posix()
+    return str(absolute)
+
+
+def _complete(config: DatasetConfig, folder: Path, parts: _Parts, made_from: str) -> PreparedDataset:
+    """Move what was made into place and write ``dataset.json``, unless all of it is there already."""
+    work = folder / _WORK
+    splits = {name: _split_entry(work, name, images) for name, images in parts.images.items()}
+    source = None if isinstance(config, ShapesDataset) else config.source
+    made_by = config.model_dump(mode="json", exclude={"root", "source", "name"}) | {"files": parts.files}
+    entry = DatasetEntry(
+        name=config.name,
+        format=config.format,
+        classes=parts.classes,
+        origin=source.origin if source else "",
+        license=source.license if source else "",
+        made_from=made_from,
+        fingerprint=content_fingerprint(classes=parts.classes, splits=splits, made_by=made_by),
+        splits=splits,
+        notes=parts.notes,
+    )
+    if not _is_there(folder, entry):
+        (folder / DATASET_FILE).unlink(missing_ok=True)
+        for name in (_ANNOTATIONS, _IMAGES):
+            if (work / name).exists():
+                shutil.rmtree(folder / name, ignore_errors=True)
+                (work / name).replace(folder / name)
+        write_entry(folder, entry)
+    shutil.rmtree(work, ignore_errors=True)
+    return open_prepared(folder)
+
+
+def _split_entry(work: Path, name: str, images: str) -> SplitEntry:
+    relative = f"{_ANNOTATIONS}/{name}.json"
+    content = read_json(work / relative)
+    return SplitEntry(
+        annotations=relative,
+        images=images,
+        image_count=len(content["images"]),
+        box_count=len(content["annotations"]),
+        sha256=file_digest(work / relative),
+    )
+
+
+def _is_there(folder: Path, entry: DatasetEntry) -> bool:
+    try:
+        if not (folder / DATASET_FILE).is_file() or read_entry(folder) != entry:
+            return False
+        open_prepared(folder)
+    except UserError:
+        return False
+    return True

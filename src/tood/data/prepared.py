@@ -1,0 +1,142 @@
+"""The prepared layout: what every data set looks like on disk once ``tood data prepare`` is done.
+
+``data/<name>/dataset.json`` is written last, so where it exists the data set is complete. Each split is
+one COCO json below ``annotations/`` and a folder of images, which is relative to the data set's folder or,
+where the user's own files stay in place, absolute.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from tood.config.base import Config
+from tood.errors import UserError
+from tood.files import file_digest, read_json, write_json
+
+DATASET_FILE = "dataset.json"
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One split: a COCO json and the folder that its ``file_name`` entries are relative to.
+
+    ``box_count`` counts the annotations in the file, crowd regions included.
+    """
+
+    name: str
+    annotations: Path
+    images: Path
+    image_count: int
+    box_count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A complete data set: label ``i`` is ``classes[i]``, the ``i``-th category in ascending category id."""
+
+    name: str
+    format: str
+    folder: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, PreparedSplit]
+    fingerprint: str
+    origin: str
+    license: str
+    notes: tuple[str, ...]
+
+    def split(self, name: str) -> PreparedSplit:
+        """The split called ``name``; UserError lists the ones there are."""
+        if name not in self.splits:
+            known = ", ".join(sorted(self.splits))
+            raise UserError(f"{self.folder / DATASET_FILE}: has no split '{name}'; it has {known}.")
+        return self.splits[name]
+
+
+class SplitEntry(Config):
+    """One split as ``dataset.json`` has it."""
+
+    annotations: str
+    images: str
+    image_count: int = Field(ge=1)
+    box_count: int = Field(ge=0)
+    sha256: str
+
+
+class DatasetEntry(Config):
+    """The content of ``dataset.json``."""
+
+    name: str
+    format: str
+    classes: list[str] = Field(min_length=1)
+    origin: str = ""
+    license: str = ""
+    made_from: str = Field("", description="Digest of the configuration and manifest this was converted from.")
+    fingerprint: str
+    splits: dict[str, SplitEntry] = Field(min_length=1)
+    notes: list[str] = Field(default_factory=list)
+
+
+def content_fingerprint(*, classes: list[str], splits: dict[str, SplitEntry], made_by: dict[str, Any]) -> str:
+    """sha256 over what a detector sees: classes, annotation digests and the configuration without places."""
+    content = [classes, sorted((key, split.sha256) for key, split in splits.items()), made_by]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def read_entry(folder: Path) -> DatasetEntry:
+    """Parse ``dataset.json`` alone; UserError if it is missing or not of this form."""
+    path = Path(folder) / DATASET_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; prepare the data set first with 'tood data prepare {path.parent.name}'."
+        )
+    try:
+        return DatasetEntry.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        raise UserError(f"{path}: {field}: {first['msg']}; delete the file and prepare the data set again.") from error
+
+
+def write_entry(folder: Path, entry: DatasetEntry) -> None:
+    write_json(Path(folder) / DATASET_FILE, entry.model_dump(mode="json"))
+
+
+def open_prepared(folder: Path) -> PreparedDataset:
+    """Open a prepared data set and check that its files are the ones it was completed with.
+
+    Raises UserError when ``dataset.json`` or a file it names is missing, or when an annotation file has
+    changed since.
+    """
+    folder = Path(folder)
+    entry = read_entry(folder)
+    splits = {name: _open_split(folder, name, split) for name, split in entry.splits.items()}
+    return PreparedDataset(
+        name=entry.name,
+        format=entry.format,
+        folder=folder,
+        classes=tuple(entry.classes),
+        splits=MappingProxyType(splits),
+        fingerprint=entry.fingerprint,
+        origin=entry.origin,
+        license=entry.license,
+        notes=tuple(entry.notes),
+    )
+
+
+def _open_split(folder: Path, name: str, entry: SplitEntry) -> PreparedSplit:
+    again = f"prepare the data set again with 'tood data prepare {folder.name}'"
+    annotations, images = folder / entry.annotations, folder / entry.images
+    if not annotations.is_file():
+        raise UserError(f"{annotations}: the annotations of split '{name}' are missing; {again}.")
+    if file_digest(annotations) != entry.sha256:
+        raise UserError(f"{annotations}: differs from the file that {DATASET_FILE} was written for; {again}.")
+    if not images.is_dir():
+        raise UserError(f"{images}: the images of split '{name}' are missing; put the folder back or {again}.")
+    return PreparedSplit(name, annotations, images, entry.image_count, entry.box_count, entry.sha256)

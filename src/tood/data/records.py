@@ -1,0 +1,124 @@
+"""What the readers of all formats produce, before it is written as COCO json."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image file below its split's folder; width and height (px) after EXIF transposition."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRecord:
+    """One object; ``bbox`` is (x, y, w, h) in pixels of the decoded image.
+
+    ``crowd`` is COCO's ``iscrowd``; ``ignore`` its rarer flag for objects that are not to be trained on.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    crowd: bool = False
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    name: str
+    folder: Path
+    images: Sequence[ImageRecord]
+    boxes: Sequence[BoxRecord]
+
+    def path(self, image: ImageRecord) -> Path:
+        return self.folder / image.file_name
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A data set as read from its own format; categories in ascending id are labels 0..C-1."""
+
+    categories: tuple[Category, ...]
+    splits: tuple[RawSplit, ...]
+
+    @property
+    def classes(self) -> list[str]:
+        return [category.name for category in self.categories]
+
+
+def numbered(classes: Sequence[str]) -> tuple[Category, ...]:
+    """Category ids 1..C in class order, for formats without ids of their own."""
+    return tuple(Category(index, name) for index, name in enumerate(classes, start=1))
+
+
+def to_coco(split: RawSplit, categories: Sequence[Category]) -> dict[str, Any]:
+    """The split as the content of a COCO json."""
+    return {
+        "images": [
+            {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
+            for image in split.images
+        ],
+        "annotations": [
+            {
+                "id": box.id,
+                "image_id": box.image_id,
+                "category_id": box.category_id,
+                "bbox": list(box.bbox),
+                "area": box.area,
+                "iscrowd": int(box.crowd),
+                **({"ignore": 1} if box.ignore else {}),
+            }
+            for box in split.boxes
+        ],
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A box (x1, y1, x2, y2) px made to lie in its image; ``problem`` says what was wrong with it.
+
+    ``box`` is None where nothing is left of it.
+    """
+
+    box: tuple[float, float, float, float] | None
+    problem: str | None = None
+
+
+def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> Fitted:
+    """Clip a box to its image (px); boxes that have no area, before or after, are dropped.
+
+    Reaching over the edge by up to a pixel is rounding (VOC counts from one) and clipped without a word.
+    """
+    if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
+        return Fitted(None, "with a coordinate that is not a number dropped")
+    if x2 <= x1 or y2 <= y1:
+        return Fitted(None, "without area dropped")
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        return Fitted(None, "outside the image dropped")
+    if min(x1, y1) < -1.0 or x2 > width + 1.0 or y2 > height + 1.0:
+        return Fitted(clipped, "reaching over the edge of the image clipped")
+    return Fitted(clipped)
+
+
+def to_xywh(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """(x1, y1, x2, y2) to (x, y, w, h)."""
+    x1, y1, x2, y2 = box
+    return x1, y1, x2 - x1, y2 - y1

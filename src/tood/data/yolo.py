@@ -1,0 +1,203 @@
+"""YOLO layout: a text file of normalised boxes per image, class names in ``data.yaml``."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tood.config.dataset import YoloDataset
+from tood.data.draw import draw_splits
+from tood.data.findings import Findings
+from tood.data.headers import IMAGE_SUFFIXES, list_images, settle_frame
+from tood.data.listing import read_lines, repeated, report_overlap
+from tood.data.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, numbered, to_xywh
+from tood.errors import UserError
+from tood.files import read_yaml
+
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class YoloRow:
+    """One line of a label file: class index and corners (x1, y1, x2, y2) as fractions of the image."""
+
+    label: int
+    corners: Corners
+    polygon: bool = False
+
+
+def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset:
+    """Read a YOLO data set below ``root``; what is wrong goes to ``findings``.
+
+    The label file of ``…/images/…/a.jpg`` is ``…/labels/…/a.txt`` (the last folder called ``images`` below
+    the root counts); without such a folder it lies beside the image. An image without label file has no
+    objects. Polygons become the box around them. Image ids are 1..n in the order of the paths over all
+    splits.
+    """
+    classes = _classes(config, root, findings)
+    members = _members(config, root, findings)
+    paths = sorted(set().union(*members.values()))
+    for stem in repeated(str(Path(path).with_suffix("")) for path in paths):
+        findings.error(root / stem, "several images share this name and so one label file; keep one of them")
+    images: dict[str, ImageRecord] = {}
+    boxes: dict[str, list[BoxRecord]] = {}
+    next_box = 1
+    for number, path in enumerate(paths, start=1):
+        frame = settle_frame(root / path, None, findings, path)
+        if frame is None:
+            continue
+        images[path] = ImageRecord(number, path, frame.width, frame.height)
+        boxes[path] = []
+        for row in _read_rows(root / label_path(path), path, classes, findings):
+            x1, y1, x2, y2 = row.corners
+            fitted = fit_box(
+                x1 * frame.width,
+                y1 * frame.height,
+                x2 * frame.width,
+                y2 * frame.height,
+                frame.width,
+                frame.height,
+            )
+            if fitted.problem is not None:
+                findings.box(path, fitted.problem)
+            if fitted.box is not None:
+                bbox = to_xywh(fitted.box)
+                boxes[path].append(BoxRecord(next_box, number, row.label + 1, bbox, bbox[2] * bbox[3]))
+                next_box += 1
+    splits = tuple(
+        RawSplit(
+            name,
+            root,
+            [images[path] for path in split if path in images],
+            [box for path in split for box in boxes.get(path, [])],
+        )
+        for name, split in members.items()
+    )
+    return RawDataset(numbered(classes), splits)
+
+
+def label_path(image: str) -> str:
+    """Label file of an image, both relative to the root."""
+    path = Path(image)
+    parts = list(path.parts)
+    folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if folders:
+        parts[folders[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt").as_posix()
+
+
+def parse_row(line: str) -> YoloRow:
+    """Parse ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 …``, all normalised.
+
+    Raises ValueError saying what is wrong.
+    """
+    words = line.split()
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"has {line!r}, which is not a row of numbers") from error
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"has {line!r}, which is not a row of finite numbers")
+    label, rest = (int(numbers[0]), numbers[1:]) if numbers else (0, [])
+    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
+        raise ValueError(f"has {len(words)} columns; a box is 'class cx cy w h', a polygon 'class x1 y1 x2 y2 x3 y3 …'")
+    if label != numbers[0] or label < 0:
+        raise ValueError(f"has the class index {words[0]}, which is not a whole number from 0")
+    if max(map(abs, rest)) > 2.0:
+        raise ValueError(
+            f"has the value {max(rest, key=abs):g}; coordinates must be fractions of the image, not pixels"
+        )
+    if len(rest) == 4:
+        cx, cy, width, height = rest
+        return YoloRow(label, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2))
+    xs, ys = rest[0::2], rest[1::2]
+    return YoloRow(label, (min(xs), min(ys), max(xs), max(ys)), polygon=True)
+
+
+def _read_rows(labels: Path, image: str, classes: list[str], findings: Findings) -> list[YoloRow]:
+    if not labels.exists():
+        findings.note(image, "has no label file and counts as an image without objects")
+        return []
+    rows = []
+    lines = read_lines(labels, findings, "restore it")
+    for number, line in enumerate(lines or [], start=1):
+        try:
+            row = parse_row(line)
+        except ValueError as error:
+            findings.error(f"{labels} row {number}", str(error))
+            continue
+        if row.label >= len(classes):
+            if classes:  # otherwise the missing names are the problem, reported once
+                last = len(classes) - 1
+                findings.error(f"{labels} row {number}", f"has the class index {row.label}; the last one is {last}")
+            continue
+        if row.polygon:
+            findings.box(image, "given as polygon replaced by the box around it")
+        rows.append(row)
+    return rows
+
+
+def _classes(config: YoloDataset, root: Path, findings: Findings) -> list[str]:
+    if config.classes:
+        return config.classes
+    path = root / "data.yaml"
+    try:
+        content = read_yaml(path)
+    except UserError as error:
+        findings.error(path, f"{str(error).removeprefix(f'{path}: ').rstrip('.')}; add it or set 'classes'")
+        return []
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            findings.error(path, "field 'names' must have the keys 0, 1, 2, … without a gap")
+            return []
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        findings.error(path, "field 'names' is missing; it lists the class names by index")
+        return []
+    count = content.get("nc", len(names))
+    if count != len(names):
+        findings.error(path, f"field 'nc' is {count} but 'names' has {len(names)} entries")
+    return [str(name) for name in names]
+
+
+def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, list[str]]:
+    """Image paths relative to the root of every split, sorted."""
+    if config.draw is not None and config.images is not None:
+        folder = root / config.images
+        if not folder.is_dir():
+            findings.error(folder, f"no such folder; set 'images' of data set '{config.name}'")
+            return {}
+        keys = [path.relative_to(root).as_posix() for path in list_images(folder)]
+        return draw_splits(keys, config.draw, findings, folder)
+    members = {}
+    for name, place in (config.splits or {}).items():
+        path = root / place
+        if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+            findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
+            continue
+        if path.is_dir():
+            members[name] = [image.relative_to(root).as_posix() for image in list_images(path)]
+        else:
+            lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
+            if lines is None:
+                continue
+            members[name] = sorted({key for line in lines if (key := _listed(line, root, path, findings))})
+        if not members[name]:
+            findings.error(path, f"split '{name}' has no images")
+    report_overlap(members, findings)
+    return members
+
+
+def _listed(line: str, root: Path, list_file: Path, findings: Findings) -> str | None:
+    """A line of a list file, relative to the root or to that file, as path relative to the root."""
+    candidates = [root / line, list_file.parent / line]
+    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        findings.error(list_file, f"lists '{line}', which is not an image file")
+        return None
+    try:
+        return Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()
+    except ValueError:
+        findings.error(list_file, f"lists '{line}', which is outside {root}")
+        return None

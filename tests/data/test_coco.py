@@ -1,0 +1,183 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tood.config.dataset import CocoDataset, CocoSplit, Draw
+from tood.data.coco import read_coco
+from tood.data.findings import Findings
+from tood.data.records import RawDataset, to_coco
+
+SPLITS = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
+
+
+def read(root: Path, **fields: object) -> tuple[RawDataset, Findings]:
+    findings = Findings()
+    fields = {"splits": SPLITS, **fields} if "draw" not in fields else fields
+    return read_coco(CocoDataset(name="mine", format="coco", root=str(root), **fields), root, findings), findings
+
+
+def change(root: Path, edit: Callable[[dict[str, Any]], object], split: str = "val") -> None:
+    path = root / "annotations" / f"{split}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def errors(findings: Findings) -> str:
+    return "\n".join(findings.sentences("error"))
+
+
+def test_ids_areas_and_crowds_are_kept_and_labels_follow_ascending_ids(coco_root: Path) -> None:
+    dataset, findings = read(coco_root)
+    assert not findings.all
+    assert [(category.id, category.name) for category in dataset.categories] == [(2, "cat"), (5, "dog")]
+    val = dataset.splits[1]
+    assert [image.id for image in val.images] == [7, 3]
+    assert [(box.id, box.image_id, box.category_id, box.bbox, box.area, box.crowd) for box in val.boxes] == [
+        (20, 7, 5, (1.5, 2, 10, 20), 123.5, False),
+        (21, 7, 2, (0, 0, 60, 40), 900.0, True),
+        (30, 3, 2, (5, 5, 6, 7), 42, False),
+    ]
+
+
+def test_the_flag_to_ignore_an_object_is_kept(coco_root: Path) -> None:
+    change(coco_root, lambda content: content["annotations"][2].update(ignore=1))
+    dataset, _ = read(coco_root)
+    rows = to_coco(dataset.splits[1], dataset.categories)["annotations"]
+    assert [row.get("ignore", 0) for row in rows] == [0, 0, 1]
+
+
+def twice(table: str) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content[table].append(dict(content[table][0]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda c: c.pop("images"), "field 'images' is missing"),
+        (lambda c: c.update(annotations="none"), "field 'annotations' is missing or not a list"),
+        (lambda c: c.update(categories=[]), "field 'categories' is empty"),
+        (
+            lambda c: c["annotations"][0].update(image_id=99),
+            "annotation 20 is of image 99, which 'images' does not",
+        ),
+        (
+            lambda c: c["annotations"][0].update(category_id=9),
+            "annotation 20 has category 9, which 'categories'",
+        ),
+        (lambda c: c["annotations"][0].pop("bbox"), "annotation 20 needs four numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 20 needs four numbers"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, "3", 4]), "annotation 20 needs four numbers"),
+        (lambda c: c["annotations"][0].pop("id"), "annotations[0] needs a whole number as 'id'"),
+        (lambda c: c["images"][0].pop("file_name"), "images[0] needs a whole number as 'id' and a text"),
+        (
+            lambda c: c["images"][0].update(file_name="../a.jpg"),
+            "image 7 has the file_name '../a.jpg', which is outside",
+        ),
+        (
+            lambda c: c["images"][0].update(file_name="/a.jpg"),
+            "image 7 has the file_name '/a.jpg', which is outside",
+        ),
+        (lambda c: c["images"][0].update(file_name="z.jpg"), "z.jpg: the image file is missing"),
+        (twice("images"), "image id 7 is given twice"),
+        (twice("annotations"), "annotation id 20 is given twice"),
+        (twice("categories"), "category id 5 is given twice"),
+        (
+            lambda c: c["images"][1].update(file_name="a.jpg"),
+            "file_name 'a.jpg' is given twice (image ids 7 and 3)",
+        ),
+        (lambda c: c["categories"][1].update(name="dog"), "category name 'dog' is given twice (ids 5 and 2)"),
+        (lambda c: c.update(images=[], annotations=[]), "split 'val' has no images"),
+    ],
+)
+def test_every_kind_of_broken_file_gets_its_sentence(coco_root: Path, edit, sentence: str) -> None:
+    change(coco_root, edit)
+    _, findings = read(coco_root)
+    assert sentence in errors(findings)
+    assert str(coco_root) in findings.errors[0].where
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda c: c["categories"][0].update(name="wolf"), "category 5 is 'wolf' here and 'dog' in"),
+        (
+            lambda c: c["categories"].append({"id": 9, "name": "cow"}),
+            "category 9 is 'cow' here and missing in",
+        ),
+        (
+            lambda c: (c["categories"].pop(0), c["annotations"].pop(0)),
+            "category 5 is missing here and 'dog' in",
+        ),
+    ],
+)
+def test_categories_that_differ_between_splits_are_refused(coco_root: Path, edit, sentence: str) -> None:
+    change(coco_root, edit)
+    _, findings = read(coco_root)
+    assert sentence in errors(findings)
+    assert len(findings.errors) == 1
+
+
+def test_another_order_of_the_same_categories_is_fine(coco_root: Path) -> None:
+    change(coco_root, lambda content: content["categories"].reverse())
+    assert not read(coco_root)[1].all
+
+
+def test_a_file_that_is_no_json_is_named(coco_root: Path) -> None:
+    (coco_root / "annotations" / "val.json").write_text("{")
+    _, findings = read(coco_root)
+    assert "val.json: is not valid JSON" in errors(findings)
+
+
+def test_boxes_without_area_or_outside_are_dropped_others_kept_as_they_are(coco_root: Path) -> None:
+    boxes = [[1, 1, 0, 5], [70, 1, 5, 5], [60, 40, 10, 10], [-0.4, 0, 5, 5]]
+
+    def edit(content: dict[str, Any]) -> None:
+        content["annotations"] = [
+            {"id": index, "image_id": 7, "category_id": 5, "bbox": box} for index, box in enumerate(boxes)
+        ]
+
+    change(coco_root, edit)
+    dataset, findings = read(coco_root)
+    assert [box.bbox for box in dataset.splits[1].boxes] == [(60, 40, 10, 10), (-0.4, 0, 5, 5)]
+    notes = findings.sentences("note")
+    assert "a.jpg: 1 box without area dropped" in notes
+    assert "a.jpg: 1 box outside the image dropped" in notes
+    assert any(note.startswith("a.jpg: 1 box reaching over the edge") for note in notes)
+
+
+def test_sizes_that_disagree_with_the_file_are_reported(coco_root: Path) -> None:
+    change(coco_root, lambda content: content["images"][0].update(width=640, height=480))
+    dataset, findings = read(coco_root)
+    assert (dataset.splits[1].images[0].width, dataset.splits[1].images[0].height) == (64, 48)
+    assert any("annotated as 640x480 pixels, but the file has 64x48" in note for note in findings.sentences("note"))
+
+
+def test_boxes_of_an_unturned_photograph_are_turned_with_it(coco_root: Path, make_image) -> None:
+    make_image(coco_root / "val" / "a.jpg", (64, 48), exif=8)
+    dataset, _ = read(coco_root)
+    assert dataset.splits[1].images[0].width == 48
+    assert dataset.splits[1].boxes[0].bbox == (2, 64 - 11.5, 20, 10)
+
+
+def test_drawn_splits_keep_ids_and_do_not_depend_on_the_order_of_the_file(coco_root: Path, make_image) -> None:
+    content = {"images": [], "annotations": [], "categories": [{"id": 4, "name": "cat"}]}
+    for index in range(20):
+        make_image(coco_root / "all" / f"{index}.jpg")
+        content["images"].append({"id": 100 + index, "file_name": f"{index}.jpg", "width": 64, "height": 48})
+        content["annotations"].append({"id": index, "image_id": 100 + index, "category_id": 4, "bbox": [1, 1, 5, 5]})
+    path = coco_root / "all.json"
+    members = []
+    for order in (1, -1):
+        path.write_text(json.dumps({**content, "images": content["images"][::order]}))
+        dataset, findings = read(coco_root, images="all", annotations="all.json", draw=Draw(val=0.25, seed=3))
+        assert not findings.errors
+        members.append({split.name: {image.id for image in split.images} for split in dataset.splits})
+        for split in dataset.splits:
+            assert {box.image_id for box in split.boxes} == {image.id for image in split.images}
+    assert members[0] == members[1]
+    assert {name: len(ids) for name, ids in members[0].items()} == {"train": 15, "val": 5}
+    assert members[0]["train"] | members[0]["val"] == set(range(100, 120))

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from tood.data.decode import decode_image
+from tood.data.headers import list_images, read_header
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_decoded_picture(tmp_path: Path, make_image, orientation: int) -> None:
+    path = make_image(tmp_path / "a.jpg", (50, 20), exif=orientation)
+    width, height = read_header(path).size
+    assert decode_image(path).shape == (3, height, width)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_box_is_turned_as_the_picture_is(tmp_path: Path, orientation: int) -> None:
+    pixels = np.zeros((30, 50), np.uint8)
+    x1, y1, x2, y2 = box = (4, 9, 17, 13)
+    pixels[y1:y2, x1:x2] = 255
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    image.save(path, exif=exif)
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    rows, columns = np.nonzero(turned)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert read_header(path).upright(box) == found
+    assert found != box, "the picture must have been turned for this to say anything"
+
+
+def test_images_are_listed_in_order_without_hidden_and_other_files(tmp_path: Path, make_image) -> None:
+    for name in ("b.PNG", "a.jpg", "sub/c.webp", "._a.jpg"):
+        make_image(tmp_path / name.replace(".PNG", ".png")).rename(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+        "a.jpg",
+        "b.PNG",
+        "sub/c.webp",
+    ]
+    assert [path.name for path in list_images(tmp_path, below=False)] == ["a.jpg", "b.PNG"]

@@ -1,0 +1,343 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tood.config.dataset import (
+    Archive,
+    CocoDataset,
+    CocoSplit,
+    DatasetConfig,
+    Draw,
+    ShapesDataset,
+    ShapesSplit,
+    Source,
+    VocDataset,
+    YoloDataset,
+)
+from tood.data import prepare as module
+from tood.data.manifest import manifest_rows
+from tood.data.prepare import prepare_dataset
+from tood.data.prepared import PreparedDataset, open_prepared
+from tood.errors import UserError
+from tood.files import file_digest
+
+PARAMS = Path(__file__).parents[2] / "params"
+LISTS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
+
+
+def prepare(
+    config: DatasetConfig, folder: Path, mirror: Path | None = None, params: Path = PARAMS
+) -> tuple[PreparedDataset, list[str]]:
+    lines: list[str] = []
+    return prepare_dataset(config, folder, mirror=mirror, params_root=params, echo=lines.append), lines
+
+
+def own_voc(root: Path, **fields: object) -> VocDataset:
+    return VocDataset(name="mine", format="voc", root=str(root), splits=LISTS, **fields)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def upstream_voc(tmp_path: Path, voc_root: Path) -> tuple[VocDataset, Path]:
+    """A data set with an upstream that does not answer, its manifest in a params folder."""
+    params = tmp_path / "params"
+    (params / "datasets").mkdir(parents=True)
+    with (params / "datasets" / "mine.manifest.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows(manifest_rows(voc_root, list(tree(voc_root))))
+    source = Source(
+        archives=[Archive(url="http://127.0.0.1:9/mine.zip")],
+        manifest="mine.manifest.csv",
+        origin="somewhere",
+        license="MIT",
+    )
+    return VocDataset(name="mine", format="voc", source=source, splits=LISTS), params
+
+
+def test_own_voc_files_stay_in_place_and_become_coco(tmp_path: Path, voc_root: Path) -> None:
+    before = tree(voc_root)
+    dataset, _ = prepare(own_voc(voc_root), tmp_path / "data" / "mine")
+    assert tree(voc_root) == before
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.notes == ("b: 1 box without area dropped",)
+    train = dataset.split("train")
+    assert train.images == voc_root / "JPEGImages"
+    assert (train.image_count, train.box_count) == (2, 2)
+    content = json.loads(train.annotations.read_text())
+    assert content["images"] == [
+        {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48},
+        {"id": 2, "file_name": "b.jpg", "width": 64, "height": 48},
+    ]
+    assert content["annotations"][0] == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [4.0, 5.0, 16.0, 25.0],
+        "area": 400.0,
+        "iscrowd": 0,
+    }
+    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert sorted(path.name for path in (tmp_path / "data" / "mine").iterdir()) == [
+        "annotations",
+        "dataset.json",
+    ]
+
+
+def test_own_yolo_and_coco_files_are_prepared_too(tmp_path: Path, yolo_root: Path, coco_root: Path) -> None:
+    yolo = YoloDataset(
+        name="y", format="yolo", root=str(yolo_root), splits={"train": "images/train", "val": "images/val"}
+    )
+    dataset, _ = prepare(yolo, tmp_path / "y")
+    assert {name: (split.image_count, split.box_count) for name, split in dataset.splits.items()} == {
+        "train": (2, 2),
+        "val": (2, 1),
+    }
+    splits = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
+    dataset, _ = prepare(CocoDataset(name="c", format="coco", root=str(coco_root), splits=splits), tmp_path / "c")
+    content = json.loads(dataset.split("val").annotations.read_text())
+    assert [(row["id"], row["area"], row["iscrowd"]) for row in content["annotations"]] == [
+        (20, 123.5, 0),
+        (21, 900.0, 1),
+        (30, 42, 0),
+    ]
+    assert [category["id"] for category in content["categories"]] == [2, 5]
+
+
+def test_a_second_time_changes_nothing(tmp_path: Path, voc_root: Path) -> None:
+    folder = tmp_path / "mine"
+    prepare(own_voc(voc_root), folder)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    prepare(own_voc(voc_root), folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
+
+
+def test_changed_annotations_or_splits_are_taken_over(tmp_path: Path, voc_root: Path) -> None:
+    folder = tmp_path / "mine"
+    first, _ = prepare(own_voc(voc_root), folder)
+    (voc_root / LISTS["val"]).write_text("c\n")
+    second, _ = prepare(own_voc(voc_root), folder)
+    assert second.split("val").image_count == 1
+    assert second.fingerprint != first.fingerprint
+    only_train = VocDataset(name="mine", format="voc", root=str(voc_root), splits={"train": LISTS["train"]})
+    third, _ = prepare(only_train, folder)
+    assert list(third.splits) == ["train"]
+    assert [path.name for path in (folder / "annotations").iterdir()] == ["train.json"]
+
+
+def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path, voc_root: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(voc_root, moved)
+    first, _ = prepare(own_voc(voc_root), tmp_path / "one")
+    second, _ = prepare(own_voc(moved), tmp_path / "two")
+    assert first.fingerprint == second.fingerprint
+    crowd, _ = prepare(own_voc(moved, difficult="drop"), tmp_path / "three")
+    assert crowd.fingerprint != first.fingerprint
+
+
+def test_a_data_set_with_an_error_is_refused_and_nothing_written(tmp_path: Path, voc_root: Path) -> None:
+    folder = tmp_path / "mine"
+    (voc_root / "JPEGImages" / "a.jpg").unlink()
+    (voc_root / "Annotations" / "c.xml").unlink()
+    with pytest.raises(UserError) as error:
+        prepare(own_voc(voc_root), folder)
+    assert "a.*: the image file is missing (1 further problem; 'tood data check mine' lists all)." in str(error.value)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_an_error_leaves_the_earlier_data_set_valid(tmp_path: Path, voc_root: Path) -> None:
+    folder = tmp_path / "mine"
+    first, _ = prepare(own_voc(voc_root), folder)
+    (voc_root / "Annotations" / "a.xml").write_text("<annotation>")
+    with pytest.raises(UserError, match=r"a.xml: is not a readable XML file"):
+        prepare(own_voc(voc_root), folder)
+    assert open_prepared(folder).fingerprint == first.fingerprint
+
+
+def test_training_images_without_any_object_are_a_mistake(tmp_path: Path, yolo_root: Path) -> None:
+    shutil.rmtree(yolo_root / "labels" / "train")
+    config = YoloDataset(
+        name="y", format="yolo", root=str(yolo_root), splits={"train": "images/train", "val": "images/val"}
+    )
+    with pytest.raises(UserError, match="split 'train' has no objects at all; see that its annotations are"):
+        prepare(config, tmp_path / "y")
+
+
+def test_own_files_are_never_overwritten(tmp_path: Path, coco_root: Path) -> None:
+    splits = {"train": CocoSplit(images="train", annotations="annotations/train.json")}
+    config = CocoDataset(name="coco", format="coco", root=str(coco_root), splits=splits)
+    before = tree(coco_root)
+    with pytest.raises(UserError, match="prepared files are written there; move the data set's own files elsewhere"):
+        prepare(config, coco_root)
+    assert tree(coco_root) == before
+
+
+def test_a_relative_root_is_below_the_project(tmp_path: Path, voc_root: Path) -> None:
+    (tmp_path / "params").mkdir()
+    config = VocDataset(name="mine", format="voc", root=voc_root.name, splits=LISTS)
+    dataset, _ = prepare(config, tmp_path / "data" / "mine", params=tmp_path / "params")
+    assert dataset.split("train").images == voc_root / "JPEGImages"
+    wrong = VocDataset(name="mine", format="voc", root="nowhere", splits=LISTS)
+    with pytest.raises(UserError, match=r"nowhere: no such folder; correct 'root' of data set 'mine'"):
+        prepare(wrong, tmp_path / "data" / "mine", params=tmp_path / "params")
+
+
+def test_a_mirror_is_copied_verified_and_then_not_needed_again(tmp_path: Path, voc_root: Path, upstream_voc) -> None:
+    config, params = upstream_voc
+    folder = tmp_path / "data" / "mine"
+    dataset, lines = prepare(config, folder, voc_root, params)
+    assert any("10 files verified against mine.manifest.csv" in line for line in lines)
+    assert dataset.split("val").images == folder / "raw" / "JPEGImages"
+    assert json.loads((folder / "dataset.json").read_text())["splits"]["val"]["images"] == "raw/JPEGImages"
+    assert (dataset.origin, dataset.license) == ("somewhere", "MIT")
+    assert not (folder / ".work").exists()
+    again, lines = prepare(config, folder, None, params)
+    assert again == dataset
+    assert lines == [f"mine: already prepared in {folder}"]
+    (folder / "dataset.json").unlink()
+    again, _ = prepare(config, folder, None, params)
+    assert again == dataset, "obtained files are used again"
+
+
+def test_archives_are_downloaded_unpacked_and_counted(tmp_path: Path, coco_root: Path) -> None:
+    www = tmp_path / "www"
+    www.mkdir()
+    for folder in ("train", "val", "annotations"):
+        shutil.make_archive(str(www / folder), "zip", coco_root, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=www))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    archives = [
+        Archive(
+            url=f"http://127.0.0.1:{server.server_port}/{file.name}",
+            size=file.stat().st_size,
+            sha256=file_digest(file),
+        )
+        for file in sorted(www.iterdir())
+    ]
+    counts = {"train": 2, "val": 2, "annotations/train.json": 3, "annotations/val.json": 3}
+    splits = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
+    config = CocoDataset(name="c", format="coco", source=Source(archives=archives, counts=counts), splits=splits)
+    folder = tmp_path / "data" / "c"
+    dataset, lines = prepare(config, folder)
+    assert dataset.split("val").images == folder / "raw" / "val"
+    assert "counts verified: train 2, val 2, annotations/train.json 3, annotations/val.json 3" in lines
+    server.shutdown()
+    server.server_close()
+    (folder / "dataset.json").unlink()
+    again, _ = prepare(config, folder)
+    assert again == dataset, "what was unpacked is used again"
+    shutil.rmtree(folder)
+    mirrored, _ = prepare(config, folder, mirror=www)
+    assert mirrored == dataset
+    off = config.source.model_copy(update={"counts": {**counts, "annotations/val.json": 4}})
+    with pytest.raises(UserError, match=r"val.json: has 3 annotations instead of 4"):
+        prepare(config.model_copy(update={"source": off}), tmp_path / "off", mirror=coco_root)
+
+
+def test_a_missing_image_or_changed_annotations_make_it_prepare_again(
+    tmp_path: Path, voc_root: Path, upstream_voc
+) -> None:
+    config, params = upstream_voc
+    folder = tmp_path / "data" / "mine"
+    dataset, _ = prepare(config, folder, voc_root, params)
+    for damage in ("raw/JPEGImages/a.jpg", "annotations/val.json"):
+        (folder / damage).unlink()
+        again, lines = prepare(config, folder, voc_root, params)
+        assert again == dataset
+        assert (folder / damage).is_file()
+        assert any("Preparing it again" in line for line in lines)
+
+
+def test_a_mirror_that_differs_leaves_nothing_behind(tmp_path: Path, voc_root: Path, upstream_voc) -> None:
+    config, params = upstream_voc
+    (voc_root / "JPEGImages" / "a.jpg").write_bytes(b"another")
+    folder = tmp_path / "data" / "mine"
+    with pytest.raises(UserError, match=r"a.jpg: has 7 bytes instead of .* than mine.manifest.csv says"):
+        prepare(config, folder, voc_root, params)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_being_killed_while_converting_is_repaired_by_the_next_run(
+    tmp_path: Path, voc_root: Path, upstream_voc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, params = upstream_voc
+    folder = tmp_path / "data" / "mine"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_entry", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config, folder, voc_root, params)
+    assert not (folder / "dataset.json").exists()
+    with pytest.raises(UserError, match="prepare the data set first"):
+        open_prepared(folder)
+    dataset, _ = prepare(config, folder, None, params)
+    assert dataset.split("train").image_count == 2
+
+
+def test_two_processes_wait_for_each_other(tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOCK_PATIENCE", 0.05)
+    code = (
+        "import sys, time; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print('locked', flush=True); time.sleep(0.6)"
+    )
+    lock = tmp_path / ".mine.lock"
+    other = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "locked\n"
+    began = time.monotonic()
+    _, lines = prepare(own_voc(voc_root), tmp_path / "mine")
+    assert other.wait() == 0
+    assert time.monotonic() - began > 0.2
+    assert "mine: another process is preparing it; waiting" in lines
+    assert FileLock(lock).acquire(timeout=1), "the lock is given back"
+
+
+def test_the_generated_set_has_the_same_layout_and_is_made_once(tmp_path: Path) -> None:
+    splits = {"train": ShapesSplit(images=3, seed=1), "val": ShapesSplit(images=2, seed=2)}
+    config = ShapesDataset(name="shapes", format="shapes", size=64, splits=splits)
+    dataset, _ = prepare(config, tmp_path / "shapes")
+    assert dataset.split("train").image_count == 3
+    for split in dataset.splits.values():
+        for image in json.loads(split.annotations.read_text())["images"]:
+            assert (split.images / image["file_name"]).is_file()
+    files = tree(tmp_path / "shapes")
+    assert prepare(config, tmp_path / "shapes")[1] == [f"shapes: already prepared in {tmp_path / 'shapes'}"]
+    other, _ = prepare(config, tmp_path / "other")
+    assert other.fingerprint == dataset.fingerprint
+    assert tree(tmp_path / "other") == files
+    more = config.model_copy(update={"splits": {**splits, "test": ShapesSplit(images=1, seed=3)}})
+    assert set(prepare(more, tmp_path / "shapes")[0].splits) == {"train", "val", "test"}
+
+
+def test_drawn_splits_do_not_depend_on_where_or_when(tmp_path: Path, voc_root: Path) -> None:
+    moved = tmp_path / "moved"
+    for path in sorted(voc_root.rglob("*"), reverse=True):
+        if path.is_file():
+            (moved / path.relative_to(voc_root)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, moved / path.relative_to(voc_root))
+    contents = []
+    for root in (voc_root, moved):
+        config = VocDataset(name="mine", format="voc", root=str(root), draw=Draw(val=0.25, seed=5))
+        dataset, _ = prepare(config, tmp_path / root.name / "out")
+        contents.append({name: split.annotations.read_bytes() for name, split in dataset.splits.items()})
+    assert contents[0] == contents[1]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, voc_root: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    with pytest.raises(UserError, match="mine: cannot be written"):
+        prepare(own_voc(voc_root), tmp_path / "data" / "mine")

@@ -1,0 +1,188 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tood.config.dataset import Draw, VocDataset
+from tood.data.findings import Findings
+from tood.data.records import RawDataset, fit_box
+from tood.data.voc import read_voc
+
+SPLITS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
+
+
+def read(root: Path, **fields: object) -> tuple[RawDataset, Findings]:
+    findings = Findings()
+    fields = {"splits": SPLITS, **fields} if "draw" not in fields else fields
+    config = VocDataset(name="mine", format="voc", root=str(root), **fields)
+    return read_voc(config, root, findings), findings
+
+
+def errors(findings: Findings) -> str:
+    return "\n".join(findings.sentences("error"))
+
+
+def write_object(root: Path, stem: str, text: str) -> None:
+    (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation><object>{text}</object></annotation>")
+
+
+def test_corners_become_xywh_without_a_shift_and_ids_follow_the_sorted_stems(voc_root: Path) -> None:
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert dataset.classes == ["cat", "dog"]
+    train, val = dataset.splits
+    assert [(image.id, image.file_name) for image in train.images] == [(1, "a.jpg"), (2, "b.jpg")]
+    assert [(image.id, image.width, image.height) for image in val.images] == [(3, 64, 48), (4, 64, 48)]
+    assert [(box.image_id, box.category_id, box.bbox, box.area) for box in train.boxes] == [
+        (1, 1, (4, 5, 16, 25), 400),
+        (2, 2, (1, 1, 9, 9), 81),
+    ]
+    ids = [box.id for split in dataset.splits for box in split.boxes]
+    assert len(ids) == len(set(ids)) == 4
+
+
+def test_a_box_without_area_is_reported_and_dropped(voc_root: Path) -> None:
+    _, findings = read(voc_root)
+    assert findings.sentences("note") == ["b: 1 box without area dropped"]
+
+
+def test_own_classes_give_the_order_and_refuse_others(voc_root: Path) -> None:
+    dataset, findings = read(voc_root, classes=["dog", "cat"])
+    assert dataset.classes == ["dog", "cat"]
+    assert dataset.splits[0].boxes[0].category_id == 2
+    assert not findings.errors
+    _, findings = read(voc_root, classes=["dog", "cats"])
+    assert "a.xml: class 'cat' is not among 'classes'; did you mean 'cats'?" in errors(findings)
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("keep", [False]), ("crowd", [True]), ("drop", [])])
+def test_difficult_objects_are_kept_ignored_or_dropped(voc_root: Path, choice: str, expected: list[bool]) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    write_object(voc_root, "a", f"<name>cat</name><difficult>1</difficult>{box}")
+    dataset, _ = read(voc_root, difficult=choice)
+    assert [found.crowd for found in dataset.splits[0].boxes if found.image_id == 1] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<difficult>0</difficult>", "an <object> has no <name>"),
+        ("<name>cat</name>", "the <object> 'cat' has no <bndbox>/<xmin>"),
+        ("<name>cat</name><bndbox><xmin>1</xmin></bndbox>", "the <object> 'cat' has no <bndbox>/<ymin>"),
+        ("<name>cat</name><bndbox><xmin>one</xmin></bndbox>", "has 'one' for <xmin>, which is not a number"),
+    ],
+)
+def test_missing_fields_are_named_with_their_file(voc_root: Path, text: str, sentence: str) -> None:
+    write_object(voc_root, "a", text)
+    _, findings = read(voc_root)
+    assert f"{voc_root / 'Annotations' / 'a.xml'}: " in errors(findings)
+    assert sentence in errors(findings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<annotation><object>",
+        "",
+        "plain",
+        '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>',
+        "<other/>",
+    ],
+)
+def test_files_that_are_not_annotations_are_named(voc_root: Path, text: str) -> None:
+    (voc_root / "Annotations" / "a.xml").write_text(text)
+    _, findings = read(voc_root)
+    assert len(findings.errors) == 1
+    assert findings.errors[0].where.endswith("a.xml")
+
+
+def test_several_problems_are_all_found(voc_root: Path) -> None:
+    (voc_root / "JPEGImages" / "a.jpg").unlink()
+    (voc_root / "Annotations" / "b.xml").unlink()
+    (voc_root / "JPEGImages" / "c.jpg").write_bytes(b"no picture")
+    _, findings = read(voc_root)
+    text = errors(findings)
+    assert "a.*: the image file is missing" in text
+    assert "b.xml: no such file, but a split lists it" in text
+    assert "c.jpg: the image file is damaged or not in a known format" in text
+
+
+def test_lists_may_have_flags_extensions_and_spaces(voc_root: Path, make_image) -> None:
+    make_image(voc_root / "JPEGImages" / "photo 1.jpg")
+    (voc_root / "Annotations" / "photo 1.xml").write_text((voc_root / "Annotations" / "a.xml").read_text())
+    (voc_root / SPLITS["train"]).write_text("a  1\nJPEGImages/b.jpg\r\nphoto 1\n\na -1\n")
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[0].images] == ["a.jpg", "b.jpg", "photo 1.jpg"]
+    assert any("lists 'a' more than once" in note for note in findings.sentences("note"))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_a_split_without_images_is_an_error(voc_root: Path, text: str) -> None:
+    (voc_root / SPLITS["val"]).write_text(text)
+    _, findings = read(voc_root)
+    assert "split 'val' has no images" in errors(findings)
+
+
+def test_missing_folders_and_lists_name_the_field(voc_root: Path) -> None:
+    _, findings = read(voc_root, images="Pictures", annotations="Labels")
+    assert "Pictures: no such folder; set 'images' of data set 'mine'" in errors(findings)
+    assert "Labels: no such folder; set 'annotations' of data set 'mine'" in errors(findings)
+    _, findings = read(voc_root, splits={"train": "train.txt"})
+    assert "train.txt: no such file; set 'splits.train' of data set 'mine'" in errors(findings)
+
+
+def test_an_image_of_two_splits_is_noted(voc_root: Path) -> None:
+    (voc_root / SPLITS["val"]).write_text("c\na\n")
+    _, findings = read(voc_root)
+    assert "a: is in more than one split (train, val)" in findings.sentences("note")
+
+
+def test_drawn_splits_leave_out_pictures_without_annotation_file(voc_root: Path, make_image) -> None:
+    make_image(voc_root / "JPEGImages" / "e.jpg")
+    dataset, findings = read(voc_root, draw=Draw(val=0.25, test=0.25))
+    assert {split.name: len(split.images) for split in dataset.splits} == {"train": 2, "val": 1, "test": 1}
+    assert "e: has no annotation file and is left out" in findings.sentences("note")
+
+
+def test_the_size_of_the_file_wins_over_the_annotated_one(voc_root: Path, make_image) -> None:
+    make_image(voc_root / "JPEGImages" / "a.jpg", (32, 24))
+    dataset, findings = read(voc_root)
+    image = dataset.splits[0].images[0]
+    assert (image.width, image.height) == (32, 24)
+    assert any("annotated as 64x48 pixels, but the file has 32x24" in note for note in findings.sentences("note"))
+    assert dataset.splits[0].boxes[0].bbox == (4, 5, 16, 19), "clipped to the file's height"
+
+
+def test_boxes_of_an_unturned_photograph_are_turned_with_it(voc_root: Path, make_image) -> None:
+    make_image(voc_root / "JPEGImages" / "a.jpg", (64, 48), exif=6)
+    dataset, findings = read(voc_root)
+    image, box = dataset.splits[0].images[0], dataset.splits[0].boxes[0]
+    assert (image.width, image.height) == (48, 64)
+    assert box.bbox == (48 - 30, 4, 25, 16)
+    assert any("turned upright" in note for note in findings.sentences("note"))
+
+
+coordinate = st.floats(-200, 300, allow_nan=False)
+
+
+@given(coordinate, coordinate, coordinate, coordinate, st.integers(1, 200), st.integers(1, 200))
+def test_a_fitted_box_lies_in_its_image_and_is_the_intersection(
+    x1: float, y1: float, x2: float, y2: float, width: int, height: int
+) -> None:
+    fitted = fit_box(x1, y1, x2, y2, width, height)
+    overlap_w, overlap_h = min(x2, width) - max(x1, 0), min(y2, height) - max(y1, 0)
+    if x2 > x1 and y2 > y1 and overlap_w > 0 and overlap_h > 0:
+        assert fitted.box == (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
+        far = min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1
+        assert (fitted.problem is not None) == far
+    else:
+        assert fitted.box is None
+        assert fitted.problem is not None
+        assert fitted.problem.endswith("dropped")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_coordinates_that_are_no_numbers_are_dropped(value: float) -> None:
+    assert fit_box(value, 0, 5, 5, 10, 10).box is None

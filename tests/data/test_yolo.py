@@ -1,0 +1,204 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tood.config.dataset import Draw, YoloDataset
+from tood.data.findings import Findings
+from tood.data.records import RawDataset
+from tood.data.yolo import label_path, parse_row, read_yolo
+
+FOLDERS = {"train": "images/train", "val": "images/val"}
+
+
+def read(root: Path, **fields: object) -> tuple[RawDataset, Findings]:
+    findings = Findings()
+    fields = {"splits": FOLDERS, **fields} if "draw" not in fields else fields
+    return read_yolo(YoloDataset(name="mine", format="yolo", root=str(root), **fields), root, findings), findings
+
+
+def errors(findings: Findings) -> str:
+    return "\n".join(findings.sentences("error"))
+
+
+def test_boxes_names_and_ids_are_read(yolo_root: Path) -> None:
+    dataset, findings = read(yolo_root)
+    assert not findings.errors
+    assert [(category.id, category.name) for category in dataset.categories] == [(1, "cat"), (2, "dog")]
+    train, val = dataset.splits
+    assert [(image.id, image.file_name) for image in train.images] == [
+        (1, "images/train/a.png"),
+        (2, "images/train/b.png"),
+    ]
+    assert [(box.image_id, box.category_id, box.bbox) for box in train.boxes] == [
+        (1, 1, (24, 12, 16, 24)),
+        (2, 2, (0, 0, 32, 24)),
+    ]
+    assert [image.id for image in val.images] == [3, 4]
+
+
+def test_polygons_become_boxes_and_missing_labels_background(yolo_root: Path) -> None:
+    dataset, findings = read(yolo_root)
+    (box,) = dataset.splits[1].boxes
+    assert box.bbox == pytest.approx((6.4, 4.8, 12.8, 4.8))
+    assert findings.sentences("note") == [
+        "images/train/b.png: 1 box without area dropped",
+        "images/val/c.png: 1 box given as polygon replaced by the box around it",
+        "images/val/d.png: has no label file and counts as an image without objects",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("images/train/a.jpg", "labels/train/a.txt"),
+        ("train/images/a.b.png", "train/labels/a.b.txt"),
+        ("images/x/images/a.jpg", "images/x/labels/a.txt"),
+        ("pictures/a.jpg", "pictures/a.txt"),
+        ("images.jpg", "images.txt"),
+    ],
+)
+def test_labels_lie_parallel_to_images(image: str, labels: str) -> None:
+    assert label_path(image) == labels
+
+
+@given(
+    st.integers(0, 99),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0.001, 1),
+    st.floats(0.001, 1),
+)
+def test_rows_survive_the_round_trip(label: int, cx: float, cy: float, width: float, height: float) -> None:
+    row = parse_row(f"{label} {cx!r} {cy!r} {width!r} {height!r}")
+    x1, y1, x2, y2 = row.corners
+    assert row.label == label
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((cx, cy), abs=1e-12)
+    assert (x2 - x1, y2 - y1) == pytest.approx((width, height), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=9))
+def test_a_polygon_lies_in_its_box(points: list[tuple[float, float]]) -> None:
+    row = parse_row("3 " + " ".join(f"{x!r} {y!r}" for x, y in points))
+    assert row.polygon
+    x1, y1, x2, y2 = row.corners
+    assert all(x1 <= x <= x2 and y1 <= y <= y2 for x, y in points)
+    assert {x1, x2} <= {x for x, _ in points}
+    assert {y1, y2} <= {y for _, y in points}
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_row_or_a_value_error(text: str) -> None:
+    assume(text.strip())
+    try:
+        row = parse_row(text)
+    except ValueError:
+        return
+    assert row.label >= 0
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("0 0.5 0.5 0.1", "has 4 columns"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "has 6 columns"),
+        ("0 0.5 0.5 0.1 0.1 0.9 0.1 0.2", "has 8 columns"),
+        ("cat 0.5 0.5 0.1 0.1", "which is not a row of numbers"),
+        ("0 nan 0.5 0.1 0.1", "which is not a row of finite numbers"),
+        ("0.5 0.5 0.5 0.1 0.1", "has the class index 0.5"),
+        ("-1 0.5 0.5 0.1 0.1", "has the class index -1"),
+        ("0 320 240 50 60", "has the value 320; coordinates must be fractions"),
+        ("7 0.5 0.5 0.1 0.1", "has the class index 7; the last one is 1"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_number(yolo_root: Path, line: str, sentence: str) -> None:
+    labels = yolo_root / "labels" / "train" / "a.txt"
+    labels.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
+    dataset, findings = read(yolo_root)
+    assert f"{labels} row 2: has " in errors(findings)
+    assert sentence in errors(findings)
+    assert len([box for box in dataset.splits[0].boxes if box.image_id == 1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "data.yaml: no such file; add it or set 'classes'"),
+        ("names: [a", "data.yaml: is not valid YAML"),
+        ("nc: 2", "field 'names' is missing"),
+        ("names: {0: a, 2: b}", "field 'names' must have the keys 0, 1, 2"),
+        ("names: [a, b]\nnc: 3", "field 'nc' is 3 but 'names' has 2 entries"),
+    ],
+)
+def test_unusable_names_are_explained(yolo_root: Path, content: str | None, sentence: str) -> None:
+    path = yolo_root / "data.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    _, findings = read(yolo_root)
+    assert sentence in errors(findings)
+
+
+def test_own_classes_replace_the_names_file(yolo_root: Path) -> None:
+    (yolo_root / "data.yaml").unlink()
+    dataset, findings = read(yolo_root, classes=["tom", "rex"])
+    assert dataset.classes == ["tom", "rex"]
+    assert not findings.errors
+
+
+def test_list_files_name_images_from_the_root_or_from_themselves(yolo_root: Path) -> None:
+    (yolo_root / "lists").mkdir()
+    (yolo_root / "lists" / "train.txt").write_text(
+        f"images/train/a.png\n../images/train/b.png\n{yolo_root / 'images/val/c.png'}\n"
+    )
+    dataset, findings = read(yolo_root, splits={"train": "lists/train.txt", "val": "images/val"})
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[0].images] == [
+        "images/train/a.png",
+        "images/train/b.png",
+        "images/val/c.png",
+    ]
+    assert "images/val/c.png: is in more than one split (train, val)" in findings.sentences("note")
+
+
+def test_lists_do_not_reach_outside(yolo_root: Path, make_image) -> None:
+    make_image(yolo_root.parent / "secret.png")
+    (yolo_root / "train.txt").write_text("../secret.png\nlabels/train/a.txt\n")
+    _, findings = read(yolo_root, splits={"train": "train.txt"})
+    assert "lists '../secret.png', which is outside" in errors(findings)
+    assert "lists 'labels/train/a.txt', which is not an image file" in errors(findings)
+
+
+def test_a_split_without_images_is_an_error(yolo_root: Path) -> None:
+    (yolo_root / "images" / "test").mkdir()
+    _, findings = read(yolo_root, splits={**FOLDERS, "test": "images/test"})
+    assert "split 'test' has no images" in errors(findings)
+    _, findings = read(yolo_root, splits={"train": "images/trein"})
+    assert "images/trein: no such file; set 'splits.train' of data set 'mine'" in errors(findings)
+
+
+@pytest.mark.parametrize("place", ["../elsewhere", "/elsewhere"])
+def test_a_split_outside_the_root_is_an_error(yolo_root: Path, place: str) -> None:
+    _, findings = read(yolo_root, splits={**FOLDERS, "test": place})
+    assert "split 'test' is outside" in errors(findings)
+
+
+def test_splits_can_be_drawn(yolo_root: Path) -> None:
+    dataset, findings = read(yolo_root, images="images", draw=Draw(val=0.5))
+    assert not findings.errors
+    assert {split.name: len(split.images) for split in dataset.splits} == {"train": 2, "val": 2}
+
+
+def test_two_images_never_share_a_label_file(yolo_root: Path, make_image) -> None:
+    make_image(yolo_root / "images" / "train" / "a.jpg")
+    _, findings = read(yolo_root)
+    assert "images/train/a: several images share this name" in errors(findings)
+
+
+def test_sizes_are_those_after_exif_transposition(yolo_root: Path, make_image) -> None:
+    make_image(yolo_root / "images" / "train" / "a.png", (64, 48), exif=6)
+    dataset, _ = read(yolo_root)
+    image, box = dataset.splits[0].images[0], dataset.splits[0].boxes[0]
+    assert (image.width, image.height) == (48, 64)
+    assert box.bbox == (18, 16, 12, 32)
