@@ -1,0 +1,263 @@
+"""``tood data check``: what is wrong with a data set, in plain words, and what is in it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ShapesDataset
+from tood.data.decode import decode_image
+from tood.data.findings import Finding, Findings, plural
+from tood.data.listing import repeated
+from tood.data.prepare import alone, locate, prepare_dataset, read_dataset
+from tood.data.prepared import open_prepared
+from tood.data.records import ImageRecord, RawDataset, RawSplit
+from tood.errors import UserError
+from tood.files import file_digest
+
+Echo = Callable[[str], None]
+_SMALL, _LARGE = 32.0**2, 96.0**2  # COCO's limits of object area in px
+_EVERY = 2000  # images between two lines of progress
+_NAMED = 5  # absent classes that are named
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a split holds; sizes are (width, height) px, ``scales`` counts small, medium and large objects."""
+
+    name: str
+    images: int
+    boxes: int
+    crowds: int
+    without_objects: int
+    smallest: tuple[int, int]
+    typical: tuple[int, int]
+    largest: tuple[int, int]
+    per_class: tuple[int, ...]
+    scales: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Findings and a summary; ``ok`` unless something has to be put right before the data set can be used."""
+
+    name: str
+    format: str
+    dataset: RawDataset
+    findings: tuple[Finding, ...]
+    splits: tuple[SplitSummary, ...]
+    sentences: tuple[tuple[str, str], ...]  # (severity, sentence), of each kind the first few
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """The report as text for a terminal."""
+        classes = self.dataset.classes
+        counts = f"{plural(len(classes), 'class')}, {plural(len(self.splits), 'split')}"
+        lines = [
+            f"{self.name} ({self.format}): {counts}",
+            "",
+            *_split_table(self.splits),
+            "",
+            *_class_table(classes, self.splits),
+            "",
+        ]
+        lines += [f"{severity:<5}  {sentence}" for severity, sentence in self.sentences]
+        errors = sum(finding.severity == "error" for finding in self.findings)
+        notes = len(self.findings) - errors
+        if errors:
+            lines.append(f"{plural(errors, 'error')} to put right, {plural(notes, 'note')}.")
+        else:
+            lines.append(f"Nothing to put right; {plural(notes, 'note')}." if notes else "Nothing to put right.")
+        return lines
+
+
+def check_dataset(
+    config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo
+) -> CheckReport:
+    """Look through a data set: read it in its own format, decode every image, compare the splits.
+
+    ``folder`` is its prepared folder (``data/<name>``), which for the user's own files need not exist; data
+    with an upstream is obtained there first, as ``prepare_dataset`` does. Nothing else is written. Problems
+    of the data set become findings; UserError is raised only where there is nothing to look at.
+    """
+    findings = Findings()
+    if isinstance(config, ShapesDataset):
+        prepare_dataset(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+        prepared = open_prepared(folder)
+        splits = {
+            name: CocoSplit(
+                images=split.images.relative_to(folder).as_posix(),
+                annotations=split.annotations.relative_to(folder).as_posix(),
+            )
+            for name, split in prepared.splits.items()
+        }
+        dataset = read_dataset(
+            CocoDataset(name=config.name, format="coco", root=str(folder), splits=splits), folder, findings
+        )
+    else:
+        with alone(folder, echo) if config.root is None else nullcontext():
+            root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+        dataset = read_dataset(config, root, findings)
+    _find_undecodable(dataset, findings, echo)
+    _find_copies(dataset, findings)
+    _find_repeated_boxes(dataset, findings)
+    summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
+    for summary in summaries:
+        _note_gaps(summary, dataset.classes, findings)
+    sentences = [("error", text) for text in findings.sentences("error")]
+    sentences += [("note", text) for text in findings.sentences("note")]
+    return CheckReport(config.name, config.format, dataset, tuple(findings.all), summaries, tuple(sentences))
+
+
+def _files(dataset: RawDataset) -> dict[Path, list[str]]:
+    """Every image file and the splits it is in."""
+    files: dict[Path, list[str]] = {}
+    for split in dataset.splits:
+        for image in split.images:
+            files.setdefault(split.path(image), []).append(split.name)
+    return files
+
+
+def _find_undecodable(dataset: RawDataset, findings: Findings, echo: Echo) -> None:
+    """Decode every image as training would; headers alone do not show a truncated file."""
+    files = list(_files(dataset))
+    with ThreadPoolExecutor() as pool:
+        for number, (path, problem) in enumerate(zip(files, pool.map(_decoding_problem, files), strict=True), 1):
+            if problem is not None:
+                findings.error(path, problem)
+            if number % _EVERY == 0:
+                echo(f"{number:,} of {len(files):,} images decoded")
+
+
+def _decoding_problem(path: Path) -> str | None:
+    try:
+        decode_image(path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ").rstrip(".")
+    return None
+
+
+def _find_copies(dataset: RawDataset, findings: Findings) -> None:
+    """Note files of different splits with the same content; only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    files = {path: names for path, names in _files(dataset).items() if path.is_file()}
+    for path in files:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    for paths in by_size.values():
+        if len({name for path in paths for name in files[path]}) < 2 or len(paths) < 2:
+            continue
+        by_content: dict[str, list[Path]] = {}
+        for path in paths:
+            by_content.setdefault(file_digest(path), []).append(path)
+        for copies in by_content.values():
+            first = copies[0]
+            for other in copies[1:]:
+                if files[other] != files[first]:
+                    splits = f"{', '.join(files[other])} and {', '.join(files[first])}"
+                    findings.note(other, f"is the same picture as {first} ({splits})")
+
+
+def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
+    for split in dataset.splits:
+        names = {image.id: image.file_name for image in split.images}
+        keys = [(box.image_id, box.category_id, box.bbox) for box in split.boxes]
+        for image_id, _, _ in repeated(keys):
+            findings.box(names[image_id], "given twice (same class and place)")
+
+
+def _summarise(split: RawSplit, dataset: RawDataset) -> SplitSummary:
+    counts = Counter(box.category_id for box in split.boxes)
+    areas = [box.bbox[2] * box.bbox[3] for box in split.boxes]
+    small, large = sum(area < _SMALL for area in areas), sum(area >= _LARGE for area in areas)
+    with_objects = {box.image_id for box in split.boxes}
+    by_area = sorted(split.images, key=lambda image: image.width * image.height)
+    return SplitSummary(
+        name=split.name,
+        images=len(split.images),
+        boxes=len(split.boxes),
+        crowds=sum(box.crowd for box in split.boxes),
+        without_objects=sum(image.id not in with_objects for image in split.images),
+        smallest=(by_area[0].width, by_area[0].height),
+        typical=_typical(split.images),
+        largest=(by_area[-1].width, by_area[-1].height),
+        per_class=tuple(counts[category.id] for category in dataset.categories),
+        scales=(small, len(areas) - small - large, large),
+    )
+
+
+def _typical(images: Sequence[ImageRecord]) -> tuple[int, int]:
+    return round(median(image.width for image in images)), round(median(image.height for image in images))
+
+
+def _note_gaps(summary: SplitSummary, classes: list[str], findings: Findings) -> None:
+    where = f"split '{summary.name}'"
+    if summary.without_objects:
+        total = plural(summary.images, "image")
+        findings.note(where, f"{summary.without_objects:,} of {total} without objects (used as background)")
+    absent = [name for name, count in zip(classes, summary.per_class, strict=True) if count == 0]
+    if absent and summary.boxes:
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        findings.note(where, f"no object of the {_class_word(absent)} {', '.join(absent[:_NAMED])}{more}")
+
+
+def _class_word(names: list[str]) -> str:
+    return "class" if len(names) == 1 else "classes"
+
+
+def _split_table(splits: Sequence[SplitSummary]) -> list[str]:
+    head = (
+        "split",
+        "images",
+        "without objects",
+        "boxes",
+        "crowds",
+        "small",
+        "medium",
+        "large",
+        "image sizes",
+    )
+    rows = [
+        (
+            split.name,
+            f"{split.images:,}",
+            f"{split.without_objects:,}",
+            f"{split.boxes:,}",
+            f"{split.crowds:,}",
+            *(f"{count:,}" for count in split.scales),
+            _sizes(split),
+        )
+        for split in splits
+    ]
+    return _table([head, *rows], left={0, len(head) - 1})
+
+
+def _sizes(split: SplitSummary) -> str:
+    if split.smallest == split.largest:
+        return "x".join(map(str, split.smallest))
+    smallest, typical, largest = ("x".join(map(str, size)) for size in (split.smallest, split.typical, split.largest))
+    return f"{smallest} to {largest}, median {typical}"
+
+
+def _class_table(classes: Sequence[str], splits: Sequence[SplitSummary]) -> list[str]:
+    head = ("class", *(split.name for split in splits))
+    rows = [(name, *(f"{split.per_class[label]:,}" for split in splits)) for label, name in enumerate(classes)]
+    return _table([head, *rows], left={0})
+
+
+def _table(rows: Sequence[Iterable[str]], left: set[int]) -> list[str]:
+    cells = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.ljust(widths[column]) if column in left else cell.rjust(widths[column])
+            for column, cell in enumerate(row)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
