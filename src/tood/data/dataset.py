@@ -1,0 +1,87 @@
+"""A split as a torch data set of network inputs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tood.config.schedule import ImagesConfig
+from tood.data.decode import decode_image
+from tood.data.index import AnnotationIndex
+from tood.data.transforms import (
+    Augmentation,
+    draw_augmentation,
+    no_augmentation,
+    resized_size,
+    transform,
+)
+from tood.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One network input, not yet normalised and padded."""
+
+    image: Tensor
+    """(3,h,w) uint8 RGB, resized."""
+    original_size: tuple[int, int]
+    """(height, width) px of the file."""
+    image_id: int
+    boxes: Tensor
+    """(n,4) float32 xyxy px of the resized image."""
+    labels: Tensor
+    """(n,) int64"""
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Images of a split by position; with ``train`` they are augmented by (seed, epoch, image id) alone."""
+
+    def __init__(self, index: AnnotationIndex, images: Path, config: ImagesConfig, *, train: bool, seed: int) -> None:
+        self.index = index
+        self.images = images
+        self.config = config
+        self.train = train
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that plain indexing augments for; the loader passes its own."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.sample(position, self.epoch)
+
+    def sample(self, position: int, epoch: int) -> Sample:
+        """The image at ``position`` as ``epoch`` sees it.
+
+        Raises UserError when the file cannot be decoded or has another size than its annotations say.
+        """
+        path = self.images / str(self.index.file_names[position])
+        size = (int(self.index.widths[position]), int(self.index.heights[position]))
+        image = decode_image(path)
+        height, width = image.shape[-2:]
+        if (width, height) != size:
+            raise UserError(
+                f"{path}: is {width}x{height} pixels, but {self.index.source} says {size[0]}x{size[1]}; "
+                "restore the image or prepare the data set again."
+            )
+        boxes, labels = (torch.from_numpy(part.copy()) for part in self.index.targets(position))
+        resized, boxes, labels = transform(image, boxes, labels, self._augmentation(position, epoch), self.config)
+        image_id = int(self.index.image_ids[position])
+        return Sample(resized, (height, width), image_id, boxes, labels)
+
+    def input_size(self, position: int, epoch: int) -> tuple[int, int]:
+        """(width, height) of the network input at ``position``, known without reading the file."""
+        short = self._augmentation(position, epoch).short
+        width, height = int(self.index.widths[position]), int(self.index.heights[position])
+        return resized_size(width, height, short, self.config.long)
+
+    def _augmentation(self, position: int, epoch: int) -> Augmentation:
+        if not self.train:
+            return no_augmentation(self.config)
+        return draw_augmentation(self.config, self.seed, epoch, int(self.index.image_ids[position]))

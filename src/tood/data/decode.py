@@ -1,0 +1,76 @@
+"""From an image file to RGB pixels, or to one clear sentence about what is wrong with it."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from tood.data.headers import read_header
+from tood.errors import UserError
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def decode_image(path: Path) -> Tensor:
+    """Read an image as uint8 RGB (3,H,W), upright.
+
+    Grayscale, palette and CMYK become RGB, 16 bits are scaled to 8, transparency is laid over black, of an
+    animation the first picture is taken, an EXIF rotation is applied.
+
+    Raises UserError naming the file when it is missing, empty, truncated, corrupt, not an image, or has so
+    many pixels that it looks like a decompression bomb.
+    """
+    with _explained(path), Image.open(path) as image:
+        pixels = np.array(_to_rgb(ImageOps.exif_transpose(image), path))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the upright picture, read from the header alone; UserError as ``decode_image``."""
+    with _explained(path):
+        return read_header(path).size
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder makes of a broken file into a UserError."""
+    advice = "restore it or leave it out"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; a picture that decodes is good enough
+            yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image file; {advice}.") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(f"{path}: has more than {limit} million pixels; scale the image down.") from error
+    except UnidentifiedImageError as error:
+        what = "is not an image in a known format, or its header is corrupt" if path.stat().st_size else "is empty"
+        raise UserError(f"{path}: {what}; {advice}.") from error
+    except Exception as error:  # decoders of untrusted bytes raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be decoded ({reason}); {advice}.") from error
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise UserError(f"{path}: has gray values outside 0..65535; convert it to 8 or 16 bits.")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UserError(f"{path}: has floating-point pixels; convert it to 8 or 16 bits.")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB")
+    return image.convert("RGB")

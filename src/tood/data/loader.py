@@ -1,0 +1,225 @@
+"""Batches: who sees which images at which step, independent of the number of worker processes.
+
+What a step sees is planned up front from the annotations alone. A worker makes whole batches, padded to the
+size that the images of *all* processes need at that step, so k processes together compute on exactly the
+pixels that a single one would.
+"""
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tood.data.dataset import DetectionDataset, Sample
+from tood.data.streams import random_stream
+from tood.data.transforms import normalise, padded_size
+from tood.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B network inputs of one padded size with their objects in G slots."""
+
+    images: Tensor
+    """(B,3,H,W) float32, normalised, zero padded right and bottom to multiples of 32."""
+    sizes: Tensor
+    """(B,2) int64 (height, width) before padding."""
+    scales: Tensor
+    """(B,2) float32 (width, height) factors from the original to the resized image."""
+    original_sizes: Tensor
+    """(B,2) int64 (height, width)"""
+    image_ids: Tensor
+    """(B,) int64"""
+    boxes: Tensor
+    """(B,G,4) float32 xyxy px of the resized image."""
+    labels: Tensor
+    """(B,G) int64, 0 in empty slots."""
+    valid: Tensor
+    """(B,G) bool, false in empty slots."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
+
+    def pin_memory(self) -> "Batch":
+        return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Positions in the data set that make up one batch, and its padded (width, height)."""
+
+    positions: tuple[int, ...]
+    padded: tuple[int, int]
+
+
+def collate(samples: Sequence[Sample], padded: tuple[int, int] | None = None) -> Batch:
+    """Normalise samples, then pad them with zeros to ``padded`` (width, height) px.
+
+    By default that is the smallest multiple of 32 in each direction that fits them all.
+    """
+    sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
+    original = torch.tensor([sample.original_size for sample in samples])
+    width, height = padded or padded_size(int(sizes[:, 1].max()), int(sizes[:, 0].max()))
+    slots = max(len(sample.labels) for sample in samples)
+    images = torch.zeros(len(samples), 3, height, width)
+    boxes = torch.zeros(len(samples), slots, 4)
+    labels = torch.zeros(len(samples), slots, dtype=torch.int64)
+    valid = torch.zeros(len(samples), slots, dtype=torch.bool)
+    for row, sample in enumerate(samples):
+        normalise(sample.image, out=images[row, :, : sizes[row, 0], : sizes[row, 1]])
+        count = len(sample.labels)
+        boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
+    scales = (sizes.double() / original.double()).float().flip(1)
+    image_ids = torch.tensor([sample.image_id for sample in samples])
+    return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid)
+
+
+def steps_per_epoch(dataset: DetectionDataset, *, batch: int) -> int:
+    """Optimiser steps of ``batch`` images (over all processes) in one epoch."""
+    return -(-len(dataset) // batch)
+
+
+def plan_epoch(landscape: NDArray[np.bool_], *, batch: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Positions (steps, batch) of one epoch from which images are landscape (I,).
+
+    The images are shuffled by (seed, epoch) and collected into batches of one orientation. What is left of
+    both orientations makes the last batches; the very last is filled with the images that the epoch began
+    with. Every image is seen, and there are always ceil(I / batch) steps.
+    """
+    order = random_stream("shuffle", seed, epoch).permutation(len(landscape))
+    batches: list[list[int]] = []
+    open_batches: tuple[list[int], list[int]] = ([], [])
+    for position in order.tolist():
+        open_batch = open_batches[int(landscape[position])]
+        open_batch.append(position)
+        if len(open_batch) == batch:
+            batches.append(open_batch.copy())
+            open_batch.clear()
+    rest = open_batches[1] + open_batches[0]
+    if rest:
+        rest += np.resize(order, -len(rest) % batch).tolist()
+    plan = np.array([p for full in batches for p in full] + rest, np.int64)
+    return plan.reshape(-1, batch)
+
+
+def train_batches(
+    dataset: DetectionDataset,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    rank: int,
+    world: int,
+    workers: int,
+    start_step: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The batches of process ``rank`` in one epoch, from step ``start_step`` on (see ``plan_epoch``).
+
+    ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images. Raises
+    UserError for a split without images, a batch that cannot be shared out, and unreadable images.
+    """
+    if not len(dataset):
+        raise UserError(f"{dataset.index.source}: has no images to train on.")
+    if batch % world:
+        raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
+    landscape = dataset.index.widths >= dataset.index.heights
+    share = batch // world
+    plans = [
+        BatchPlan(tuple(step[rank * share : (rank + 1) * share]), _common_size(dataset, step, epoch))
+        for step in plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch)[start_step:].tolist()
+    ]
+    return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
+
+
+def test_batches(dataset: DetectionDataset, *, batch: int, rank: int, world: int, workers: int) -> Iterator[Batch]:
+    """Each image once over all processes, at most ``batch`` together, all of a batch of equal padded size.
+
+    Normalisation and layer attention see the padding, so an image's padding never depends on its company.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position in range(len(dataset)):
+        groups.setdefault(padded_size(*dataset.input_size(position, epoch=0)), []).append(position)
+    plans = [
+        BatchPlan(tuple(members[start : start + batch]), padded)
+        for padded, members in sorted(groups.items())
+        for start in range(0, len(members), batch)
+    ]
+    return _load(dataset, plans[rank::world], epoch=0, workers=workers)
+
+
+def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int) -> tuple[int, int]:
+    sizes = [dataset.input_size(position, epoch) for position in positions]
+    return padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
+
+
+class _Batches(Dataset[Batch | UserError]):
+    """Planned batches; an error the user has to read is handed over as a value, not as a traceback."""
+
+    def __init__(self, dataset: DetectionDataset, plans: Sequence[BatchPlan], epoch: int) -> None:
+        self.dataset = dataset
+        self.plans = plans
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        plan = self.plans[step]
+        try:
+            samples = [self.dataset.sample(position, self.epoch) for position in plan.positions]
+        except UserError as error:
+            return error
+        return collate(samples, plan.padded)
+
+
+def _load(
+    dataset: DetectionDataset,
+    plans: Sequence[BatchPlan],
+    *,
+    epoch: int,
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    loader = DataLoader(
+        _Batches(dataset, plans, epoch),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        pin_memory=pin_memory,
+    )
+    try:
+        for item in loader:
+            if isinstance(item, UserError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"{dataset.images}: a process reading images was killed, probably for lack of (shared) memory; "
+            "use fewer workers or smaller batches."
+        ) from error
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; workers then end with their parent, without tracebacks.
+
+    (torch runs each worker with a single thread of its own accord.)
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,88 @@
+"""Geometry and normalisation of network inputs (spec section 5: keep-ratio resize, jitter, flip)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from tood.config.schedule import ImagesConfig
+from tood.data.streams import random_stream
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+PAD_MULTIPLE = 32
+_SMALLEST_SIDE = 1.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to one image: the shorter side aimed at (px) and whether it is mirrored."""
+
+    short: int
+    flip: bool
+
+
+def no_augmentation(config: ImagesConfig) -> Augmentation:
+    """Test time: the configured shorter side, not mirrored."""
+    return Augmentation(config.short, flip=False)
+
+
+def draw_augmentation(config: ImagesConfig, seed: int, epoch: int, image_id: int) -> Augmentation:
+    """Training: jitter and flip, a pure function of (seed, epoch, image id)."""
+    rng = random_stream("augmentation", seed, epoch, image_id)
+    flip = rng.random() < config.flip
+    low, high = config.jitter or (config.short, config.short)
+    return Augmentation(int(rng.integers(low, high, endpoint=True)), flip)
+
+
+def resized_size(width: int, height: int, short: int, long: int) -> tuple[int, int]:
+    """(new width, new height): both times min(long / longer side, short / shorter side), rounded half up."""
+    factor = min(long / max(width, height), short / min(width, height))
+    return max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
+
+
+def padded_size(width: int, height: int) -> tuple[int, int]:
+    """Both sides rounded up to multiples of 32."""
+    return -(-width // PAD_MULTIPLE) * PAD_MULTIPLE, -(-height // PAD_MULTIPLE) * PAD_MULTIPLE
+
+
+def transform(
+    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation, config: ImagesConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Resize, mirror and clip an image (3,H,W) uint8 with its boxes (n,4) xyxy px and labels (n,).
+
+    Returns the three for the new size. Bilinear with half-pixel centres. Boxes are scaled by the factors of
+    the rounded size and clipped to the image; those left below 1 px in width or height are dropped with
+    their labels.
+    """
+    height, width = image.shape[-2:]
+    new_width, new_height = resized_size(width, height, augmentation.short, config.long)
+    picture = tv_tensors.Image(image)
+    framed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+    if (new_width, new_height) != (width, height):
+        size = [new_height, new_width]
+        picture = functional.resize(picture, size, InterpolationMode.BILINEAR, antialias=config.antialias)
+        framed = functional.resize(framed, size)
+    if augmentation.flip:
+        picture, framed = functional.horizontal_flip(picture), functional.horizontal_flip(framed)
+    moved = functional.clamp_bounding_boxes(framed).as_subclass(Tensor)
+    kept = ((moved[:, 2:] - moved[:, :2]) >= _SMALLEST_SIDE).all(1)
+    return picture.as_subclass(Tensor), moved[kept], labels[kept]
+
+
+def normalise(image: Tensor, out: Tensor | None = None) -> Tensor:
+    """RGB (3,H,W) in 0..255 -> float32 with the statistics of ImageNet, written to ``out`` if given."""
+    out = torch.empty(image.shape, dtype=torch.float32, device=image.device) if out is None else out
+    mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=image.device).view(3, 1, 1)
+    return out.copy_(image).sub_(mean).div_(std)
+
+
+def denormalise(image: Tensor) -> Tensor:
+    """The inverse of ``normalise``, for pictures meant to be looked at."""
+    mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=image.device).view(3, 1, 1)
+    return (image * std + mean).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,92 @@
+"""Samples: right pixels with right boxes, the same whatever was read before."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tood.config.dataset import ShapesDataset
+from tood.config.schedule import ImagesConfig
+from tood.data.dataset import DetectionDataset, Sample
+from tood.data.index import AnnotationIndex
+from tood.data.prepared import PreparedSplit
+from tood.data.shapes import CLASSES, generate_shapes
+from tood.data.transforms import resized_size
+from tood.errors import UserError
+
+JITTERED = ImagesConfig(short=64, long=96, jitter=(48, 80))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
+    folder = tmp_path_factory.mktemp("shapes")
+    splits = {"train": {"images": 16, "seed": 3}}
+    config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
+    generate_shapes(config, folder, lambda _: None)
+    return PreparedSplit("train", folder / "annotations/train.json", folder / "images", 16, 0, "")
+
+
+def dataset(split: PreparedSplit, *, train: bool, config: ImagesConfig = JITTERED) -> DetectionDataset:
+    index = AnnotationIndex.load(split, CLASSES)
+    return DetectionDataset(index, split.images, config, train=train, seed=4)
+
+
+def same(a: Sample, b: Sample) -> bool:
+    return a.image_id == b.image_id and torch.equal(a.image, b.image) and torch.equal(a.boxes, b.boxes)
+
+
+def test_a_sample_does_not_depend_on_what_was_read_before(split: PreparedSplit) -> None:
+    forward, backward = dataset(split, train=True), dataset(split, train=True)
+    torch.manual_seed(1)
+    first = [forward[k] for k in range(16)]
+    torch.manual_seed(2)
+    second = [backward[k] for k in reversed(range(16))][::-1]
+    assert all(same(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_epochs_differ_and_return(split: PreparedSplit) -> None:
+    data = dataset(split, train=True)
+    first = [data[k] for k in range(16)]
+    data.set_epoch(1)
+    assert not all(same(a, data[k]) for k, a in enumerate(first))
+    data.set_epoch(0)
+    assert all(same(a, data[k]) for k, a in enumerate(first))
+
+
+def test_size_is_known_without_reading(split: PreparedSplit) -> None:
+    data = dataset(split, train=True)
+    for position in range(16):
+        for epoch in (0, 5):
+            height, width = data.sample(position, epoch).image.shape[1:]
+            assert data.input_size(position, epoch) == (width, height)
+
+
+def test_test_images_are_not_augmented(split: PreparedSplit) -> None:
+    data = dataset(split, train=False)
+    for position in range(16):
+        sample = data[position]
+        assert same(sample, data.sample(position, 9))
+        width, height = int(data.index.widths[position]), int(data.index.heights[position])
+        assert sample.original_size == (height, width)
+        assert sample.image.shape[:0:-1] == resized_size(width, height, 64, 96)
+        boxes, labels = data.index.targets(position)
+        scale = sample.image.shape[2] / width
+        assert torch.equal(sample.labels, torch.from_numpy(labels))
+        torch.testing.assert_close(sample.boxes, torch.from_numpy(boxes) * scale, atol=1.5, rtol=0)
+
+
+def test_image_without_objects(split: PreparedSplit, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    index = AnnotationIndex.of_files(tmp_path, ["a.png"], CLASSES, range(1, 7))
+    sample = DetectionDataset(index, tmp_path, JITTERED, train=True, seed=0)[0]
+    assert sample.boxes.shape == (0, 4)
+    assert sample.labels.shape == (0,)
+
+
+def test_image_that_is_not_the_annotated_one_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    index = AnnotationIndex.of_files(tmp_path, ["a.png"], CLASSES, range(1, 7))
+    Image.new("RGB", (48, 64)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: is 48x64 pixels, but .* says 64x48"):
+        DetectionDataset(index, tmp_path, JITTERED, train=False, seed=0)[0]

@@ -1,0 +1,213 @@
+"""Batches: the plan, and the same pixels whatever the number of workers and processes."""
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tood.config.dataset import ShapesDataset
+from tood.config.schedule import ImagesConfig
+from tood.data import loader
+from tood.data.dataset import DetectionDataset, Sample
+from tood.data.index import AnnotationIndex
+from tood.data.loader import Batch, collate, plan_epoch, steps_per_epoch, train_batches
+from tood.data.prepared import PreparedSplit
+from tood.data.shapes import CLASSES, generate_shapes
+from tood.errors import UserError
+
+COUNT, BATCH = 22, 4
+
+
+def make(folder: Path) -> DetectionDataset:
+    splits = {"train": {"images": COUNT, "seed": 3}}
+    config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
+    generate_shapes(config, folder, lambda _: None)
+    split = PreparedSplit("train", folder / "annotations/train.json", folder / "images", COUNT, 0, "")
+    index = AnnotationIndex.load(split, CLASSES)
+    images = ImagesConfig(short=64, long=96, jitter=(40, 80))
+    return DetectionDataset(index, split.images, images, train=True, seed=4)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
+    return make(tmp_path_factory.mktemp("shapes"))
+
+
+def read(
+    dataset: DetectionDataset, epoch: int = 1, rank: int = 0, world: int = 1, workers: int = 0, start: int = 0
+) -> list[Batch]:
+    return list(
+        train_batches(
+            dataset,
+            batch=BATCH,
+            seed=9,
+            epoch=epoch,
+            rank=rank,
+            world=world,
+            workers=workers,
+            start_step=start,
+        )
+    )
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(x, y) for (_, x), (_, y) in zip(a._tensors(), b._tensors(), strict=True))
+
+
+def all_same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) > 0 and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    landscape=st.lists(st.booleans(), min_size=1, max_size=60),
+    batch=st.integers(1, 17),
+    seed=st.integers(-5, 5),
+    epoch=st.integers(0, 30),
+)
+def test_plan_shows_every_image_in_batches_of_one_orientation(
+    landscape: list[bool], batch: int, seed: int, epoch: int
+) -> None:
+    flags = np.array(landscape)
+    plan = plan_epoch(flags, batch=batch, seed=seed, epoch=epoch)
+    assert plan.shape == (-(-len(flags) // batch), batch)
+    seen = Counter(plan.ravel().tolist())
+    assert set(seen) == set(range(len(flags)))
+    repeated = plan.size - len(flags)
+    assert repeated < batch
+    if len(flags) >= batch:
+        assert max(seen.values()) - 1 <= min(1, repeated)
+    mixed = [step for step in plan if len(set(flags[step].tolist())) == 2]
+    assert len(mixed) <= 2
+    assert np.array_equal(plan, plan_epoch(flags, batch=batch, seed=seed, epoch=epoch))
+
+
+def test_plans_differ_by_seed_and_epoch() -> None:
+    flags = np.arange(40) % 2 == 0
+    plans = {plan_epoch(flags, batch=8, seed=s, epoch=e).tobytes() for s in range(4) for e in range(4)}
+    assert len(plans) == 16
+
+
+def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionDataset) -> None:
+    batches = read(dataset)
+    assert len(batches) == steps_per_epoch(dataset, batch=BATCH) == 6
+    ids = torch.cat([batch.image_ids for batch in batches]).tolist()
+    assert len(ids) == 24
+    assert set(ids) == set(dataset.index.image_ids.tolist())
+    assert not all_same(batches, read(dataset, epoch=2))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_number_of_workers_changes_nothing(dataset: DetectionDataset, workers: int) -> None:
+    dataset.set_epoch(0)  # the loader's own epoch counts
+    assert all_same(read(dataset), read(dataset, workers=workers))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_together_see_what_one_would(dataset: DetectionDataset, world: int) -> None:
+    together = read(dataset)
+    shares = [read(dataset, rank=rank, world=world) for rank in range(world)]
+    for step, whole in enumerate(together):
+        parts = [share[step] for share in shares]
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.image_ids for part in parts]), whole.image_ids)
+        assert torch.equal(torch.cat([part.sizes for part in parts]), whole.sizes)
+        assert sum(int(part.valid.sum()) for part in parts) == int(whole.valid.sum())
+
+
+@pytest.mark.parametrize("start", [1, 5, 6])
+def test_starting_in_the_middle_continues_the_epoch(dataset: DetectionDataset, start: int) -> None:
+    rest, whole = read(dataset, start=start), read(dataset)[start:]
+    assert len(rest) == len(whole)
+    assert all(same(a, b) for a, b in zip(rest, whole, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_error_of_a_worker_arrives_as_the_sentence_it_was(tmp_path: Path, workers: int) -> None:
+    broken = make(tmp_path)
+    path = broken.images / str(broken.index.file_names[5])
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=path.name) as caught:
+        read(broken, workers=workers)
+    assert str(caught.value).startswith(str(path))
+    assert "Traceback" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Deadly(DetectionDataset):
+    """Ends the process that reads the sixth image, as the system does when memory runs out."""
+
+    def sample(self, position: int, epoch: int) -> Sample:
+        if position == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().sample(position, epoch)
+
+
+def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) -> None:
+    deadly = Deadly(dataset.index, dataset.images, dataset.config, train=True, seed=0)
+    with pytest.raises(UserError, match="was killed, probably for lack of"):
+        read(deadly, workers=1)
+
+
+def test_batches_that_cannot_be_made_are_refused(dataset: DetectionDataset) -> None:
+    with pytest.raises(UserError, match=r"schedule\.batch: 4 images cannot be shared out to 3"):
+        read(dataset, world=3)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_test_batches_hold_each_image_once_at_its_own_padded_size(dataset: DetectionDataset, world: int) -> None:
+    plain = DetectionDataset(dataset.index, dataset.images, dataset.config, train=False, seed=0)
+    batches = [
+        batch
+        for rank in range(world)
+        for batch in loader.test_batches(plain, batch=5, rank=rank, world=world, workers=0)
+    ]
+    ids = torch.cat([batch.image_ids for batch in batches]).tolist()
+    assert sorted(ids) == dataset.index.image_ids.tolist()
+    assert max(len(batch.image_ids) for batch in batches) == 5
+    for batch in batches:
+        alone = -(-batch.sizes // 32) * 32
+        assert (alone == torch.tensor(batch.images.shape[-2:])).all()
+
+
+def test_collate_pads_with_zeros_and_keeps_everything() -> None:
+    samples = [
+        Sample(
+            torch.full((3, 33, 20), 255, dtype=torch.uint8),
+            (66, 40),
+            8,
+            torch.ones(2, 4),
+            torch.tensor([1, 3]),
+        ),
+        Sample(
+            torch.full((3, 10, 40), 255, dtype=torch.uint8),
+            (30, 80),
+            5,
+            torch.ones(0, 4),
+            torch.zeros(0).long(),
+        ),
+    ]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert (batch.images[0, :, :33, :20] > 2).all()
+    assert (batch.images[1, :, :10, :40] > 2).all()
+    assert int((batch.images != 0).sum()) == 3 * (33 * 20 + 10 * 40)
+    assert batch.sizes.tolist() == [[33, 20], [10, 40]]
+    assert batch.original_sizes.tolist() == [[66, 40], [30, 80]]
+    torch.testing.assert_close(batch.scales, torch.tensor([[0.5, 0.5], [0.5, 1 / 3]]))
+    assert batch.image_ids.tolist() == [8, 5]
+    assert batch.boxes.shape == (2, 2, 4)
+    assert batch.labels.tolist() == [[1, 3], [0, 0]]
+    assert batch.valid.tolist() == [[True, True], [False, False]]
+    assert collate(samples, (96, 64)).images.shape == (2, 3, 64, 96)
+    empty = collate(samples[1:])
+    assert empty.boxes.shape == (1, 0, 4)
+    assert empty.valid.shape == (1, 0)
+    assert same(batch.to("cpu"), batch)
