@@ -1,0 +1,5 @@
+"""The detectors: tensors in, losses or detections out.
+
+Legend of shapes: B images, N locations of all pyramid levels together (P3 first, row-major), G padded
+slots for objects, C classes, K regression bins.
+"""

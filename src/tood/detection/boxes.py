@@ -1,0 +1,93 @@
+"""Box arithmetic: overlaps, coders, clipping. Boxes are (x1, y1, x2, y2); width is x2 - x1."""
+
+import math
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6
+DELTA_STDS = (0.1, 0.1, 0.2, 0.2)
+MAX_LOG_RATIO = math.log(1000 / 16)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...); an inverted box has no area instead of a positive one."""
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
+
+
+def _intersection(first: Tensor, second: Tensor) -> Tensor:
+    width = torch.minimum(first[..., 2], second[..., 2]) - torch.maximum(first[..., 0], second[..., 0])
+    height = torch.minimum(first[..., 3], second[..., 3]) - torch.maximum(first[..., 1], second[..., 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def aligned_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of boxes that stand opposite each other, with broadcasting: (..., 4), (..., 4) -> (...)."""
+    intersection = _intersection(first, second)
+    return intersection / (box_area(first) + box_area(second) - intersection).clamp(min=EPSILON)
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of every box with every other: (..., P, 4), (..., Q, 4) -> (..., P, Q)."""
+    return aligned_iou(first[..., :, None, :], second[..., None, :, :])
+
+
+def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019), in [-1, 1]: (..., 4), (..., 4) -> (...)."""
+    intersection = _intersection(first, second)
+    union = (box_area(first) + box_area(second) - intersection).clamp(min=EPSILON)
+    width = torch.maximum(first[..., 2], second[..., 2]) - torch.minimum(first[..., 0], second[..., 0])
+    height = torch.maximum(first[..., 3], second[..., 3]) - torch.minimum(first[..., 1], second[..., 1])
+    hull = (width.clamp(min=0) * height.clamp(min=0)).clamp(min=EPSILON)
+    return intersection / union - (hull - union) / hull
+
+
+def encode_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances (left, top, right, bottom) from points (..., 2) to the sides of boxes (..., 4)."""
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def decode_distances(points: Tensor, distances: Tensor) -> Tensor:
+    """The inverse of :func:`encode_distances`."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def inner_margin(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distance to the nearest side, negative outside: (..., 2), (..., 4) -> (...)."""
+    return encode_distances(points, boxes).amin(dim=-1)
+
+
+def centerness(points: Tensor, boxes: Tensor) -> Tensor:
+    """sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) in [0, 1]; 0 outside the box (FCOS eq. 3)."""
+    distances = encode_distances(points, boxes)
+    horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
+    numerator = horizontal.amin(dim=-1).clamp(min=0) * vertical.amin(dim=-1).clamp(min=0)
+    denominator = horizontal.amax(dim=-1).clamp(min=EPSILON) * vertical.amax(dim=-1).clamp(min=EPSILON)
+    return (numerator / denominator).sqrt()
+
+
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+
+
+def encode_deltas(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Offsets of centre and log size from anchors to boxes, divided by DELTA_STDS: (..., 4) each."""
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    centre, size = _centre_and_size(boxes)
+    deltas = torch.cat([(centre - anchor_centre) / anchor_size, (size / anchor_size).log()], dim=-1)
+    return deltas / deltas.new_tensor(DELTA_STDS)
+
+
+def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
+    """The inverse of :func:`encode_deltas`; log sizes are clamped to +-log(1000 / 16)."""
+    shift_std, size_std = DELTA_STDS[0], DELTA_STDS[2]
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    centre = anchor_centre + deltas[..., :2] * shift_std * anchor_size
+    half = anchor_size * (deltas[..., 2:] * size_std).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
+    """Clamp boxes (..., 4) into [0, w] x [0, h], where ``size`` (..., 2) is (h, w)."""
+    limit = torch.cat([size.flip(-1), size.flip(-1)], dim=-1).to(boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limit)

@@ -1,0 +1,41 @@
+"""Locations, their validity, and the cache behind them."""
+
+import torch
+
+from tood.detection.points import STRIDES, make_points, points_of, valid_points
+
+CPU = torch.device("cpu")
+
+
+def test_centres_are_multiples_of_the_stride_row_by_row() -> None:
+    points = make_points(((2, 3), (1, 2)), (8, 16), CPU, torch.float32)
+    expected = [[0, 0], [8, 0], [16, 0], [0, 8], [8, 8], [16, 8], [0, 0], [16, 0]]
+    torch.testing.assert_close(points.centres, torch.tensor(expected, dtype=torch.float32))
+    assert points.levels.tolist() == [0] * 6 + [1] * 2
+    torch.testing.assert_close(points.anchors[1], torch.tensor([8.0 - 32, -32, 8 + 32, 32]))
+
+
+def test_a_full_size_image_has_22400_locations() -> None:
+    sizes = tuple((-(-800 // s), -(-1344 // s)) for s in STRIDES)
+    assert len(make_points(sizes, STRIDES, CPU, torch.float32).centres) == 22_400
+
+
+def test_validity_follows_each_images_own_padding() -> None:
+    points = make_points(((16, 24), (8, 12), (4, 6), (2, 3), (1, 2)), STRIDES, CPU, torch.float32)
+    valid = valid_points(points, torch.tensor([[128, 185], [101, 130], [33, 60]]))
+    assert valid[0].all()
+    for image, (pad_h, pad_w) in enumerate([(128, 192), (128, 160), (64, 64)]):
+        for level, stride in zip(points.split(valid[image], dim=0), STRIDES, strict=True):
+            rows, columns = -(-pad_h // stride), -(-pad_w // stride)
+            assert level.sum() == rows * columns
+
+
+def test_points_made_in_inference_mode_serve_training_later() -> None:
+    with torch.inference_mode():
+        maps = [torch.zeros(1, 1, 5, 7)]
+        points = points_of(maps, (8,), torch.float32)
+        assert points.anchors.shape == (35, 4)
+    again = points_of([torch.zeros(1, 1, 5, 7)], (8,), torch.float32)
+    assert again is points
+    weight = torch.ones(1, requires_grad=True)
+    ((again.centres * weight).square().sum() + (again.anchors * weight).square().sum()).backward()
