@@ -1,0 +1,1 @@
+"""Heads: from pyramid features to dense predictions."""

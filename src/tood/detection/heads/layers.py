@@ -1,0 +1,54 @@
+"""Layers that the heads share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tood.detection.points import Points
+
+PRIOR_BIAS = -math.log(99)
+"""Initial bias of class logits: every score starts at 0.01 (Lin et al. 2017)."""
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, group normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, channels: int, *, kernel: int = 3, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.gn = nn.GroupNorm(groups, channels)
+        initialise(self.conv, std=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu_(self.gn(self.conv(x)))
+
+
+class LevelScale(nn.Module):
+    """One learnable factor, initially 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+def initialise(conv: nn.Conv2d, *, std: float, bias: float = 0.0) -> nn.Conv2d:
+    """Normal weights and a constant bias, in place."""
+    nn.init.normal_(conv.weight, std=std)
+    if conv.bias is not None:
+        nn.init.constant_(conv.bias, bias)
+    return conv
+
+
+class LevelScales(nn.ModuleList):
+    """One learnable factor per level, under the keys ``<level>.scale``."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(LevelScale() for _ in range(levels))
+
+    def per_location(self, points: Points) -> Tensor:
+        """(N, 1) every location's factor."""
+        factors = [
+            level.get_parameter("scale").expand(count) for level, count in zip(self, points.level_counts, strict=True)
+        ]
+        return torch.cat(factors)[:, None]
