@@ -1,0 +1,1 @@
+"""Assigners: which object every location shall detect."""

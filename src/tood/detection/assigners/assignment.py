@@ -1,0 +1,46 @@
+"""The result of an assigner, and how two objects settle who owns a location."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """Which object every location shall detect; all (B, N), without gradient."""
+
+    gt_index: Tensor
+    """int64 index of the object, -1 for background."""
+    iou: Tensor
+    """Overlap with the object, 0 for background."""
+    metric: Tensor
+    """What the assigner ranks by, for the object chosen; 0 for background."""
+    target: Tensor
+    """How strongly the location shall answer, in [0, 1]; 0 for background."""
+
+    @property
+    def positive(self) -> Tensor:
+        return self.gt_index >= 0
+
+
+def chunk_length(images: int, locations: int, elements: int) -> int:
+    """Objects to treat at once so that a dense (B, G, N) tensor stays below ``elements``."""
+    return max(1, elements // max(1, images * locations))
+
+
+def settle_conflicts(locations: Tensor, accepted: Tensor, cost: Tensor, num_locations: int) -> Tensor:
+    """Give every location to the accepting object of least cost; equal costs go to the lower index.
+
+    ``locations``, ``accepted`` and ``cost`` are (B, G, M): every object's M candidate locations.
+    Returns the object per location (B, N) int64, -1 where nobody wants it.
+    """
+    images, objects, _ = locations.shape
+    where = locations.flatten(1)
+    cost = torch.where(accepted, cost, torch.inf).flatten(1)
+    least = cost.new_full((images, num_locations), torch.inf).scatter_reduce(1, where, cost, "amin")
+    wins = accepted.flatten(1) & (cost == least.gather(1, where))
+    index = torch.arange(objects, device=locations.device)[:, None].expand_as(locations).flatten(1)
+    index = torch.where(wins, index, objects)
+    owner = index.new_full((images, num_locations), objects).scatter_reduce(1, where, index, "amin")
+    return torch.where(owner == objects, -1, owner)

@@ -1,0 +1,116 @@
+"""Task-aligned sample assignment (TOOD section 3.2)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tood.detection.assigners.assignment import Assignment, chunk_length, settle_conflicts
+from tood.detection.boxes import aligned_iou, box_area, inner_margin, pairwise_iou
+from tood.detection.points import Points
+from tood.detection.targets import Targets
+
+CENTRE_MARGIN = 0.01
+METRIC_EPSILON = 1e-7
+DENSE_ELEMENTS = 1 << 24
+
+Conflict = Literal["min_area", "max_iou"]
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedCandidates:
+    """Every object's M locations with the highest alignment metric; all (B, G, M)."""
+
+    locations: Tensor
+    """int64."""
+    iou: Tensor
+    accepted: Tensor
+    """bool: metric above 0 and the location's centre inside the object."""
+
+
+@torch.no_grad()
+def assign_task_aligned(
+    scores: Tensor,
+    boxes: Tensor,
+    points: Points,
+    targets: Targets,
+    valid: Tensor,
+    *,
+    topk: int,
+    alpha: float,
+    beta: float,
+    conflict: Conflict,
+    dense_elements: int = DENSE_ELEMENTS,
+) -> Assignment:
+    """Assign by t = s^alpha * u^beta (eq. 7) and normalise t per object to its best overlap.
+
+    ``scores`` (B, N, C) are probabilities, ``boxes`` (B, N, 4) predicted boxes in pixels, ``valid`` (B, N)
+    the locations that take part. A location wanted by several objects goes to the object of least area
+    (the paper's supplement) or of largest overlap (the released code). The dense part over objects and
+    locations is done in pieces of at most ``dense_elements``.
+    """
+    targets = targets.with_a_slot()
+    candidates = aligned_candidates(
+        scores,
+        boxes,
+        points,
+        targets,
+        valid,
+        topk=topk,
+        alpha=alpha,
+        beta=beta,
+        dense_elements=dense_elements,
+    )
+    cost = -candidates.iou if conflict == "max_iou" else box_area(targets.boxes)[..., None].expand_as(candidates.iou)
+    gt_index = settle_conflicts(candidates.locations, candidates.accepted, cost, boxes.shape[1])
+    positive = gt_index >= 0
+    gt_boxes, gt_labels = targets.take(gt_index)
+    iou = torch.where(positive, aligned_iou(boxes, gt_boxes), 0)
+    score = scores.gather(2, gt_labels.clamp(min=0)[..., None]).squeeze(2)
+    metric = torch.where(positive, score.pow(alpha) * iou.pow(beta), 0)
+    target = normalise_metric(metric, iou, gt_index, num_objects=targets.boxes.shape[1])
+    return Assignment(gt_index=gt_index, iou=iou, metric=metric, target=target)
+
+
+@torch.no_grad()
+def aligned_candidates(
+    scores: Tensor,
+    boxes: Tensor,
+    points: Points,
+    targets: Targets,
+    valid: Tensor,
+    *,
+    topk: int,
+    alpha: float,
+    beta: float,
+    dense_elements: int = DENSE_ELEMENTS,
+) -> AlignedCandidates:
+    """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
+    by_class = scores.transpose(1, 2)
+    length = boxes.shape[1]
+    locations, metrics, overlaps = [], [], []
+    step = chunk_length(boxes.shape[0], length, dense_elements)
+    for gt_boxes, gt_labels in zip(
+        torch.split(targets.boxes, step, 1), torch.split(targets.labels, step, 1), strict=True
+    ):
+        iou = pairwise_iou(gt_boxes, boxes)
+        score = by_class.gather(1, gt_labels.clamp(min=0)[..., None].expand(-1, -1, length))
+        metric = (score.pow(alpha) * iou.pow(beta)).masked_fill(~valid[:, None], -1)
+        values, indices = metric.topk(min(topk, length), dim=2)
+        locations.append(indices)
+        metrics.append(values)
+        overlaps.append(iou.gather(2, indices))
+    where = torch.cat(locations, dim=1)
+    inside = inner_margin(points.centres.to(boxes.dtype)[where], targets.boxes[:, :, None]) > CENTRE_MARGIN
+    accepted = (torch.cat(metrics, dim=1) > 0) & inside & targets.valid[..., None]
+    return AlignedCandidates(where, torch.cat(overlaps, dim=1), accepted)
+
+
+def normalise_metric(metric: Tensor, iou: Tensor, gt_index: Tensor, *, num_objects: int) -> Tensor:
+    """t_hat (B, N): each object's metrics scaled so that the largest equals its largest overlap."""
+    slot = torch.where(gt_index >= 0, gt_index, num_objects)
+    empty = metric.new_zeros(metric.shape[0], num_objects + 1)
+    best_metric = empty.scatter_reduce(1, slot, metric, "amax").gather(1, slot)
+    best_iou = empty.scatter_reduce(1, slot, iou, "amax").gather(1, slot)
+    return metric / (best_metric + METRIC_EPSILON) * best_iou
