@@ -1,0 +1,1 @@
+"""Criteria: from predictions and an assignment to loss terms."""
