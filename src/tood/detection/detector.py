@@ -1,0 +1,105 @@
+"""A complete detector, and the one place where configurations become objects."""
+
+from typing import assert_never
+
+from torch import Tensor, nn
+
+from tood.config.backbone import BackboneConfig
+from tood.config.method import (
+    AtssCriterionConfig,
+    GflCriterionConfig,
+    HeadConfig,
+    MethodConfig,
+    ParallelHeadConfig,
+    TaskAlignedCriterionConfig,
+    TaskAlignedHeadConfig,
+)
+from tood.detection.backbones import Trunk, build_trunk
+from tood.detection.criteria.atss import AtssCriterion
+from tood.detection.criteria.base import Criterion
+from tood.detection.criteria.gfl import GflCriterion
+from tood.detection.criteria.task_aligned import TaskAlignedCriterion
+from tood.detection.fpn import FeaturePyramid
+from tood.detection.heads.parallel import ParallelHead
+from tood.detection.heads.task_aligned import TaskAlignedHead
+from tood.detection.predictions import Predictions
+from tood.errors import UserError
+
+
+class Detector(nn.Module):
+    """Trunk, pyramid, head."""
+
+    def __init__(self, *, backbone: Trunk, neck: FeaturePyramid, bbox_head: ParallelHead | TaskAlignedHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+
+    def forward(self, images: Tensor) -> Predictions:
+        """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32."""
+        predictions: Predictions = self.bbox_head(self.neck(self.backbone(images)))
+        return predictions
+
+
+def build_detector(method: MethodConfig, backbone: BackboneConfig, num_classes: int) -> Detector:
+    """A randomly initialised detector; see ``tood.detection.weights`` for starting weights.
+
+    Raises UserError where the widths do not fit together.
+    """
+    if backbone.width % backbone.norm_groups != 0:
+        raise UserError(
+            f"backbone {backbone.name}: width {backbone.width} is not a multiple of norm_groups "
+            f"{backbone.norm_groups}; change one of them."
+        )
+    trunk = build_trunk(backbone)
+    return Detector(
+        backbone=trunk,
+        neck=FeaturePyramid(trunk.out_channels, backbone.width),
+        bbox_head=build_head(
+            method.head,
+            num_classes=num_classes,
+            in_channels=backbone.width,
+            width=backbone.width,
+            norm_groups=backbone.norm_groups,
+        ),
+    )
+
+
+def build_head(
+    head: HeadConfig, *, num_classes: int, in_channels: int, width: int, norm_groups: int
+) -> ParallelHead | TaskAlignedHead:
+    match head:
+        case TaskAlignedHeadConfig():
+            return TaskAlignedHead(
+                num_classes=num_classes,
+                in_channels=in_channels,
+                width=width,
+                convs=head.convs,
+                norm_groups=norm_groups,
+                boxes=head.boxes,
+            )
+        case ParallelHeadConfig():
+            return ParallelHead(
+                num_classes=num_classes,
+                in_channels=in_channels,
+                width=width,
+                convs=head.convs,
+                norm_groups=norm_groups,
+                boxes=head.boxes,
+                reg_max=head.reg_max,
+                centerness=head.centerness,
+            )
+        case _:
+            assert_never(head)
+
+
+def build_criterion(method: MethodConfig) -> Criterion:
+    match method.criterion:
+        case TaskAlignedCriterionConfig():
+            return TaskAlignedCriterion(config=method.criterion)
+        case AtssCriterionConfig():
+            return AtssCriterion(config=method.criterion)
+        case GflCriterionConfig():
+            return GflCriterion(config=method.criterion)
+        case _:
+            assert_never(method.criterion)

@@ -1,0 +1,22 @@
+"""From images to detections: the one path that evaluation, prediction and the Python API share."""
+
+import torch
+from torch import Tensor
+
+from tood.config.method import InferenceConfig
+from tood.detection.detector import Detector
+from tood.detection.postprocess import Detections, postprocess
+
+
+@torch.inference_mode()
+def detect(
+    detector: Detector, images: Tensor, sizes: Tensor, scales: Tensor | None, config: InferenceConfig
+) -> list[Detections]:
+    """Detections of normalised, padded images (supplement, Inference).
+
+    images (B,3,H,W) on the detector's device; sizes (B,2) un-padded (height, width) in network pixels;
+    scales (B,2) (width, height) factors from the original to the network image, None to stay in network
+    pixels. All images must have been padded to the same size for themselves, for normalisation and layer
+    attention see the padding. The detector must be in evaluation mode.
+    """
+    return postprocess(detector(images), sizes, scales, config)

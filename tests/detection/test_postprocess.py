@@ -1,0 +1,103 @@
+"""From predictions to detections: thresholds, order, scaling, suppression."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tood.config.method import InferenceConfig
+from tood.detection.boxes import pairwise_iou
+from tood.detection.points import Points, make_points
+from tood.detection.postprocess import class_nms, postprocess
+from tood.detection.predictions import Predictions
+
+SIZE = torch.tensor([[64, 80]])
+
+
+def points(*counts: int) -> Points:
+    sizes = tuple((1, count) for count in counts)
+    return make_points(sizes, (8, 16, 32, 64, 128)[: len(counts)], torch.device("cpu"), torch.float32)
+
+
+def predictions(scores: Tensor, boxes: Tensor, *counts: int, quality: Tensor | None = None) -> Predictions:
+    """One image: probabilities (N, C), boxes (N, 4)."""
+    return Predictions(
+        points=points(*(counts or (len(scores),))),
+        class_logits=scores.logit()[None],
+        boxes=boxes[None],
+        quality=None if quality is None else quality.logit()[None],
+    )
+
+
+def apart(count: int) -> Tensor:
+    """Boxes that do not overlap."""
+    left = torch.arange(count) * 6.0
+    return torch.stack([left, torch.zeros(count), left + 5, torch.full((count,), 5.0)], dim=1)
+
+
+def test_threshold_order_and_limit() -> None:
+    scores = torch.tensor([[0.9, 0.04], [0.3, 0.6], [0.01, 0.05]])
+    found = postprocess(predictions(scores, apart(3)), SIZE, None, InferenceConfig())[0]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.6, 0.3]))
+    assert found.labels.tolist() == [0, 1, 0]
+    torch.testing.assert_close(found.boxes, apart(3)[[0, 1, 1]])
+    best = postprocess(predictions(scores, apart(3)), SIZE, None, InferenceConfig(max_detections=1))[0]
+    assert best.scores.tolist() == found.scores[:1].tolist()
+
+
+def test_best_pairs_are_kept_per_level() -> None:
+    scores = torch.tensor([[0.9], [0.8], [0.3], [0.2]])
+    config = InferenceConfig(pre_nms_topk=1)
+    found = postprocess(predictions(scores, apart(4), 2, 2), SIZE, None, config)[0]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.3]))
+
+
+def test_quality_multiplies_after_the_threshold() -> None:
+    scores = torch.tensor([[0.06], [0.5], [0.04]])
+    quality = torch.tensor([0.1, 0.5, 0.9])
+    found = postprocess(predictions(scores, apart(3), quality=quality), SIZE, None, InferenceConfig())[0]
+    torch.testing.assert_close(found.scores, torch.tensor([0.25, 0.006]))
+
+
+def test_boxes_are_clipped_then_scaled_back() -> None:
+    boxes = torch.tensor([[-10.0, -10, 100, 100], [-10.0, 5, -2, 9]])
+    scores = torch.tensor([[0.9], [0.8]])
+    scales = torch.tensor([[2.0, 4.0]])
+    found = postprocess(predictions(scores, boxes), SIZE, scales, InferenceConfig())[0]
+    torch.testing.assert_close(found.boxes, torch.tensor([[0.0, 0, 40, 16]]))
+    free = postprocess(predictions(scores, boxes), SIZE, scales, InferenceConfig(clip_boxes=False))[0]
+    torch.testing.assert_close(free.boxes, torch.tensor([[-5.0, -2.5, 50, 25], [-5.0, 1.25, -1, 2.25]]))
+
+
+def test_boxes_without_area_are_dropped() -> None:
+    boxes = torch.tensor([[5.0, 5, 5, 9], [5.0, 9, 9, 9], [9.0, 5, 5, 9], [1.0, 1, 2, 2]])
+    found = postprocess(predictions(torch.full((4, 1), 0.9), boxes), SIZE, None, InferenceConfig())[0]
+    torch.testing.assert_close(found.boxes, boxes[3:])
+
+
+def test_nothing_above_the_threshold() -> None:
+    found = postprocess(predictions(torch.full((2, 3), 0.01), apart(2)), SIZE, None, InferenceConfig())[0]
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == found.labels.shape == (0,)
+    assert found.labels.dtype == torch.int64
+
+
+def test_negative_coordinates_do_not_let_classes_collide() -> None:
+    """The pair with which offsets from the largest coordinate suppress across classes."""
+    boxes = torch.tensor([[0.0, 0, 100, 100], [-101.0, -101, -1, -1]])
+    kept = class_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.6)
+    assert sorted(kept.tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_suppression_equals_a_loop_over_classes(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    corner = torch.rand(120, 2, generator=draw) * 60 - 30
+    boxes = torch.cat([corner, corner + 5 + 30 * torch.rand(120, 2, generator=draw)], dim=1)
+    scores, labels = torch.rand(120, generator=draw), torch.randint(4, (120,), generator=draw)
+    kept: list[int] = []
+    for index in scores.argsort(descending=True).tolist():
+        same = [other for other in kept if labels[other] == labels[index]]
+        if not same or (pairwise_iou(boxes[index][None], boxes[same]) <= 0.5).all():
+            kept.append(index)
+    assert class_nms(boxes, scores, labels, 0.5).tolist() == kept
+    assert len(kept) < 120
