@@ -1,0 +1,15 @@
+"""The reference cases that must pass: what ``make test`` selects. It grows as the project does."""
+
+PASSING = (
+    "tal_assign*",
+    "atss_assign*",
+    "resize_shapes*",
+    "head_tood_af*",
+    "head_tood_ab*",
+    "head_atss*",
+    "head_gfl*",
+    "whole_atss_r50",
+    "whole_gfl_r50",
+    "whole_tood_r50",
+    "whole_tood_r50_ab",
+)

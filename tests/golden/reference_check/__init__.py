@@ -1,0 +1,1 @@
+"""Runs the project against recorded reference numbers and reports the differences."""

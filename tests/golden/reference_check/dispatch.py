@@ -1,0 +1,54 @@
+"""Which check a reference file belongs to."""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from reference_check.assigners import check_atss, check_task_aligned
+from reference_check.folder import read_json
+from reference_check.heads import check_head
+from reference_check.rows import Report, Row, UnsupportedError
+from reference_check.sizes import check_resize_shapes
+from reference_check.whole import check_whole
+
+NOT_CASES = ("versions", "whole_inputs", "coco_mini_gt", "coco_mini_dets")
+
+Check = Callable[[Path, str, Report], None]
+
+_BY_PREFIX: tuple[tuple[str, Check], ...] = (
+    ("tal_assign", check_task_aligned),
+    ("atss_assign", check_atss),
+    ("resize_shapes", check_resize_shapes),
+)
+
+
+def find_cases(folder: Path, only: Sequence[str]) -> list[str]:
+    """Stems of the cases in a folder that match one of the globs, all without any."""
+    stems = sorted(path.stem for path in folder.glob("*.json") if path.stem not in NOT_CASES)
+    return [stem for stem in stems if not only or any(fnmatchcase(stem, glob) for glob in only)]
+
+
+def check_case(folder: Path, stem: str) -> list[Row]:
+    """All rows of a case; one failing row if it is of a kind that the project does not know."""
+    report = Report(stem)
+    try:
+        _check_of(folder, stem)(folder, stem, report)
+    except UnsupportedError as error:
+        report.fail("case", str(error))
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        report.fail("case", f"broken or unknown format: {type(error).__name__}: {error}")
+    return report.rows
+
+
+def _check_of(folder: Path, stem: str) -> Check:
+    """Heads and whole detectors tell by the ``kind`` inside, whatever they are called; the rest by prefix."""
+    content = read_json(folder / f"{stem}.json")
+    if isinstance(content, dict) and "kind" in content:
+        if "head_config" in content:
+            return check_head
+        if "tensors" in content:
+            return check_whole
+    for prefix, check in _BY_PREFIX:
+        if stem.startswith(prefix):
+            return check
+    raise UnsupportedError("no check knows this case")

@@ -1,0 +1,197 @@
+"""Single heads: outputs, assignment, losses, gradients and detections on recorded features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reference_check.folder import Arrays, below, numbered, read_arrays, read_json, tensor
+from reference_check.outputs import compare_outputs
+from reference_check.rows import EXACT, Report, Tolerance, UnsupportedError
+from reference_check.scene import compare_detections, meta_tensor, targets_of
+from reference_check.toolbox import Recorded, build_recorded
+from tood.detection.assigners.assignment import Assignment
+from tood.detection.criteria.base import Criterion, LossTerm, Progress, normalisers
+from tood.detection.foreign_keys import translate, translate_key
+from tood.detection.points import valid_points
+from tood.detection.postprocess import postprocess
+from tood.detection.predictions import Predictions
+from tood.detection.targets import Targets
+
+LOSS32 = Tolerance(relative=1e-4)
+LOSS64 = Tolerance(relative=1e-9)
+NORM64 = Tolerance(relative=1e-9, own_peak=1e-13)
+"""Norms that vanish by symmetry are rounding noise of the others."""
+GRADIENT = Tolerance(own_peak=2e-3, common_peak=2e-4)
+NORM32 = Tolerance(relative=2e-3, own_peak=2e-4)
+TARGET = Tolerance(relative=1e-3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training pass through a head (or a whole detector)."""
+
+    terms: list[LossTerm]
+    assignment: Assignment
+    valid: Tensor
+    per_level: dict[str, Tensor]
+    """Loss by name and level, with gradient."""
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack([losses.sum() for losses in self.per_level.values()]).sum()
+
+
+def check_head(folder: Path, stem: str, report: Report) -> None:
+    reference = read_json(folder / f"{stem}.json")
+    for name, instance in reference["instances"].items():
+        report.at(f"{name}: ")
+        recorded = build_recorded(reference["kind"], reference["head_config"])
+        weights = read_arrays(folder / instance["files"]["weights"])
+        load_head(recorded, weights, report)
+        arrays = read_arrays(folder / instance["files"]["arrays"])
+        _check_instance(reference, instance, recorded, arrays, report)
+
+
+def load_head(recorded: Recorded, weights: Arrays, report: Report) -> None:
+    state = translate({key: tensor(value) for key, value in weights.items()})
+    own = recorded.head.state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+        different = sorted(set(state) ^ set(own)) or [k for k in own if own[k].shape != state[k].shape]
+        raise UnsupportedError(f"weights do not fit the head: {', '.join(different[:5])}")
+    recorded.head.load_state_dict(state)
+    report.count("weights that do not fit", 0, len(state))
+
+
+def _check_instance(
+    reference: dict[str, Any], instance: dict[str, Any], recorded: Recorded, arrays: Arrays, report: Report
+) -> None:
+    metas = instance["img_metas"]
+    names = [str(translate_key(key)) for key in reference["parameter_order"]]
+    with torch.no_grad():
+        predictions = recorded.head([tensor(feature) for feature in numbered(arrays, "feat")])
+    compare_outputs(report, predictions, arrays)
+    sizes = meta_tensor(metas, "img_shape")
+    for prefix, scales in (("det", None), ("det_rescaled", meta_tensor(metas, "scale_factor"))):
+        found = postprocess(predictions, sizes, scales, recorded.inference)
+        compare_detections(report, found, arrays, prefix, box_tolerance=1e-2, score_tolerance=1e-4)
+    for epoch in sorted(int(key) for key in instance["epochs"]):
+        prefix = f"e{epoch}_" if recorded.phases else ""
+        phase = below(arrays, prefix)
+        for dtype in (torch.float32, torch.float64):
+            _check_training(report, recorded, arrays, phase, metas, epoch, dtype, names, prefix)
+        if "min_area_total" in phase:
+            _check_min_area(report, recorded, arrays, phase, metas, epoch, prefix)
+
+
+def _check_training(
+    report: Report,
+    recorded: Recorded,
+    arrays: Arrays,
+    phase: Arrays,
+    metas: Sequence[dict[str, Any]],
+    epoch: int,
+    dtype: torch.dtype,
+    names: Sequence[str],
+    prefix: str,
+) -> None:
+    """Losses and gradients of one epoch's phase in one precision; in float32 also what was assigned."""
+    head = recorded.head.to(dtype)
+    head.zero_grad(set_to_none=True)
+    features = [tensor(feature, dtype).requires_grad_() for feature in numbered(arrays, "feat")]
+    targets = targets_of(arrays, dtype)
+    outcome = train_once(head(features), targets, recorded.criterion, metas, epoch)
+    single = dtype == torch.float32
+    if single:
+        compare_assignment(report, outcome, targets, num_classes=recorded.num_classes, phase=phase, prefix=prefix)
+    compare_losses(report, outcome, phase, prefix, dtype)
+    outcome.total.backward()
+    gradients = gradients_by_name(head)
+    norms = torch.stack([gradients[name].double().norm() for name in names])
+    key = "gradnorm" if single else "f64_gradnorm"
+    report.compare(prefix + key, norms, phase[key], NORM32 if single else NORM64)
+    if single:
+        expected = numbered(phase, "grad_feat")
+        own = [feature.grad if feature.grad is not None else torch.zeros_like(feature) for feature in features]
+        report.compare_all(f"{prefix}grad_feat", own, expected, GRADIENT)
+        full = below(phase, "grad_w/")
+        own = [gradients[str(translate_key(name))] for name in full]
+        report.compare_all(f"{prefix}grad_w", own, list(full.values()), GRADIENT)
+
+
+def _check_min_area(
+    report: Report,
+    recorded: Recorded,
+    arrays: Arrays,
+    phase: Arrays,
+    metas: Sequence[dict[str, Any]],
+    epoch: int,
+    prefix: str,
+) -> None:
+    assert recorded.min_area_criterion is not None
+    head = recorded.head.float()
+    targets = targets_of(arrays, torch.float32)
+    with torch.no_grad():
+        predictions = head([tensor(feature) for feature in numbered(arrays, "feat")])
+        outcome = train_once(predictions, targets, recorded.min_area_criterion, metas, epoch)
+    expected = below(phase, "min_area_")
+    prefix = f"{prefix}min_area_"
+    compare_assignment(report, outcome, targets, num_classes=recorded.num_classes, phase=expected, prefix=prefix)
+    compare_losses(report, outcome, expected, prefix, torch.float32)
+
+
+def train_once(
+    predictions: Predictions,
+    targets: Targets,
+    criterion: Criterion,
+    metas: Sequence[dict[str, Any]],
+    epoch: int,
+) -> Outcome:
+    """Assign and compute the losses, kept apart by level."""
+    progress = Progress(epoch=epoch, step=epoch, total_steps=epoch + 1)
+    valid = valid_points(predictions.points, meta_tensor(metas, "pad_shape"))
+    assignment = criterion.assign(predictions, targets, valid, progress)
+    terms = criterion(predictions, targets, valid, progress)
+    per_level = {
+        term.name: torch.stack([part.sum() for part in predictions.points.split(term.per_location)]) / divisor
+        for term, divisor in zip(terms, normalisers(terms), strict=True)
+    }
+    return Outcome(terms, assignment, valid, per_level)
+
+
+def compare_losses(report: Report, outcome: Outcome, phase: Arrays, prefix: str, dtype: torch.dtype) -> None:
+    single = dtype == torch.float32
+    kind, tolerance = ("", LOSS32) if single else ("f64_", LOSS64)
+    for name, losses in outcome.per_level.items():
+        report.compare(f"{prefix}{kind}{name}", losses, phase[f"{kind}{name}"], tolerance)
+    if f"{kind}total" in phase:
+        report.compare(f"{prefix}{kind}total", outcome.total, phase[f"{kind}total"], tolerance)
+    if "avg_factor" in phase and single:
+        report.compare("avg_factor", outcome.terms[0].normaliser[None], phase["avg_factor"], EXACT)
+
+
+def compare_assignment(
+    report: Report, outcome: Outcome, targets: Targets, *, num_classes: int, phase: Arrays, prefix: str
+) -> None:
+    """Classes, weights, boxes and soft targets that locations were given, as far as recorded."""
+    assignment = outcome.assignment
+    boxes, labels = targets.with_a_slot().take(assignment.gt_index)
+    labels = torch.where(assignment.positive, labels, num_classes)
+    report.compare(f"{prefix}labels", labels, phase["labels"], EXACT)
+    if "label_weights" in phase:
+        report.compare(f"{prefix}label_weights", outcome.valid, phase["label_weights"], EXACT)
+    if "bbox_targets" in phase:
+        boxes = torch.where(assignment.positive[..., None], boxes, 0)
+        report.compare(f"{prefix}bbox_targets", boxes, phase["bbox_targets"], Tolerance(relative=1e-6))
+    if "norm_metric" in phase:
+        report.compare(f"{prefix}norm_metric", assignment.target, phase["norm_metric"], TARGET)
+
+
+def gradients_by_name(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in module.named_parameters()
+    }

@@ -1,0 +1,190 @@
+"""The toolbox's options in the project's own terms."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from reference_check.rows import UnsupportedError
+from tood.config.method import (
+    AtssAssignerConfig,
+    AtssCriterionConfig,
+    GflCriterionConfig,
+    InferenceConfig,
+    ParallelHeadConfig,
+    TaskAlignedAssignerConfig,
+    TaskAlignedCriterionConfig,
+    TaskAlignedHeadConfig,
+)
+from tood.detection.boxes import DELTA_STDS
+from tood.detection.criteria.atss import AtssCriterion
+from tood.detection.criteria.base import Criterion
+from tood.detection.criteria.gfl import GflCriterion
+from tood.detection.criteria.task_aligned import TaskAlignedCriterion
+from tood.detection.heads.parallel import ParallelHead
+from tood.detection.heads.task_aligned import TaskAlignedHead
+from tood.detection.points import ANCHOR_SCALE
+
+Options = dict[str, Any]
+
+NORM_GROUPS = 32
+"""The toolbox's own default where a file does not say."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A head as recorded: the pieces that the project builds for it."""
+
+    head: nn.Module
+    criterion: Criterion
+    min_area_criterion: Criterion | None
+    """The same under the paper's conflict rule, where that makes a difference."""
+    inference: InferenceConfig
+    strides: tuple[int, ...]
+    num_classes: int
+    phases: bool
+    """Training depends on the epoch, and arrays carry an epoch prefix."""
+
+
+def build_recorded(kind: str, options: Options) -> Recorded:
+    """Build what ``head_config`` describes; UnsupportedError where the project cannot."""
+    _require(kind in _BUILDERS, f"there is no head of kind {kind!r} here")
+    _check_geometry(options)
+    return _BUILDERS[kind](options)
+
+
+def _task_aligned(options: Options) -> Recorded:
+    _require(not options.get("num_dcn", 0), "deformable layers in the head are not built yet")
+    train, initial, quality = options["train_cfg"], options["initial_loss_cls"], options["loss_cls"]
+    _require(options["loss_bbox"]["type"] == "GIoULoss", "only GIoU box losses are known")
+    _require(initial.get("activated") and quality.get("activated"), "T-head scores are probabilities")
+    boxes = {"anchor_free": "distance", "anchor_based": "delta"}[options["anchor_type"]]
+    config = TaskAlignedHeadConfig(kind="task_aligned", convs=options["stacked_convs"], boxes=boxes)
+    head = TaskAlignedHead(convs=config.convs, boxes=config.boxes, **_sizes(options))
+
+    def criterion(conflict: str) -> TaskAlignedCriterion:
+        return TaskAlignedCriterion(
+            config=TaskAlignedCriterionConfig(
+                kind="task_aligned",
+                assigner=TaskAlignedAssignerConfig(
+                    topk=train["assigner"]["topk"],
+                    alpha=train["alpha"],
+                    beta=train["beta"],
+                    conflict=conflict,
+                ),
+                warmup_assigner=AtssAssignerConfig(topk=train["initial_assigner"]["topk"]),
+                warmup_epochs=train["initial_epoch"],
+                box_weight=options["loss_bbox"]["loss_weight"],
+            ),
+            focal_alpha=_unit_weight(initial)["alpha"],
+            focal_gamma=initial["gamma"],
+            quality_beta=_unit_weight(quality)["beta"],
+        )
+
+    return Recorded(
+        head=head,
+        criterion=criterion("max_iou"),
+        min_area_criterion=criterion("min_area"),
+        inference=_inference(options, clip_boxes=False),
+        strides=tuple(head.strides),
+        num_classes=options["num_classes"],
+        phases=True,
+    )
+
+
+def _atss(options: Options) -> Recorded:
+    focal = _unit_weight(options["loss_cls"])
+    _unit_weight(options["loss_centerness"])
+    config = ParallelHeadConfig(kind="parallel", convs=options["stacked_convs"], boxes="delta", centerness=True)
+    head = ParallelHead(convs=config.convs, boxes="delta", centerness=True, **_sizes(options))
+    criterion = AtssCriterion(
+        config=AtssCriterionConfig(
+            kind="atss",
+            assigner=AtssAssignerConfig(topk=options["train_cfg"]["assigner"]["topk"]),
+            box_weight=options["loss_bbox"]["loss_weight"],
+        ),
+        focal_alpha=focal["alpha"],
+        focal_gamma=focal["gamma"],
+    )
+    return _parallel(options, head, criterion)
+
+
+def _gfl(options: Options) -> Recorded:
+    quality = _unit_weight(options["loss_cls"])
+    config = ParallelHeadConfig(
+        kind="parallel", convs=options["stacked_convs"], boxes="bins", reg_max=options.get("reg_max", 16)
+    )
+    head = ParallelHead(convs=config.convs, boxes="bins", reg_max=config.reg_max, **_sizes(options))
+    criterion = GflCriterion(
+        config=GflCriterionConfig(
+            kind="gfl",
+            assigner=AtssAssignerConfig(topk=options["train_cfg"]["assigner"]["topk"]),
+            box_weight=options["loss_bbox"]["loss_weight"],
+            dfl_weight=options["loss_dfl"]["loss_weight"],
+        ),
+        quality_beta=quality["beta"],
+    )
+    return _parallel(options, head, criterion)
+
+
+def _parallel(options: Options, head: ParallelHead, criterion: Criterion) -> Recorded:
+    _require(options["loss_bbox"]["type"] == "GIoULoss", "only GIoU box losses are known")
+    return Recorded(
+        head=head,
+        criterion=criterion,
+        min_area_criterion=None,
+        inference=_inference(options, clip_boxes=True),
+        strides=tuple(head.strides),
+        num_classes=options["num_classes"],
+        phases=False,
+    )
+
+
+_BUILDERS = {"tood_af": _task_aligned, "tood_ab": _task_aligned, "atss": _atss, "gfl": _gfl}
+
+
+def _sizes(options: Options) -> Options:
+    norm = options.get("norm_cfg") or {"type": "GN", "num_groups": NORM_GROUPS}
+    _require(norm["type"] == "GN", f"normalisation {norm['type']} in the head is not known")
+    return {
+        "num_classes": options["num_classes"],
+        "in_channels": options["in_channels"],
+        "width": options["feat_channels"],
+        "norm_groups": norm["num_groups"],
+        "strides": options["anchor_generator"]["strides"],
+    }
+
+
+def _check_geometry(options: Options) -> None:
+    anchors = options["anchor_generator"]
+    one = list(anchors.get("ratios", [])) == [1.0] and anchors.get("scales_per_octave", 1) == 1
+    _require(one, "only heads with one square anchor are known")
+    _require(anchors.get("octave_base_scale") == ANCHOR_SCALE, f"anchors must have side {ANCHOR_SCALE} strides")
+    _require(not anchors.get("center_offset", 0), "anchors must be centred on multiples of the stride")
+    coder = options.get("bbox_coder", {})
+    if coder.get("type") == "DeltaXYWHBBoxCoder":
+        _require(tuple(coder["target_stds"]) == DELTA_STDS, f"box deltas must have deviations {DELTA_STDS}")
+        _require(not any(coder.get("target_means", ())), "box deltas must have means 0")
+
+
+def _inference(options: Options, *, clip_boxes: bool) -> InferenceConfig:
+    test = options["test_cfg"]
+    _require(test["nms"]["type"] == "nms" and not test.get("min_bbox_size", 0), "only plain suppression is known")
+    return InferenceConfig(
+        score_threshold=test["score_thr"],
+        pre_nms_topk=test["nms_pre"],
+        nms_iou=test["nms"]["iou_threshold"],
+        max_detections=test["max_per_img"],
+        clip_boxes=clip_boxes,
+    )
+
+
+def _unit_weight(loss: Options) -> Options:
+    _require(loss.get("use_sigmoid", False), f"{loss['type']} must work on sigmoids")
+    _require(loss.get("loss_weight", 1.0) == 1.0, f"{loss['type']} must have weight 1")
+    return loss
+
+
+def _require(condition: object, otherwise: str) -> None:
+    if not condition:
+        raise UnsupportedError(otherwise)

@@ -1,0 +1,53 @@
+"""The project reproduces the recorded reference numbers."""
+
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from cases import PASSING  # noqa: E402
+from reference_check.dispatch import check_case, find_cases  # noqa: E402
+from reference_check.rows import table  # noqa: E402
+
+EMBEDDED = HERE / "data"
+FULL = HERE.parents[1].parent / "shared" / "golden"
+
+
+def selected() -> list[tuple[Path, str]]:
+    folders = [EMBEDDED] + ([FULL] if FULL.is_dir() else [])
+    return [(folder, case) for folder in folders for case in find_cases(folder, PASSING)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "case"), [pytest.param(f, c, id=f"{f.parent.name}-{f.name}-{c}") for f, c in selected()]
+)
+def test_reference_numbers(folder: Path, case: str) -> None:
+    rows = check_case(folder, case)
+    failed = [row for row in rows if not row.passed]
+    assert rows
+    assert not failed, "\n" + table(failed)
+
+
+def test_embedded_part_has_every_kind() -> None:
+    """A fresh clone tests each listed family: assigners, sizes, each head, a whole detector."""
+    stems = find_cases(EMBEDDED, PASSING)
+    for family in (
+        "tal_assign",
+        "atss_assign",
+        "resize_shapes",
+        "head_tood*",
+        "head_atss",
+        "head_gfl",
+        "whole*",
+    ):
+        assert any(fnmatchcase(stem, family) for stem in stems), family
+
+
+@pytest.mark.skipif(not FULL.is_dir(), reason="the full reference set is not beside this repository")
+def test_every_listed_case_exists() -> None:
+    for glob in PASSING:
+        assert find_cases(FULL, [glob]), glob
