@@ -1,0 +1,91 @@
+"""Resume state: written atomically, verified when read, two kept."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from tood.errors import UserError
+from tood.files import atomic_path
+
+_KEEP = 2
+_MAGIC = b"tood-state-1 "
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep every other trainer out of a run's folder while the block runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner"
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = owner.read_text().strip() if owner.exists() else "unknown"
+        raise UserError(
+            f"{folder.parent}: process {who} is training this run already; wait for it or stop it, then repeat."
+        ) from error
+    try:
+        owner.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+class CheckpointStore:
+    """The checkpoints of one run's fingerprint, below its ``state`` folder."""
+
+    def __init__(self, state: Path, fingerprint: str) -> None:
+        self.state = state
+        self.folder = state / fingerprint
+
+    def files(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("step-*.pt"), reverse=True)
+
+    def save(self, step: int, value: Any) -> None:
+        """Write the state reached after ``step`` steps; older ones beyond two are removed."""
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        body = buffer.getvalue()
+        with atomic_path(self.folder / f"step-{step:09d}.pt") as path, path.open("wb") as handle:
+            handle.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
+            handle.write(body)
+            handle.flush()
+            os.fsync(handle.fileno())
+        for old in self.files()[_KEEP:]:
+            old.unlink(missing_ok=True)
+
+    def load(self, warn: Callable[[str], None]) -> Any | None:
+        """The newest intact state, or None; a damaged one is named in a warning and passed over."""
+        for path in self.files():
+            head, _, body = path.read_bytes().partition(b"\n")
+            if head == _MAGIC + hashlib.sha256(body).hexdigest().encode():
+                return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+            warn(f"{path}: is damaged or from another version; using the checkpoint before it.")
+        return None
+
+    def others(self) -> list[str]:
+        """Fingerprints of other configurations that left a state here."""
+        if not self.state.is_dir():
+            return []
+        return sorted(entry.name for entry in self.state.iterdir() if entry.is_dir() and entry != self.folder)
+
+    def describe(self, science: dict[str, Any]) -> None:
+        """Keep the configuration beside its state, so that a later change can be named."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.folder / "science.json") as path:
+            path.write_text(json.dumps(science))
+
+    def remove(self) -> None:
+        """Forget the state of a finished run."""
+        shutil.rmtree(self.folder, ignore_errors=True)

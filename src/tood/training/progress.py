@@ -1,0 +1,50 @@
+"""The live view of a training: one line every few seconds."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+def duration(seconds: float) -> str:
+    """``1h 02m``, ``3m 07s`` or ``12s``."""
+    whole = max(0, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+@dataclass
+class Progress:
+    """Says what runs, how far it is, and how long it will take."""
+
+    name: str
+    epochs: int
+    steps: int
+    echo: Callable[[str], None]
+    interval: float = 5.0
+    started_step: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _printed: float = field(default_factory=time.monotonic)
+    _paused: float = 0.0
+    evaluated: str = "AP50 –"
+
+    def due(self) -> bool:
+        return time.monotonic() - self._printed >= self.interval
+
+    def pause(self, seconds: float) -> None:
+        """Time that was not training (evaluation), left out of the speed."""
+        self._paused += seconds
+
+    def show(self, *, step: int, epoch: int, loss: float, batch: int) -> None:
+        """Print the line for ``step`` steps done in the 0-based ``epoch``."""
+        now = time.monotonic()
+        self._printed = now
+        done = max(1, step - self.started_step)
+        elapsed = now - self._started
+        training = max(1e-9, elapsed - self._paused)
+        left = elapsed / done * (self.steps - step)
+        speed = done * batch / training
+        self.echo(
+            f"{self.name:<12} epoch {min(epoch + 1, self.epochs)}/{self.epochs}  step {step}/{self.steps}  "
+            f"loss {loss:.3f}  {self.evaluated}  {speed:.0f} images/s  {duration(left)} left"
+        )
