@@ -1,0 +1,1 @@
+"""Evaluation: COCO numbers, and whether a difference means anything."""

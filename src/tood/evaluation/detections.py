@@ -1,0 +1,92 @@
+"""Detections of a whole split, in the COCO result format."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tood.config.method import InferenceConfig
+from tood.config.schedule import ImagesConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.index import AnnotationIndex
+from tood.data.loader import Batch, test_batches
+from tood.data.prepared import PreparedSplit
+from tood.detection.detector import Detector
+from tood.detection.inference import detect
+from tood.detection.postprocess import Detections
+from tood.files import atomic_path
+
+
+def as_coco_results(
+    detections: Sequence[Detections], image_ids: Sequence[int], categories: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO results (xywh boxes, category ids) of detections in original image pixels."""
+    results: list[dict[str, Any]] = []
+    for found, image_id in zip(detections, image_ids, strict=True):
+        corners = found.boxes.double().numpy()
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(4).tolist()
+        labels, scores = found.labels.tolist(), found.scores.double().tolist()
+        results.extend(
+            {"image_id": image_id, "category_id": categories[label], "bbox": box, "score": score}
+            for box, score, label in zip(boxes, scores, labels, strict=True)
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class SplitDetections:
+    """COCO results of a split, and the seconds that inference took (images already decoded and resized)."""
+
+    results: list[dict[str, Any]]
+    images: int
+    seconds: float
+
+
+def detect_batch(detector: Detector, batch: Batch, device: torch.device, config: InferenceConfig) -> list[Detections]:
+    """Detections of one batch, in pixels of the original images, on the CPU."""
+    batch = batch.to(device)
+    found = detect(detector, batch.images, batch.sizes, batch.scales, config)
+    return [Detections(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu()) for one in found]
+
+
+def detect_split(
+    detector: Detector,
+    split: PreparedSplit,
+    classes: tuple[str, ...],
+    images: ImagesConfig,
+    inference: InferenceConfig,
+    *,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> SplitDetections:
+    """Detections of this process's share of a split; the detector is left in evaluation mode.
+
+    One image at a time: normalisation and layer attention see the padding, so this is the batch whose
+    detections do not depend on which images stand beside each other.
+    """
+    detector.eval()
+    index = AnnotationIndex.load(split, classes)
+    dataset = DetectionDataset(index, split.images, images, train=False, seed=0)
+    categories = index.category_ids
+    results: list[dict[str, Any]] = []
+    count, seconds = 0, 0.0
+    for batch in test_batches(dataset, batch=1, rank=rank, world=world, workers=workers):
+        started = time.perf_counter()
+        found = detect_batch(detector, batch, device, inference)
+        seconds += time.perf_counter() - started
+        count += len(found)
+        results += as_coco_results(found, batch.image_ids.tolist(), categories)
+    return SplitDetections(results, count, seconds)
+
+
+def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
+    """A COCO result file."""
+    with atomic_path(path) as target, target.open("w", encoding="utf-8") as handle:
+        json.dump(list(results), handle, separators=(",", ":"))

@@ -1,0 +1,52 @@
+"""Files that an evaluation leaves in a run's folder: ``metrics.json`` and ``pr.csv``."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tood.evaluation.coco import PR_IOU, RECALLS, CocoResult
+from tood.files import write_json, write_with
+
+
+def write_evaluation(
+    folder: Path,
+    result: CocoResult,
+    *,
+    split: str,
+    checkpoint: str,
+    images_per_second: float | None,
+    seconds: float | None,
+) -> None:
+    """Write ``pr.csv`` and, last, ``metrics.json``.
+
+    ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
+    and ``seconds`` describe inference on the whole split.
+    """
+    write_with(folder / "pr.csv", lambda path: precision_recall_table(result).to_csv(path, index=False))
+    write_json(
+        folder / "metrics.json",
+        {
+            "split": split,
+            "checkpoint": checkpoint,
+            "images": result.images,
+            **result.stats,
+            "per_class": {name: {"AP": one.ap, "AP50": one.ap50} for name, one in result.per_class.items()},
+            "images_per_second": images_per_second,
+            "seconds": seconds,
+        },
+    )
+
+
+def precision_recall_table(result: CocoResult) -> pd.DataFrame:
+    """Columns class, iou, recall, precision: 101 rows for each class that has objects."""
+    names = np.asarray(list(result.per_class), dtype=object)
+    defined = ~np.isnan(result.precision[:, 0])
+    return pd.DataFrame(
+        {
+            "class": np.repeat(names[defined], len(RECALLS)),
+            "iou": PR_IOU,
+            "recall": np.tile(RECALLS.round(2), int(defined.sum())),
+            "precision": result.precision[defined].ravel().round(6),
+        }
+    )
