@@ -1,0 +1,1 @@
+"""Reporting: tables, figures, the report, and the mirror in MLflow."""

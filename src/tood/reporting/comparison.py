@@ -1,0 +1,216 @@
+"""The comparison of a study's rows: COCO numbers, costs, and whether differences mean anything."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tood.config.study import Study
+from tood.data.prepared import PreparedSplit
+from tood.errors import UserError
+from tood.evaluation.coco import GroundTruth, load_ground_truth, match_detections
+from tood.evaluation.significance import (
+    RESAMPLES,
+    SEED,
+    Interval,
+    draw_weights,
+    percentile_interval,
+    resampled_ap,
+    resampled_mean_ap,
+)
+from tood.reporting.records import RunFolder
+
+MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the runs of one setting, which differ in nothing but their seed."""
+
+    name: str
+    method: str
+    backbone: str
+    schedule: str
+    runs: tuple[RunFolder, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonStudy:
+    """What is compared. ``images`` is the folder that the annotations' file names are relative to."""
+
+    name: str
+    title: str
+    description: str
+    dataset: str
+    baseline: str
+    rows: tuple[Row, ...]
+    annotations: Path
+    images: Path
+    split: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``first`` minus ``second`` in AP, a fraction, with its paired 95 % percentile interval over images."""
+
+    first: str
+    second: str
+    value: float
+    interval: Interval
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.interval.excludes_zero()
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """A row with its numbers: means over seeds, fractions; None where there is nothing to measure."""
+
+    row: Row
+    stats: Mapping[str, float | None]
+    interval: Interval | None
+    std: float | None
+    delta: Difference | None
+    parameters: float | None
+    gflops: float | None
+    training_seconds: float
+    peak_memory_gib: float | None
+    images_per_second: float | None
+    checkpoint: str
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def ap(self) -> float:
+        """AP for ranking; rows without one come last."""
+        value = self.stats["AP"]
+        return -1.0 if value is None else value
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A compared study.
+
+    ``lead`` is the difference between the best row and the next best one, ``objects`` the number of objects
+    of each class in the split, crowds left out.
+    """
+
+    study: ComparisonStudy
+    rows: tuple[ComparedRow, ...]
+    lead: Difference | None
+    images: int
+    objects: Mapping[str, int]
+    resamples: int
+
+    def best(self) -> ComparedRow:
+        return max(self.rows, key=lambda row: row.ap)
+
+    def row(self, name: str) -> ComparedRow:
+        return next(row for row in self.rows if row.name == name)
+
+
+def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> ComparisonStudy:
+    """The comparison that a study asks for; ``folder`` (``results/<study>``) holds its runs' folders."""
+    rows = []
+    for name in study.row_names():
+        runs = [run for run in study.runs.values() if run.row == name]
+        first = runs[0]
+        folders = tuple(RunFolder(folder / run.run) for run in runs)
+        rows.append(Row(name, first.method.name, first.backbone.name, first.schedule.name, folders))
+    return ComparisonStudy(
+        name=study.name,
+        title=study.title,
+        description=study.description,
+        dataset=study.dataset.name,
+        baseline=study.baseline,
+        rows=tuple(rows),
+        annotations=split.annotations,
+        images=split.images,
+        split=split.name,
+    )
+
+
+def compare(study: ComparisonStudy, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+    """Read all runs and compare them, every row with the baseline and the best with the next best.
+
+    All rows are resampled with the same ``resamples`` draws of images. Raises UserError if a run's files are
+    missing, broken, made on another split, or disagree with each other.
+    """
+    truth = load_ground_truth(study.annotations)
+    weights = draw_weights(len(truth.image_ids), resamples, seed)
+    resampled = {row.name: _resample(row, truth, study.split, weights) for row in study.rows}
+    points = {row.name: _mean(run.metrics().AP for run in row.runs) for row in study.rows}
+
+    def difference(first: str, second: str) -> Difference | None:
+        a, b = points[first], points[second]
+        interval = percentile_interval(resampled[first] - resampled[second])
+        if a is None or b is None or interval is None:
+            return None
+        return Difference(first, second, a - b, interval)
+
+    rows = tuple(
+        _compared(
+            row,
+            percentile_interval(resampled[row.name]),
+            difference(row.name, study.baseline) if row.name != study.baseline else None,
+        )
+        for row in study.rows
+    )
+    ranked = sorted(rows, key=lambda row: row.ap, reverse=True)
+    lead = difference(ranked[0].name, ranked[1].name) if len(ranked) > 1 else None
+    return Comparison(study, rows, lead, len(truth.image_ids), truth.object_counts(), resamples)
+
+
+def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray) -> np.ndarray:
+    """Resampled AP (S,) of a row, after checking that each run's files belong together."""
+    records = []
+    once = np.ones((len(truth.image_ids), 1), np.int32)
+    for run in row.runs:
+        metrics = run.metrics()
+        if metrics.split != split:
+            raise UserError(
+                f"{run.path / 'metrics.json'}: was measured on split '{metrics.split}', the comparison is on "
+                f"'{split}'; evaluate the run on '{split}'."
+            )
+        found = match_detections(truth, run.detections(), source=run.path / "detections.json")
+        ap = float(resampled_ap(found, once)[0])
+        if abs(ap - (np.nan if metrics.AP is None else metrics.AP)) > 1e-6:
+            raise UserError(
+                f"{run.path / 'metrics.json'}: AP is {metrics.AP}, but the detections.json beside it "
+                f"has AP {ap:.6f}; evaluate the run again."
+            )
+        records.append(found)
+    return resampled_mean_ap(records, weights)
+
+
+def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:
+    metrics = [run.metrics() for run in row.runs]
+    training = [run.training() for run in row.runs]
+    values = [one.AP for one in metrics if one.AP is not None]
+    memory = [one.peak_memory_bytes for one in training if one.peak_memory_bytes is not None]
+    return ComparedRow(
+        row=row,
+        stats={name: _mean(getattr(one, name) for one in metrics) for name in MEASURED},
+        interval=interval,
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        delta=delta,
+        parameters=_mean(one.parameters for one in training),
+        gflops=_mean(one.gflops for one in training),
+        training_seconds=float(np.mean([one.seconds for one in training])),
+        peak_memory_gib=max(memory) / _GIB if memory else None,
+        images_per_second=_mean(one.images_per_second for one in metrics),
+        checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """None if any value is."""
+    known: Sequence[float | None] = list(values)
+    defined = [value for value in known if value is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(known) else None

@@ -1,0 +1,302 @@
+"""Figures of a comparison: one function for each, one look for all, every number from the runs' files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tood.reporting.comparison import Comparison, Row
+from tood.reporting.sheet import draw_sheet
+from tood.reporting.style import (
+    GRID,
+    INK,
+    QUIET,
+    colour_of,
+    dash_of,
+    hatch_of,
+    house_style,
+    label_line_ends,
+    marker_of,
+    new_figure,
+    save,
+)
+from tood.reporting.wording import percent, points
+
+_MAX_PANELS = 12
+_MANY = 8  # rows from which on labels and bars at each point would cover each other
+_SUPTITLE: dict[str, Any] = {"fontsize": 10.5, "fontweight": "bold", "x": 0.01, "ha": "left"}
+_SIZES = (("APs", "small\n< 32² px"), ("APm", "medium\n32² to 96² px"), ("APl", "large\n> 96² px"))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture on disk with the words that go with it."""
+
+    path: Path
+    title: str
+    caption: str
+
+
+def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
+    """Write all figures that make sense for this comparison as PNG into ``folder``, and remove old others."""
+    study = comparison.study
+    where = f"{study.dataset} {study.split}"
+    plans: list[tuple[str, Callable[[Comparison], Any | None], str, str]] = [
+        (
+            "deltas",
+            draw_deltas,
+            "Difference to the baseline",
+            "Dots are measured differences in AP, bars 95 % paired bootstrap intervals over images. "
+            "A bar that does not cross zero is a difference that does not hang on the choice of images.",
+        ),
+        (
+            "ap_by_epoch",
+            draw_ap_by_epoch,
+            "AP by epoch",
+            f"AP on {where} during training. With several seeds thin lines are runs and the thick line is their mean.",
+        ),
+        (
+            "precision_recall",
+            draw_precision_recall,
+            "Precision and recall by class",
+            "At IoU 0.5, interpolated as COCO does it; where a curve ends is the largest recall reached. "
+            "n is the number of objects in the split.",
+        ),
+        (
+            "sizes",
+            draw_sizes,
+            "AP by object size",
+            "By area of the object in the original image; sizes that do not occur in the split are left out.",
+        ),
+        (
+            "cost",
+            draw_cost,
+            "AP against cost",
+            "Up is better; left is cheaper in the first panel, right is faster in the second. "
+            "Thin bars, where shown, are 95 % bootstrap intervals of AP.",
+        ),
+    ]
+    figures = []
+    for name, draw, title, caption in plans:
+        path = folder / f"{name}.png"
+        with house_style():
+            figure = draw(comparison)
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            save(figure, path)
+            figures.append(Figure(path, title, caption))
+    path = folder / "side_by_side.png"
+    if draw_sheet(study, comparison.best().name, path):
+        caption = (
+            f"The same images of {where}, spread evenly over the split, not picked by hand. "
+            "Detections with a score of at least 30 %; captions are class and score in percent."
+        )
+        figures.append(Figure(path, "Ground truth and detections side by side", caption))
+    return figures
+
+
+def draw_ap_by_epoch(comparison: Comparison) -> Any | None:
+    """AP on the split after each epoch, one colour per row."""
+    curves = {row.name: [_ap_by_epoch(run.history()) for run in row.runs] for row in comparison.study.rows}
+    if not any(len(curve) for runs in curves.values() for curve in runs):
+        return None
+    figure, (axes,) = new_figure(7.2, 4.0)
+    ends: list[tuple[float, float, str, str]] = []
+    top = 0.0
+    for position, (name, runs) in enumerate(curves.items()):
+        colour = colour_of(position)
+        mean = pd.concat(runs, axis=1).mean(axis=1)
+        if len(runs) > 1:
+            for curve in runs:
+                axes.plot(curve.index, 100 * curve, color=colour, linewidth=0.8, alpha=0.45)
+        few = {"marker": "o", "markersize": 3} if len(mean) <= 30 else {}
+        axes.plot(mean.index, 100 * mean, color=colour, linestyle=dash_of(position), label=name, **few)
+        if len(mean):
+            ends.append((float(mean.index[-1]), 100 * float(mean.iloc[-1]), name, colour))
+            top = max(top, 100 * float(mean.max()))
+    axes.set(
+        title=f"AP by epoch on {comparison.study.dataset} {comparison.study.split}",
+        xlabel="epoch",
+        ylabel="AP (%)",
+    )
+    axes.set_ylim(0, max(top * 1.08, 1.0))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y", color=GRID)
+    if len(ends) <= _MANY:
+        label_line_ends(axes, ends, gap=max(top, 1.0) * 0.06)
+    else:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _ap_by_epoch(history: pd.DataFrame) -> pd.Series:
+    if "val_AP" not in history:
+        return pd.Series(dtype=float)
+    measured = history.dropna(subset=["val_AP"])
+    return measured.drop_duplicates("epoch", keep="last").set_index("epoch")["val_AP"]
+
+
+def draw_precision_recall(comparison: Comparison) -> Any | None:
+    """Small multiples: the mean over classes, then a panel for each class."""
+    rows = comparison.study.rows
+    tables = {row.name: _mean_curves(row) for row in rows}
+    classes = list(dict.fromkeys(name for table in tables.values() for name in table.columns))
+    if not classes:
+        return None
+    shown = classes
+    if len(classes) >= _MAX_PANELS:
+        shown = sorted(classes, key=lambda name: -comparison.objects.get(name, 0))[: _MAX_PANELS - 1]
+    titles = ["mean of classes", *shown] if len(classes) > 1 else shown
+    columns = min(len(titles), 4)
+    lines = -(-len(titles) // columns)
+    figure, panels = new_figure(2.5 * columns + 0.6, 2.35 * lines + 0.9, lines, columns, sharex=True, sharey=True)
+    for axes, title in zip(panels, titles, strict=False):
+        for position, (name, table) in enumerate(tables.items()):
+            curve = table.mean(axis=1) if title == "mean of classes" and len(classes) > 1 else table.get(title)
+            if curve is None:
+                continue
+            reached = curve[curve > 0]
+            axes.plot(
+                reached.index,
+                reached,
+                color=colour_of(position),
+                linestyle=dash_of(position),
+                linewidth=1.5,
+                label=name,
+            )
+        count = comparison.objects.get(title)
+        named = title if count is None else f"{title} (n = {count:,})"
+        axes.set_title(named, fontsize=9.5, pad=4, fontweight="normal")
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.grid(color=GRID)
+    for axes in panels[len(titles) :]:
+        axes.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+    for position, axes in enumerate(panels[: len(titles)]):
+        if position + columns >= len(titles):
+            axes.set_xlabel("recall")
+            axes.tick_params(labelbottom=True)
+        if position % columns == 0:
+            axes.set_ylabel("precision")
+    more = f", the {len(shown)} most frequent of {len(classes)} classes" if len(shown) < len(classes) else ""
+    figure.suptitle(f"Precision and recall at IoU 0.5{more}", **_SUPTITLE)
+    return figure
+
+
+def _mean_curves(row: Row) -> pd.DataFrame:
+    """Precision by recall (index) and class (columns), mean over the row's seeds."""
+    frames = []
+    for run in row.runs:
+        table = run.precision_recall()
+        table = table[np.isclose(table["iou"], 0.5)]
+        order = list(dict.fromkeys(table["class"]))
+        frames.append(table.pivot(index="recall", columns="class", values="precision")[order])
+    mean = sum(frames[1:], frames[0]) / len(frames)
+    return pd.DataFrame(mean)[list(frames[0].columns)]
+
+
+def draw_sizes(comparison: Comparison) -> Any | None:
+    """Grouped bars of AP for small, medium and large objects."""
+    present = [(key, label) for key, label in _SIZES if any(row.stats[key] is not None for row in comparison.rows)]
+    if not present:
+        return None
+    count = len(comparison.rows)
+    figure, (axes,) = new_figure(min(max(5.2, 1.2 + 0.42 * count * len(present)), 12), 3.7)
+    wide = 0.8 / count
+    for position, row in enumerate(comparison.rows):
+        at = [group - 0.4 + wide * (position + 0.5) for group in range(len(present))]
+        heights = [100 * (row.stats[key] or 0.0) for key, _ in present]
+        axes.bar(
+            at,
+            heights,
+            wide * 0.9,
+            color=colour_of(position),
+            hatch=hatch_of(position),
+            edgecolor="white",
+            linewidth=0,
+            label=row.name,
+        )
+        if count <= _MANY:
+            for x, height, (key, _) in zip(at, heights, present, strict=True):
+                axes.annotate(
+                    percent(row.stats[key]),
+                    (x, height),
+                    xytext=(0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                )
+    axes.set_xticks(range(len(present)), [label for _, label in present], color=INK)
+    axes.tick_params(axis="x", length=0)
+    axes.set(title="AP by object size", ylabel="AP (%)")
+    axes.grid(axis="y", color=GRID)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def draw_deltas(comparison: Comparison) -> Any | None:
+    """Forest plot: differences to the baseline with their intervals."""
+    rows = [(position, row.delta) for position, row in enumerate(comparison.rows) if row.delta is not None]
+    if not rows:
+        return None
+    figure, (axes,) = new_figure(7.2, 1.5 + 0.42 * len(rows))
+    for y, (position, delta) in enumerate(rows):
+        low, value, high = (100 * v for v in (delta.interval.low, delta.value, delta.interval.high))
+        colour = colour_of(position)
+        axes.plot([low, high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
+        fill = colour if delta.clear else "white"
+        axes.plot([value], [y], marker="o", markersize=8, color=colour, markerfacecolor=fill, markeredgewidth=1.8)
+        text = f"{points(delta.value)}  [{points(delta.interval.low)}, {points(delta.interval.high)}]"
+        axes.annotate(
+            text,
+            (1.0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.axvline(0, color=QUIET, linewidth=1)
+    names = [f"{delta.first}" for _, delta in rows]
+    axes.set_yticks(range(len(rows)), names, color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=GRID)
+    baseline = comparison.row(comparison.study.baseline)
+    axes.set(
+        title=f"Difference in AP to {baseline.name} (AP {percent(baseline.stats['AP'])} %)",
+        xlabel="percentage points of AP; filled dot: the 95 % interval excludes zero",
+    )
+    return figure
+
+
+def draw_cost(comparison: Comparison) -> Any | None:
+    """AP against arithmetic and against speed."""
+    panels: list[tuple[str, str]] = []
+    for key, label in (("gflops", "GFLOPs per image"), ("images_per_second", "images per second, inference")):
+        if any(getattr(row, key) is not None for row in comparison.rows):
+            panels.append((key, label))
+    if not panels or all(row.stats["AP"] is None for row in comparison.rows):
+        return None
+    figure, all_axes = new_figure(4.1 * len(panels) + 0.4, 3.6, 1, len(panels), sharey=True)
+    for axes, (key, label) in zip(all_axes, panels, strict=True):
+        for position, row in enumerate(comparison.rows):
+            cost, ap = getattr(row, key), row.stats["AP"]
+            if cost is None or ap is None:
+                continue
+            colour = colour_of(position)
+            if row.interval is not None and len(comparison.rows) <= _MANY:
+                axes.plot([cost, cost], [100 * row.interval.low, 100 * row.interval.high], color=colour, alpha=0.5)
+            axes.plot([cost], [100 * ap], marker=marker_of(position), markersize=8, color=colour, linestyle="none")
+            axes.annotate(row.name, (cost, 100 * ap), xytext=(7, 4), textcoords="offset points", color=colour)
+        axes.margins(x=0.25)
+        axes.set(xlabel=label)
+        axes.grid(color=GRID)
+    all_axes[0].set(ylabel="AP (%)")
+    figure.suptitle("AP against cost", **_SUPTITLE)
+    return figure

@@ -1,0 +1,129 @@
+"""A run's folder as its files describe it: the only input that tables, figures, report and tracking have."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tood.errors import UserError
+from tood.files import read_json, read_yaml
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Record(BaseModel):
+    """Written by another part of the program, perhaps an older one: unknown fields are no error."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class TrainSummary(_Record):
+    """``train.json``: what training took."""
+
+    fingerprint: str
+    seconds: float
+    attempts: int = 1
+    peak_memory_bytes: int | None = None
+    device: str = ""
+    processes: int = 1
+    precision: str = ""
+    effective_batch: int | None = None
+    learning_rate: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    parameters: int | None = None
+    gflops: float | None = None
+    gflops_at: tuple[int, int] | None = None
+
+
+class ClassMetrics(_Record):
+    AP: float | None = None
+    AP50: float | None = None
+
+
+class Metrics(_Record):
+    """``metrics.json``: fractions, None where undefined."""
+
+    split: str
+    checkpoint: str
+    images: int
+    AP: float | None
+    AP50: float | None
+    AP75: float | None
+    APs: float | None
+    APm: float | None
+    APl: float | None
+    AR1: float | None = None
+    AR10: float | None = None
+    AR100: float | None = None
+    ARs: float | None = None
+    ARm: float | None = None
+    ARl: float | None = None
+    per_class: dict[str, ClassMetrics] = {}
+    images_per_second: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``results/<study>/<run>``. Files are read when asked for; UserError names what is missing or broken."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as written by training."""
+        content = read_yaml(self.path / "config.yaml")
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / 'config.yaml'}: must hold a mapping; train the run again.")
+        return content
+
+    def training(self) -> TrainSummary:
+        return _parse(TrainSummary, self.path / "train.json", "train the run again")
+
+    def metrics(self) -> Metrics:
+        return _parse(Metrics, self.path / "metrics.json", "evaluate the run again")
+
+    def detections(self) -> list[dict[str, Any]]:
+        path = self.path / "detections.json"
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise UserError(f"{path}: must hold a list of detections; evaluate the run again.")
+        return content
+
+    def history(self) -> pd.DataFrame:
+        """One row for each logging interval; columns as in ``history.csv``."""
+        return _read_csv(self.path / "history.csv", ("step", "epoch", "time"), "train the run again")
+
+    def precision_recall(self) -> pd.DataFrame:
+        """Columns class, iou, recall, precision."""
+        needed = ("class", "iou", "recall", "precision")
+        return _read_csv(self.path / "pr.csv", needed, "evaluate the run again")
+
+
+def _parse(model: type[Model], path: Path, remedy: str) -> Model:
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "content"
+        raise UserError(f"{path}: field '{field}': {problem['msg'].lower()}; {remedy}.") from error
+
+
+def _read_csv(path: Path, needed: tuple[str, ...], remedy: str) -> pd.DataFrame:
+    try:
+        # A class may be called "null" or "NA"; only a file of numbers has blanks and nan.
+        frame = pd.read_csv(path, dtype={"class": str}, keep_default_na="class" not in needed)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; {remedy}.") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid CSV ({error}); {remedy}.") from error
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise UserError(f"{path}: has no column '{missing[0]}'; {remedy}.")
+    return frame

@@ -1,0 +1,96 @@
+"""The side-by-side sheet: rows are images, columns are ground truth and what each method found there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tood.data.decode import decode_image
+from tood.evaluation.coco import load_ground_truth
+from tood.files import write_with
+from tood.pictures import draw_detections
+from tood.reporting.comparison import ComparisonStudy, Row
+
+SCORE = 0.3
+_IMAGES, _COLUMNS = 5, 5
+_TILE, _GAP, _HEADER = 340, 6, 30
+
+
+def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
+    """Write the sheet as PNG; False if the split has no image with objects. ``best`` always gets a column."""
+    truth = load_ground_truth(study.annotations)
+    with_objects = [image for image in truth.image_ids if truth.coco.getAnnIds(imgIds=[image], iscrowd=False)]
+    if not with_objects:
+        return False
+    chosen = _spread(with_objects, _IMAGES)
+    rows = _columns(study, best)
+    labels = {category: label for label, category in enumerate(truth.category_ids)}
+    found = [_by_image(row.runs[0].detections(), chosen) for row in rows]
+    lines = []
+    for image in chosen:
+        record = truth.coco.loadImgs([image])[0]
+        pixels = decode_image(study.images / record["file_name"])
+        objects = [entry for entry in truth.coco.loadAnns(truth.coco.getAnnIds(imgIds=[image])) if not entry["iscrowd"]]
+        tiles = [_tile(pixels, objects, labels, truth.classes, scored=False)]
+        tiles += [_tile(pixels, each[image], labels, truth.classes, scored=True) for each in found]
+        lines.append(tiles)
+    sheet = _assemble(["ground truth", *(row.name for row in rows)], lines)
+    write_with(path, lambda target: sheet.save(target))
+    return True
+
+
+def _spread(images: Sequence[int], count: int) -> list[int]:
+    """Up to ``count`` of them at even distances: no choice that could favour anyone."""
+    places = np.linspace(0, len(images) - 1, min(count, len(images)) + 2)[1:-1] if len(images) > count else None
+    return list(images) if places is None else [images[round(place)] for place in places]
+
+
+def _columns(study: ComparisonStudy, best: str) -> list[Row]:
+    """All rows if they fit; otherwise the baseline and the best among the first ones."""
+    if len(study.rows) <= _COLUMNS:
+        return list(study.rows)
+    needed = {study.baseline, best}
+    others = [row.name for row in study.rows if row.name not in needed][: _COLUMNS - len(needed)]
+    return [row for row in study.rows if row.name in needed or row.name in others]
+
+
+def _by_image(detections: Sequence[dict[str, Any]], images: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    grouped: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
+    for entry in detections:
+        if entry["image_id"] in grouped and entry["score"] >= SCORE:
+            grouped[entry["image_id"]].append(entry)
+    return grouped
+
+
+def _tile(
+    pixels: Any,
+    entries: Sequence[dict[str, Any]],
+    labels: dict[int, int],
+    classes: Sequence[str],
+    *,
+    scored: bool,
+) -> Image.Image:
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in (entry["bbox"] for entry in entries)]
+    scores = [entry["score"] for entry in entries] if scored else None
+    names = [labels[entry["category_id"]] for entry in entries]
+    return draw_detections(pixels, boxes, names, scores, classes, longer_side=_TILE)
+
+
+def _assemble(titles: Sequence[str], lines: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    width = max(tile.width for line in lines for tile in line)
+    heights = [max(tile.height for tile in line) for line in lines]
+    size = (len(titles) * (width + _GAP) - _GAP, _HEADER + sum(heights) + _GAP * (len(lines) - 1))
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=17)
+    for column, title in enumerate(titles):
+        pen.text((column * (width + _GAP) + 2, 4), title, fill="black", font=font)
+    top = _HEADER
+    for line, height in zip(lines, heights, strict=True):
+        for column, tile in enumerate(line):
+            left = column * (width + _GAP) + (width - tile.width) // 2
+            sheet.paste(tile, (left, top + (height - tile.height) // 2))
+        top += height + _GAP
+    return sheet

@@ -1,0 +1,89 @@
+"""Numbers and conclusions in words, the same in the table, on the console and in the report."""
+
+from tood.evaluation.significance import CONFIDENCE, Interval
+from tood.reporting.comparison import Comparison, Difference
+
+NONE = "–"
+MINUS = "\u2212"
+CONFIDENCE_TEXT = f"{100 * CONFIDENCE:.0f} %"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal: AP 0.4125 is 41.3, as the field writes it."""
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    if value is None:
+        return NONE
+    text = f"{100 * abs(value):.1f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if value > 0 else MINUS}{text}"
+
+
+def percent_range(interval: Interval | None) -> str:
+    return NONE if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def points_range(interval: Interval | None) -> str:
+    return NONE if interval is None else f"{points(interval.low)} to {points(interval.high)}"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def millions(value: float | None) -> str:
+    """Parameters: 32.1 M."""
+    return NONE if value is None else f"{value / 1e6:.{2 if value < 1e7 else 1}f} M"
+
+
+def duration(seconds: float | None) -> str:
+    """1 h 05 min, 3 min 20 s, 12 s."""
+    if seconds is None:
+        return NONE
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def headline(comparison: Comparison) -> str:
+    """Which row leads, and whether that means anything: one or two sentences computed from the numbers."""
+    best = comparison.best()
+    unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split})"
+    if best.stats["AP"] is None:
+        return f"No AP is defined: the split {comparison.study.split} has no objects."
+    if comparison.lead is None:
+        return f"{best.name} reaches {unit}; there is nothing to compare it with."
+    if best.name == comparison.study.baseline:
+        return f"Nothing beats the baseline {best.name}: {unit}, {_over(comparison.lead, 'the next best')}."
+    if best.delta is None:
+        return f"{best.name} leads with {unit}."
+    text = f"{best.name} leads with {unit}: {_over(best.delta, 'the baseline')}"
+    if comparison.lead.second != comparison.study.baseline:
+        text += f" and {_over(comparison.lead, 'the runner-up')}"
+    return text + "."
+
+
+def _over(difference: Difference, role: str) -> str:
+    verdict = "excludes zero" if difference.clear else "includes zero, so no clear difference"
+    interval = f"{CONFIDENCE_TEXT} interval {points_range(difference.interval)}, {verdict}"
+    return f"{points(difference.value)} points over {role} {difference.second} ({interval})"
+
+
+def method_note(comparison: Comparison) -> str:
+    """How the numbers were made: split, checkpoint, resampling and what it does not cover."""
+    study = comparison.study
+    checkpoints = ", ".join(dict.fromkeys(row.checkpoint for row in comparison.rows))
+    seeds = max(len(row.row.runs) for row in comparison.rows)
+    text = (
+        f"Split {study.split} of {study.dataset}, {comparison.images} images; checkpoint: {checkpoints}. "
+        f"Intervals: {CONFIDENCE_TEXT} percentile, paired bootstrap over images, "
+        f"{comparison.resamples:,} resamples, the same for all rows. "
+    )
+    if seeds == 1:
+        return text + "They say how much depends on the choice of images, not on the seed: there is one run per row."
+    return text + "AP is the mean over the seeds of a row, and that mean is resampled; ± is the standard deviation."

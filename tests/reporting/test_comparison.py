@@ -1,0 +1,170 @@
+"""The comparison says what the runs' files say, with paired intervals, and refuses files that disagree."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tood.config.study import load_study
+from tood.data.prepared import PreparedSplit
+from tood.errors import UserError
+from tood.evaluation.coco import match_detections
+from tood.evaluation.significance import draw_weights, resampled_ap
+from tood.files import write_json
+from tood.reporting.comparison import ComparisonStudy, compare, comparison_study
+from tood.reporting.wording import headline
+
+MakeStudy = Callable[..., ComparisonStudy]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_numbers_are_those_of_the_metrics_files(make_study: MakeStudy) -> None:
+    study = make_study()
+    result = compare(study, resamples=200)
+    assert [row.name for row in result.rows] == ["atss", "gfl", "tood"]
+    for row in result.rows:
+        metrics = row.row.runs[0].metrics()
+        assert row.stats["AP"] == metrics.AP
+        assert row.stats["APl"] == metrics.APl
+        assert row.interval is not None
+        assert row.interval.low < row.ap < row.interval.high
+        assert row.std is None
+    assert result.best().name == "tood"
+    assert result.row("atss").delta is None
+
+
+def test_intervals_come_from_the_same_resamples_of_images(make_study: MakeStudy) -> None:
+    study = make_study()
+    result = compare(study, resamples=300, seed=5)
+    weights = draw_weights(result.images, 300, seed=5)
+    resampled = {
+        row.name: resampled_ap(match_detections(study.annotations, row.runs[0].detections()), weights)
+        for row in study.rows
+    }
+    delta = result.row("tood").delta
+    assert delta is not None
+    low, high = np.percentile(resampled["tood"] - resampled["atss"], [2.5, 97.5])
+    assert delta.interval.low == pytest.approx(low)
+    assert delta.interval.high == pytest.approx(high)
+    assert delta.value == pytest.approx(result.row("tood").ap - result.row("atss").ap)
+
+
+def test_seeds_are_averaged_and_their_spread_is_given(make_study: MakeStudy) -> None:
+    study = make_study(rows={"atss": ("atss", 0.5), "tood": ("tood", 0.8)}, seeds=3, images=15)
+    result = compare(study, resamples=100)
+    row = result.row("tood")
+    values = [run.metrics().AP for run in row.row.runs]
+    assert len(set(values)) == 3
+    assert row.ap == pytest.approx(np.mean(values))
+    assert row.std == pytest.approx(np.std(values, ddof=1))
+    assert row.images_per_second == pytest.approx(42.0)
+
+
+def test_identical_rows_differ_by_exactly_nothing(make_study: MakeStudy) -> None:
+    study = make_study()
+    twin = replace(study.rows[0], name="twin")
+    result = compare(replace(study, rows=(study.rows[0], twin)), resamples=100)
+    delta = result.row("twin").delta
+    assert delta is not None
+    assert (delta.value, delta.interval.low, delta.interval.high) == (0, 0, 0)
+    assert not delta.clear
+    assert "includes zero" in headline(result)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        ("atss", "tood leads with AP"),
+        ("tood", "Nothing beats the baseline tood"),
+    ],
+)
+def test_headline_names_the_leader_and_the_verdict(make_study: MakeStudy, baseline: str, expected: str) -> None:
+    text = headline(compare(make_study(baseline=baseline), resamples=200))
+    assert text.startswith(expected)
+    assert "excludes zero" in text
+    assert "gfl" in text
+
+
+def test_a_single_row_has_nothing_to_be_compared_with(make_study: MakeStudy) -> None:
+    result = compare(make_study(rows={"atss": ("atss", 0.5)}), resamples=50)
+    assert result.lead is None
+    assert "nothing to compare" in headline(result)
+
+
+def test_split_without_objects_has_no_ap(make_study: MakeStudy) -> None:
+    study = make_study()
+    content = json.loads(study.annotations.read_text())
+    study.annotations.write_text(json.dumps({**content, "annotations": []}))
+    for row in study.rows:
+        nothing = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
+        edit(row.runs[0].path / "metrics.json", **nothing)
+    result = compare(study, resamples=50)
+    assert [row.stats["AP"] for row in result.rows] == [None] * 3
+    assert "No AP is defined" in headline(result)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("metrics.json", {"split": "test"}, "measured on split 'test'"),
+        ("metrics.json", {"AP": 0.9}, "evaluate the run again"),
+        ("metrics.json", {"AP": "high"}, "field 'AP'"),
+        ("train.json", {"seconds": None}, "field 'seconds'"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    make_study: MakeStudy, file: str, changes: dict[str, Any], message: str
+) -> None:
+    study = make_study()
+    path = study.rows[1].runs[0].path / file
+    edit(path, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        compare(study, resamples=20)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "detections.json", "train.json"])
+def test_missing_files_are_named(make_study: MakeStudy, file: str) -> None:
+    study = make_study()
+    path = study.rows[1].runs[0].path / file
+    path.unlink()
+    with pytest.raises(UserError, match="no such file") as caught:
+        compare(study, resamples=20)
+    assert str(path) in str(caught.value)
+
+
+def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
+    blocks = {
+        "datasets/cells": "format: voc\nroot: /nowhere\ndraw: {val: 0.2}\n",
+        "methods/atss": ("head: {kind: parallel, boxes: delta, centerness: true}\ncriterion: {kind: atss}\n"),
+        "backbones/r18": "kind: resnet18\n",
+        "schedules/short": "epochs: 2\nmilestones: [1]\n",
+        "studies/two": (
+            "title: Two\ndataset: cells\nbaseline: plain\n"
+            "common: {method: atss, backbone: r18, schedule: short}\n"
+            "runs:\n"
+            "  plain_0: {row: plain}\n"
+            "  wide: {overrides: {backbone: {width: 64}}}\n"
+            "  plain_1: {row: plain, seed: 1}\n"
+        ),
+    }
+    for name, text in blocks.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    split = PreparedSplit("val", tmp_path / "val.json", tmp_path / "images", 3, 4, "0")
+    study = comparison_study(load_study("two", tmp_path), Path("results/two"), split)
+    assert [(row.name, [run.name for run in row.runs]) for row in study.rows] == [
+        ("plain", ["plain_0", "plain_1"]),
+        ("wide", ["wide"]),
+    ]
+    assert study.rows[0].method == "atss"
+    assert study.baseline == "plain"
+    assert study.rows[1].runs[0].path == Path("results/two/wide")
