@@ -1,0 +1,282 @@
+"""The command line: each verb is a thin wrapper of the file of its name in ``tood/verbs``."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from tood import __version__
+from tood.errors import UserError
+
+_INTRO = """Which one-stage object detector to train on your data, with numbers you can trust.
+
+Studies (params/studies/*.yaml) name a data set and the runs to compare; results go to results/<study>/<run>.
+Usually Snakemake runs these verbs for you:  snakemake --cores all --config study=demo
+
+By hand, the same chain is:\n
+  tood data prepare shapes\n
+  tood pretrain light\n
+  tood train    --run results/demo/tood\n
+  tood evaluate --run results/demo/tood\n
+  tood compare  --study demo\n
+  tood sync\n
+"""
+
+app = typer.Typer(help=_INTRO, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel="Data")
+
+RunOption = Annotated[Path, typer.Option("--run", help="The run's folder, results/<study>/<run>.")]
+StudyOption = Annotated[str, typer.Option("--study", help="A study, as <study> or <study>@<dataset>.")]
+GpuOption = Annotated[str, typer.Option("--gpu", help="'auto' (all there are), a number, or 0 for the CPU.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 means all.")]
+LogOption = Annotated[Path | None, typer.Option("--log", help="Also write what is said to this file.")]
+
+_log_file: Path | None = None
+
+
+def echo(line: str) -> None:
+    """Say a line on the console at once, and in the log file if there is one."""
+    print(line, flush=True)
+    _note(line)
+
+
+def _note(text: str) -> None:
+    if _log_file is not None:
+        with _log_file.open("a", encoding="utf-8") as handle:
+            handle.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def _start_log(path: Path | None) -> None:
+    global _log_file
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("RANK", "0") == "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
+            path.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--log {path}: cannot be written: {error.strerror}.") from error
+    _log_file = path
+
+
+def _thread_count(threads: int) -> int:
+    return threads or len(os.sched_getaffinity(0))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    del debug  # read from the arguments in main(), so that it works anywhere on the line
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[
+        Path | None, typer.Option("--mirror", help="Folder that replaces the download (also TOOD_MIRROR).")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Download or generate a data set, verify it, bring it into one layout.
+
+    Example:  tood data prepare bccd --mirror /mnt/bccd
+    """
+    _start_log(log)
+    from tood.verbs.prepare import prepare
+
+    prepare(name, mirror, echo)
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder that replaces the download.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the picture goes.")] = None,
+    log: LogOption = None,
+) -> None:
+    """Say in plain words what is wrong with a data set, and draw a sheet of samples.
+
+    Example:  tood data check mine
+    """
+    _start_log(log)
+    from tood.verbs.check import check
+
+    if not check(name, mirror, out, echo):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Data")
+def pretrain(
+    backbone: Annotated[str, typer.Argument(help="A file params/backbones/<name>.yaml with weights: generated.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default data/pretrained/<backbone>.pt")] = None,
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Pretrain a trunk on generated crops, the embedded stand-in for ImageNet weights.
+
+    Example:  tood pretrain light
+    """
+    _start_log(log)
+    from tood.verbs.pretrain import pretrain as run
+
+    run(backbone, out, _thread_count(threads), echo)
+
+
+@app.command(rich_help_panel="Runs")
+def train(
+    run: RunOption,
+    gpu: GpuOption = "auto",
+    processes: Annotated[int, typer.Option("--processes", min=1, help="CPU processes (gloo).")] = 1,
+    threads: ThreadsOption = 0,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Data loading processes per process.")] = 0,
+    log: LogOption = None,
+) -> None:
+    """Train one run to its end; repeat the command to continue after an interruption.
+
+    Example:  tood train --run results/demo/tood
+    """
+    _start_log(log)
+    from tood.verbs.train import Machine
+    from tood.verbs.train import train as verb
+
+    arguments = ["train", "--run", str(run), "--threads", str(threads), "--workers", str(workers)]
+    if log is not None:
+        arguments += ["--log", str(log)]
+    machine = Machine(gpu=gpu, processes=processes, threads=_thread_count(threads), workers=workers)
+    verb(run, machine, arguments, echo)
+
+
+@app.command(rich_help_panel="Runs")
+def evaluate(
+    run: RunOption,
+    split: Annotated[str, typer.Option("--split", help="Split to evaluate on.")] = "val",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the results; default the run's.")] = None,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Evaluate a run's last checkpoint with the COCO protocol.
+
+    Example:  tood evaluate --run results/bccd/tood --split test --out test-results
+    """
+    _start_log(log)
+    from tood.verbs.evaluate import evaluate as verb
+
+    verb(run, split, out, gpu, _thread_count(threads), echo)
+
+
+@app.command(rich_help_panel="Runs")
+def predict(
+    run: RunOption,
+    images: Annotated[Path, typer.Argument(metavar="IMAGE_OR_FOLDER", help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and detections.json.")],
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
+    ] = 0.3,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Detect objects in images: pictures with boxes and a COCO-format json.
+
+    Example:  tood predict --run results/demo/tood photos/ --out found/
+    """
+    from tood.verbs.predict import predict as verb
+
+    verb(run, images, out, threshold, gpu, _thread_count(threads), echo)
+
+
+@app.command(rich_help_panel="Comparison")
+def compare(study: StudyOption = "demo", log: LogOption = None) -> None:
+    """Write a study's comparison table, figures and report from its runs' results.
+
+    Example:  tood compare --study demo
+    """
+    _start_log(log)
+    from tood.verbs.compare import compare as verb
+
+    verb(study, echo)
+
+
+@app.command(rich_help_panel="Comparison")
+def show(study: StudyOption = "demo") -> None:
+    """Print a study's comparison table and where its files are."""
+    from tood.verbs.show import show as verb
+
+    verb(study, echo)
+
+
+@app.command(rich_help_panel="Comparison")
+def sync(
+    study: Annotated[str | None, typer.Option("--study", help="One study; by default all there are.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="MLflow tracking address.")] = None,
+    record: Annotated[Path | None, typer.Option("--record", help="Write what was mirrored to this file.")] = None,
+    log: LogOption = None,
+) -> None:
+    """Mirror results/ into MLflow, exactly, as often as you like.
+
+    Example:  tood sync --to http://tracking.example:5000
+    """
+    _start_log(log)
+    from tood.verbs.sync import sync as verb
+
+    verb(study, to, record, echo)
+
+
+@app.command(rich_help_panel="Comparison")
+def dvc(study: Annotated[str, typer.Argument(help="A study of params/studies.")] = "demo") -> None:
+    """Write the DVC pipeline of a study, which reproduces it through the same Snakemake rules.
+
+    Example:  tood dvc bccd   (then: dvc repro workflow/dvc/bccd/dvc.yaml)
+    """
+    from tood.reproduction import write_pipeline
+    from tood.verbs.locate import PARAMS
+
+    echo(f"written: {write_pipeline(study, PARAMS)}")
+
+
+def main() -> None:
+    """Entry point: one sentence for a user's error, a pointer to the details for ours."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), 2, debug)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; repeat the command to continue.", 130, False)
+    except Exception as error:
+        _note(traceback.format_exc())
+        reason = " ".join(str(error).split()) or "no message"
+        hint = f"details are in {_log_file}" if _log_file else "repeat with --debug for details"
+        _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", 1, debug)
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(sentence: str, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    elif os.environ.get("TOOD_RAISED"):
+        Path(os.environ["TOOD_RAISED"]).write_text(sentence, encoding="utf-8")
+    else:
+        print(f"tood: {sentence}", file=sys.stderr, flush=True)
+    _note(f"tood: {sentence}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

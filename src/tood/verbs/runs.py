@@ -1,0 +1,33 @@
+"""What a run's verbs begin with: its configuration and its data set."""
+
+from pathlib import Path
+
+from tood.config.dataset import DatasetConfig
+from tood.config.study import RunConfig, load_study
+from tood.data.prepared import PreparedDataset, open_prepared
+from tood.errors import UserError
+from tood.verbs.locate import PARAMS, RESULTS, dataset_folder
+
+
+def run_at(folder: Path) -> RunConfig:
+    """The run whose results belong in ``results/<study>/<run>``, composed from ``params/``."""
+    folder = _below_results(folder)
+    return load_study(folder.parent.as_posix(), PARAMS).run(folder.name)
+
+
+def _below_results(folder: Path) -> Path:
+    try:
+        inside = (Path.cwd() / folder).resolve().relative_to(RESULTS.resolve())
+    except ValueError:
+        inside = Path()
+    if len(inside.parts) < 2:
+        raise UserError(f"--run {folder}: must be a folder {RESULTS}/<study>/<run>.")
+    return inside
+
+
+def open_dataset(config: DatasetConfig) -> PreparedDataset:
+    """The prepared data set; UserError says how to make it."""
+    folder = dataset_folder(config)
+    if not (folder / "dataset.json").exists():
+        raise UserError(f"{folder}/dataset.json: no such file; make it with: tood data prepare {config.name}")
+    return open_prepared(folder)

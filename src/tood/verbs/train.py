@@ -1,0 +1,203 @@
+"""``tood train``: train one run of a study to its end, in one process or several."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tood.config.study import RunConfig, changed_fields
+from tood.data.dataset import DetectionDataset
+from tood.data.index import AnnotationIndex
+from tood.data.loader import steps_per_epoch
+from tood.data.prepared import PreparedDataset
+from tood.detection.cost import count_parameters, multiply_accumulates
+from tood.detection.detector import build_criterion, build_detector
+from tood.detection.model_file import save_model
+from tood.detection.starting_weights import load_starting_weights
+from tood.errors import UserError
+from tood.evaluation.coco import evaluate_detections
+from tood.evaluation.detections import detect_split
+from tood.files import read_json, write_json, write_yaml
+from tood.training.checkpoint import CheckpointStore, exclusive
+from tood.training.devices import device_name, lease_gpus, resolve_gpus
+from tood.training.distributed import Group, process_group
+from tood.training.launch import in_worker, launch
+from tood.training.loop import Cost, Job
+from tood.training.loop import train as run_training
+from tood.training.optim import base_learning_rate
+from tood.training.precision import resolve_precision
+from tood.verbs.locate import DATA, Echo
+from tood.verbs.runs import open_dataset, run_at
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this training may use of the machine."""
+
+    gpu: str = "auto"
+    processes: int = 1
+    threads: int = 1
+    workers: int = 0
+
+
+def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
+    """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process."""
+    config = run_at(folder)
+    if in_worker():
+        _train_here(config, folder, machine, "cpu" if machine.gpu == "0" else "cuda", echo)
+        return
+    if _is_trained(config, folder):
+        echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
+        return
+    gpus = resolve_gpus(machine.gpu)
+    processes = max(gpus, machine.processes)
+    if gpus and machine.processes > 1 and machine.processes != gpus:
+        raise UserError(f"--processes {machine.processes}: with GPUs there is one process each; leave it out.")
+    if config.schedule.batch % processes:
+        raise UserError(
+            f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
+            f"cannot be split over {processes} processes; use a number that divides it."
+        )
+    with exclusive(folder / "state"):
+        _name_other_states(config, folder, echo)
+        if processes == 1 and gpus == 0:
+            _train_here(config, folder, machine, "cpu", echo)
+            return
+        with lease_gpus(gpus) as leased:
+            if processes == 1:
+                os.environ["CUDA_VISIBLE_DEVICES"] = leased[0]
+                _train_here(config, folder, machine, "cuda", echo)
+            else:
+                launch([*arguments, "--gpu", str(gpus)], processes, leased, folder / "state" / "error.txt")
+
+
+def _is_trained(config: RunConfig, folder: Path) -> bool:
+    summary = folder / "train.json"
+    if not ((folder / "model.pt").exists() and summary.exists()):
+        return False
+    return bool(read_json(summary).get("fingerprint") == config.fingerprint)
+
+
+def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
+    """Say what changed when an unfinished training of another configuration lies in the folder."""
+    store = CheckpointStore(folder / "state", config.fingerprint)
+    if store.files():
+        return
+    for other in store.others():
+        science = folder / "state" / other / "science.json"
+        if science.exists():
+            changes = changed_fields(read_json(science), config.science())
+            echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
+
+
+def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo) -> None:
+    torch.set_num_threads(machine.threads)
+    with process_group(device_type) as group:
+        say = echo if group.is_main else (lambda _: None)
+        prepared = open_dataset(config.dataset)
+        precision = resolve_precision(config.schedule.precision, group.device)
+        job = _job(config, folder, prepared, machine, group, precision, say)
+        if group.is_main:
+            write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
+        say(_opening(config, job, group, precision))
+        cost = run_training(job)
+        if group.is_main:
+            _write_results(config, folder, prepared, job, cost)
+            say(f"{config.run:<12} trained: {folder / 'model.pt'}")
+
+
+def _job(
+    config: RunConfig,
+    folder: Path,
+    prepared: PreparedDataset,
+    machine: Machine,
+    group: Group,
+    precision: str,
+    say: Echo,
+) -> Job:
+    torch.manual_seed(config.seed)
+    detector = build_detector(config.method, config.backbone, len(prepared.classes))
+    for line in load_starting_weights(detector, config.backbone, DATA / "pretrained"):
+        say(f"{config.run:<12} {line}")
+    split = prepared.split("train")
+    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    val = prepared.split("val")
+
+    def evaluate() -> dict[str, float]:
+        found = detect_split(
+            detector,
+            val,
+            prepared.classes,
+            config.schedule.images,
+            config.method.inference,
+            device=group.device,
+            rank=group.rank,
+            world=group.world,
+            workers=machine.workers,
+        )
+        shares = group.gather(found.results)
+        values = None
+        if group.is_main:
+            stats = evaluate_detections(val.annotations, [one for share in shares for one in share]).stats
+            values = {name: stats[name] or 0.0 for name in ("AP", "AP50", "AP75")}
+        return dict(group.broadcast(values))
+
+    return Job(
+        config=config,
+        folder=folder,
+        detector=detector,
+        criterion=build_criterion(config.method),
+        dataset=dataset,
+        data_fingerprint=prepared.fingerprint,
+        precision=precision,
+        workers=machine.workers,
+        group=group,
+        evaluate=evaluate,
+        echo=say,
+    )
+
+
+def _opening(config: RunConfig, job: Job, group: Group, precision: str) -> str:
+    schedule = config.schedule
+    steps = steps_per_epoch(job.dataset, batch=schedule.batch)
+    where = f"{group.world} x {device_name(group.device)}"
+    return (
+        f"{config.run:<12} {config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
+        f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images, "
+        f"learning rate {base_learning_rate(schedule):g} "
+        f"({schedule.lr:g} at {schedule.lr_batch} images), {precision}, {where}"
+    )
+
+
+def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, job: Job, cost: Cost) -> None:
+    schedule = config.schedule
+    detector = job.detector
+    total, trainable = count_parameters(detector)
+    gflops, size = multiply_accumulates(detector, schedule.images.short, schedule.images.long)
+    category_ids = job.dataset.index.category_ids
+    save_model(folder / "model.pt", config, prepared.classes, category_ids, detector)
+    write_json(
+        folder / "train.json",
+        {
+            "fingerprint": config.fingerprint,
+            "data": prepared.fingerprint,
+            "seconds": cost.seconds,
+            "attempts": cost.attempts,
+            "peak_memory_bytes": cost.peak_memory_bytes,
+            "device": device_name(job.group.device),
+            "processes": job.group.world,
+            "precision": job.precision,
+            "effective_batch": schedule.batch,
+            "learning_rate": base_learning_rate(schedule),
+            "epochs": schedule.epochs,
+            "steps": cost.steps,
+            "parameters": total,
+            "parameters_trainable": trainable,
+            "gflops": gflops,
+            "gflops_at": list(size),
+        },
+    )
+    CheckpointStore(folder / "state", config.fingerprint).remove()

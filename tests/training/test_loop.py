@@ -1,0 +1,241 @@
+"""Training on a tiny generated set: it learns, is repeatable, continues after a kill, and splits over processes."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tood.training.history import History
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "title": "tiny",
+    "dataset": "tiny",
+    "baseline": "atss",
+    "common": {"backbone": "tiny", "schedule": "tiny"},
+    "runs": {
+        "atss": {"method": "atss"},
+        "gfl": {"method": "gfl"},
+        "tood": {
+            "method": "tood",
+            "overrides": {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}},
+        },
+    },
+}
+DATASET = {
+    "format": "shapes",
+    "size": 64,
+    "splits": {"train": {"images": 24, "seed": 1}, "val": {"images": 6, "seed": 2}},
+}
+# Group normalisation aside, nothing depends on the batch: statistics are frozen, so processes may share it.
+BACKBONE = {
+    "kind": "light",
+    "weights": "none",
+    "trunk_width": 8,
+    "width": 32,
+    "norm_groups": 8,
+    "norm": "frozen_statistics",
+    "frozen_stages": 0,
+}
+SCHEDULE = {
+    "epochs": 3,
+    "milestones": [2],
+    "batch": 4,
+    "lr": 0.01,
+    "lr_batch": 4,
+    "warmup": {"iterations": 4, "ratio": 0.1},
+    "grad_clip": 10.0,
+    "images": {"short": 64, "long": 64},
+    "evaluate_every": 3,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with the tiny study's params and data."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "params", folder / "params")
+    for path, content in {
+        "studies/tiny": STUDY,
+        "datasets/tiny": DATASET,
+        "backbones/tiny": BACKBONE,
+        "schedules/tiny": SCHEDULE,
+    }.items():
+        (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
+    tood(folder, "data", "prepare", "tiny")
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template / "params", tmp_path / "params")
+    (tmp_path / "data").symlink_to(template / "data")
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tood.cli", *arguments]
+
+
+def tood(folder: Path, *arguments: str, status: int = 0) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def train(folder: Path, run: str, *more: str, status: int = 0) -> str:
+    return tood(folder, "train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1", *more, status=status)
+
+
+def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "results/tiny" / run / "model.pt", weights_only=True)
+    return dict(content["detector"])
+
+
+def history(folder: Path, run: str) -> list[dict[str, str]]:
+    with (folder / "results/tiny" / run / "history.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    return [{key: value for key, value in row.items() if key not in ("time", "images_per_second")} for row in rows]
+
+
+@pytest.mark.parametrize("run", ["atss", "gfl", "tood"])
+def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, run: str) -> None:
+    said = train(project, run)
+    assert "3 epochs x 6 steps of 4 images" in said
+    folder = project / "results/tiny" / run
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "history.csv", "model.pt", "train.json", "state"}
+    rows = history(project, run)
+    assert [int(row["step"]) for row in rows] == list(range(1, 19))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert rows[-1]["val_AP50"] != ""
+    assert not list((folder / "state").glob("*/step-*.pt"))
+    tood(project, "evaluate", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1")
+    assert {"metrics.json", "detections.json", "pr.csv", "samples"} <= {path.name for path in folder.iterdir()}
+    assert "is trained already" in train(project, run)
+
+
+def test_a_killed_run_continues_to_the_same_weights(project: Path, tmp_path: Path) -> None:
+    train(project, "tood")
+    whole, rows = weights(project, "tood"), history(project, "tood")
+    shutil.rmtree(project / "results")
+    process = subprocess.Popen(
+        command("train", "--run", "results/tiny/tood", "--gpu", "0", "--threads", "1"),
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+    )
+    state = project / "results/tiny/tood/state"
+    deadline = time.monotonic() + 60
+    while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(state.glob("*/step-*.pt")), "the run ended before it could be killed"
+    said = train(project, "tood")
+    assert "continues after step" in said
+    assert history(project, "tood") == rows
+    continued = weights(project, "tood")
+    assert whole.keys() == continued.keys()
+    assert all(torch.equal(whole[key], continued[key]) for key in whole)
+
+
+def test_loader_workers_change_nothing(project: Path) -> None:
+    train(project, "atss")
+    alone = weights(project, "atss")
+    shutil.rmtree(project / "results")
+    train(project, "atss", "--workers", "2")
+    helped = weights(project, "atss")
+    assert all(torch.equal(alone[key], helped[key]) for key in alone)
+
+
+@pytest.mark.parametrize("run", ["atss", "tood"])
+def test_two_processes_train_what_one_trains(project: Path, run: str) -> None:
+    train(project, run)
+    one = history(project, run)
+    shutil.rmtree(project / "results")
+    said = train(project, run, "--processes", "2")
+    assert "2 x " in said
+    two = history(project, run)
+    assert [float(row["loss"]) for row in two[:6]] == pytest.approx([float(row["loss"]) for row in one[:6]], rel=1e-3)
+
+
+def test_a_changed_parameter_starts_anew_and_says_what_changed(project: Path) -> None:
+    process = subprocess.Popen(
+        command("train", "--run", "results/tiny/atss", "--gpu", "0", "--threads", "1"),
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+    )
+    state = project / "results/tiny/atss/state"
+    deadline = time.monotonic() + 60
+    while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    path = project / "params/schedules/tiny.yaml"
+    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 0.02}))
+    said = train(project, "atss")
+    assert "starts anew" in said
+    assert "schedule.lr: 0.01 -> 0.02" in said
+    assert "continues" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--gpu", "9"], "9 asked for but this machine has"),
+        (["--gpu", "two"], "must be 'auto' or a whole number"),
+        (["--gpu", "0", "--processes", "3"], "cannot be split over 3 processes"),
+    ],
+)
+def test_impossible_machines_are_one_sentence(project: Path, arguments: list[str], sentence: str) -> None:
+    said = tood(project, "train", "--run", "results/tiny/atss", *arguments, status=2)
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_loss_that_explodes_stops_the_run_with_a_sentence(project: Path) -> None:
+    path = project / "params/schedules/tiny.yaml"
+    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 1e12, "grad_clip": None, "warmup": {"iterations": 0}}))
+    said = train(project, "atss", status=2)
+    assert "the loss is no longer finite at step" in said
+    assert not (project / "results/tiny/atss/model.pt").exists()
+
+
+def test_an_error_in_a_worker_process_is_the_same_sentence(project: Path) -> None:
+    path = project / "params/schedules/tiny.yaml"
+    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 1e12, "grad_clip": None, "warmup": {"iterations": 0}}))
+    said = train(project, "atss", "--processes", "2", status=2)
+    assert "tood: run 'atss': the loss is no longer finite at step" in said
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [
+        ("results/tiny/atsss", "there is no run 'atsss'; did you mean 'atss'?"),
+        ("results/tini/atss", "did you mean 'tiny'?"),
+        ("elsewhere/tiny/atss", "must be a folder results/<study>/<run>"),
+        ("results/tiny", "must be a folder results/<study>/<run>"),
+    ],
+)
+def test_a_wrong_run_is_named(project: Path, folder: str, sentence: str) -> None:
+    assert sentence in tood(project, "train", "--run", folder, status=2)
+
+
+def test_history_keeps_blank_what_a_row_has_not(tmp_path: Path) -> None:
+    kept = History()
+    kept.add({"step": 1, "epoch": 1, "time": 1.5, "lr": 0.1, "loss": 2.0, "loss_cls": 2.0})
+    kept.add({"step": 2, "epoch": 1, "time": 2.5, "lr": 0.1, "loss": 1.0, "loss_cls": 1.0, "val_AP": 0.25})
+    kept.write(tmp_path / "history.csv")
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [row["val_AP"] for row in rows] == ["", "0.25"]
+    assert [row["step"] for row in rows] == ["1", "2"]
