@@ -1,0 +1,20 @@
+# One command takes data to a comparison table:
+#   snakemake --cores all                              the study `demo`
+#   snakemake --cores all --config study=bccd          another study of params/studies
+#   snakemake --cores all --config study=demo dataset=mine   the same study on own data
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/comparison.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",
+        f"{RESULTS}/tracked.json",

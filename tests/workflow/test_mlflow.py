@@ -1,0 +1,45 @@
+"""MLflow is an exact mirror of the files."""
+
+from typing import Any
+
+import mlflow
+import pytest
+from conftest import Project
+
+
+@pytest.fixture
+def client(finished: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(finished.folder)
+    return mlflow.MlflowClient("sqlite:///mlflow.db")
+
+
+def runs_of(client: Any, study: str = "demo") -> dict[str, Any]:
+    experiment = client.get_experiment_by_name(study)
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_the_workflow_mirrors_the_study(finished: Project, client: Any) -> None:
+    runs = runs_of(client)
+    assert runs.keys() == {"demo", "tood", "atss"}
+    parent = runs["demo"].info.run_id
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("tood", "atss")} == {parent}
+    assert runs["tood"].data.params.keys() == runs["atss"].data.params.keys()
+    history = client.get_metric_history(runs["tood"].info.run_id, "val/AP")
+    assert len(history) == 2
+    assert "AP50" in runs["tood"].data.metrics
+
+
+def test_mirroring_again_changes_nothing(finished: Project, client: Any) -> None:
+    before = {name: (run.info.run_id, run.data.metrics, run.data.params) for name, run in runs_of(client).items()}
+    points = len(client.get_metric_history(before["tood"][0], "train/loss"))
+    said = finished.run("tood", "sync")
+    assert "3 unchanged" in said
+    assert before == {name: (run.info.run_id, run.data.metrics, run.data.params) for name, run in runs_of(client).items()}
+    assert len(client.get_metric_history(before["tood"][0], "train/loss")) == points
+
+
+def test_a_dead_server_is_one_sentence(finished: Project) -> None:
+    said = finished.run("tood", "sync", "--to", "http://127.0.0.1:9", status=2)
+    assert said.count("\n") == 1
+    assert "127.0.0.1:9" in said

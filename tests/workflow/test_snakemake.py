@@ -1,0 +1,136 @@
+"""The real Snakemake on a tiny study: from nothing to the report, and no further."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Project
+
+RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.json", "detections.json", "pr.csv"}
+STUDY_FILES = {"comparison.csv", "comparison.md", "comparison.tex", "report.html", "tracked.json", "figures"}
+
+
+def test_a_study_runs_to_its_report(finished: Project) -> None:
+    results = finished.folder / "results/demo"
+    assert STUDY_FILES <= {path.name for path in results.iterdir()}
+    for run in ("tood", "atss"):
+        assert RUN_FILES <= {path.name for path in (results / run).iterdir()}
+    table = pd.read_csv(results / "comparison.csv")
+    assert list(table.columns[:7]) == ["run", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert list(table["run"]) == ["tood", "atss"]
+    assert table["AP"].between(0, 1).all()
+    for run in ("tood", "atss"):
+        metrics = json.loads((results / run / "metrics.json").read_text())
+        assert table.set_index("run").loc[run, "AP50"] == pytest.approx(metrics["AP50"], abs=1e-6)
+    page = (results / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(https?:)?//", page), "the report must need no network"
+    assert page.count("data:image/png;base64,") >= 3
+
+
+def test_a_second_run_does_nothing(finished: Project) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished.folder / "results/demo").rglob("*.pt")}
+    assert "Nothing to be done" in finished.snakemake()
+    assert before == {path: path.stat().st_mtime_ns for path in (finished.folder / "results/demo").rglob("*.pt")}
+
+
+def test_a_changed_run_retrains_that_run_alone(finished: Project) -> None:
+    runs = {"tood": {"method": "tood"}, "atss": {"method": "atss", "overrides": {"schedule": {"lr": 0.02}}}}
+    runs["tood"]["overrides"] = {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}}
+    finished.edit("studies/demo", runs=runs)
+    plan = finished.snakemake("-n", "--quiet", "none")
+    jobs = {line.split()[0]: int(line.split()[1]) for line in re.findall(r"^(?:train|evaluate|compare)\s+\d+", plan, re.M)}
+    assert jobs == {"train": 1, "evaluate": 1, "compare": 1}
+    assert "results/demo/atss/model.pt" in plan
+
+
+def test_touching_changes_nothing(finished: Project) -> None:
+    (finished.folder / "params/studies/demo.yaml").touch()
+    os.utime(finished.folder / "data/shapes/dataset.json")
+    assert "Nothing to be done" in finished.snakemake("-n")
+
+
+def test_another_dataset_gives_results_of_its_own(fresh: Project) -> None:
+    fresh.edit("datasets/shapes")
+    other = (fresh.folder / "params/datasets/shapes.yaml").read_text().replace("seed: 1", "seed: 7")
+    (fresh.folder / "params/datasets/mine.yaml").write_text(other)
+    fresh.snakemake("results/demo@mine/tood/metrics.json", "--config", "study=demo", "dataset=mine")
+    assert (fresh.folder / "results/demo@mine/tood/metrics.json").is_file()
+    assert not (fresh.folder / "results/demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (("study=dem",), "did you mean 'demo'?"),
+        (("study=demo", "dataset=shape"), "did you mean 'shapes'?"),
+        (("study=demo", "gpu=many"), "gpu=many: must be 'auto' or a whole number"),
+    ],
+)
+def test_a_typo_is_refused_before_anything_starts(fresh: Project, config: tuple[str, ...], sentence: str) -> None:
+    said = fresh.snakemake("--config", *config, status=1)
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not (fresh.folder / "results").exists()
+
+
+@pytest.mark.parametrize("study", ["coco_1x", "bccd", "coco_tiny"])
+def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str) -> None:
+    fresh.edit("backbones/light")
+    plan = fresh.snakemake("-n", "--config", f"study={study}")
+    jobs = dict(line.split() for line in re.findall(r"^(?:prepare_data|train|evaluate|compare|track)\s+\d+", plan, re.M))
+    assert jobs == {"prepare_data": "1", "train": "3", "evaluate": "3", "compare": "1", "track": "1"}
+
+
+def test_everything_killed_continues_with_the_same_command(fresh: Project) -> None:
+    fresh.edit("schedules/demo", epochs=12, milestones=[8], checkpoint_every=1, evaluate_every=12)
+    command = [str(Path(sys.executable).parent / "snakemake"), "results/demo/atss/model.pt", "--cores", "2"]
+    process = subprocess.Popen(
+        command, cwd=fresh.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    state = fresh.folder / "results/demo/atss/state"
+    deadline = time.monotonic() + 120
+    while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(state.glob("*/step-*.pt")), "the run ended before it could be killed"
+    said = fresh.snakemake("results/demo/atss/model.pt")
+    assert "continues after step" in said
+    assert (fresh.folder / "results/demo/atss/model.pt").is_file()
+
+
+def test_a_corrupt_picture_stops_the_run_with_its_name(fresh: Project) -> None:
+    fresh.snakemake("data/shapes/dataset.json")
+    picture = sorted((fresh.folder / "data/shapes/images/train").glob("*.jpg"))[3]
+    picture.write_bytes(picture.read_bytes()[:200])
+    said = fresh.snakemake("results/demo/atss/model.pt", status=1)
+    assert f"tood: data/shapes/images/train/{picture.name}:" in said
+    assert "Traceback" not in said
+    assert not (fresh.folder / "results/demo/atss/model.pt").exists()
+
+
+def test_predict_finds_what_evaluate_found(finished: Project) -> None:
+    run = "results/demo/atss"
+    out = finished.folder / "found"
+    finished.run("tood", "predict", "--run", run, "data/shapes/images/val", "--out", "found", "--gpu", "0", "--threads", "1")
+    predicted = json.loads((out / "detections.json").read_text())
+    assert {path.name for path in out.glob("*.png")} == {f"{index:06d}.png" for index in range(6)}
+    names = {image["id"]: image["file_name"] for image in predicted["images"]}
+    annotations = json.loads((finished.folder / "data/shapes/annotations/val.json").read_text())
+    known = {image["id"]: Path(image["file_name"]).name for image in annotations["images"]}
+    evaluated = json.loads((finished.folder / run / "detections.json").read_text())
+
+    def by_name(detections: list[dict[str, object]], ids: dict[int, str]) -> list[tuple[object, ...]]:
+        return sorted(
+            (ids[one["image_id"]], one["category_id"], one["score"], *one["bbox"]) for one in detections
+        )
+
+    assert by_name(predicted["annotations"], names) == by_name(evaluated, known)
+    assert evaluated

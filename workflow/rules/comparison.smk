@@ -1,0 +1,61 @@
+# Comparison: tables, figures and the report of a study, and its mirror in MLflow.
+
+
+rule compare:
+    input:
+        dataset=DATASET,
+        runs=expand(
+            f"{RESULTS}/{{run}}/{{file}}",
+            run=STUDY.runs,
+            file=[
+                "config.yaml",
+                "history.csv",
+                "train.json",
+                "metrics.json",
+                "detections.json",
+                "pr.csv",
+            ],
+        ),
+        code=code_files("compare"),
+        templates=template_files(),
+    output:
+        csv=f"{RESULTS}/comparison.csv",
+        md=f"{RESULTS}/comparison.md",
+        tex=f"{RESULTS}/comparison.tex",
+        figures=directory(f"{RESULTS}/figures"),
+        report=f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/compare.log",
+    benchmark:
+        f"{LOGS}/compare.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY.name,
+        rows=as_text(
+            [
+                STUDY.title,
+                STUDY.description,
+                STUDY.baseline,
+                {name: run.row for name, run in STUDY.runs.items()},
+            ]
+        ),
+    shell:
+        "tood compare --study {params.study:q} --log {log:q}"
+
+
+rule track:
+    input:
+        f"{RESULTS}/report.html",
+    output:
+        f"{RESULTS}/tracked.json",
+    log:
+        f"{LOGS}/track.log",
+    benchmark:
+        f"{LOGS}/track.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        study=STUDY.name,
+    shell:
+        "tood sync --study {params.study:q} --record {output:q} --log {log:q}"
