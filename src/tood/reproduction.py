@@ -1,0 +1,135 @@
+"""The DVC pipeline of a study: the same Snakemake rules, certified and shared by DVC.
+
+``tood dvc <study>`` writes it. Stages ask Snakemake for their files, so no command is written twice; their
+dependencies are the rules' inputs, so that DVC and Snakemake agree on what is out of date.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tood.config.study import Study, load_study
+from tood.errors import UserError
+from tood.files import write_text
+from tood.planning import code_files, template_files
+
+_HEADER = """\
+# Written by: tood dvc {study}
+# Reproduces the study '{study}' through the rules of the Snakefile:  dvc repro{path}
+# `persist` keeps outputs in place for Snakemake, which alone decides what has to be computed again.
+"""
+_EVALUATION = ("metrics.json", "detections.json", "pr.csv", "samples")
+_COMPARISON = ("comparison.csv", "comparison.md", "comparison.tex", "figures", "report.html")
+
+
+def pipeline_path(study: str) -> Path:
+    """Where a study's pipeline lies: the default study's at the root, so that plain ``dvc repro`` runs it."""
+    return Path("dvc.yaml") if study == "demo" else Path("workflow/dvc") / study / "dvc.yaml"
+
+
+def write_pipeline(reference: str, params: Path) -> Path:
+    """Write the ``dvc.yaml`` of a study and return its path; UserError for a study on another data set."""
+    if "@" in reference:
+        raise UserError(
+            f"study '{reference}': a pipeline belongs to a study file; copy it and set its field 'dataset'."
+        )
+    study = load_study(reference, params)
+    path = pipeline_path(reference)
+    named = "" if reference == "demo" else f" {path.as_posix()}"
+    text = yaml.safe_dump(pipeline(study), sort_keys=False, width=110)
+    write_text(path, _HEADER.format(study=reference, path=named) + text)
+    return path
+
+
+def pipeline(study: Study) -> dict[str, Any]:
+    """The content of the study's ``dvc.yaml``."""
+    up = "/".join([".."] * (len(pipeline_path(study.name).parts) - 1))
+    wdir = {"wdir": up} if up else {}
+    prefix = f"{up}/" if up else ""
+    folder = f"results/{study.name}"
+    file = f"params/studies/{study.name}.yaml"
+    dataset = f"data/{study.dataset.name}"
+    trunks = sorted({f"data/pretrained/{run.backbone.name}.pt" for run in _pretrained(study)})
+    run = f"{folder}/${{key}}"
+
+    def stage(target: str, **fields: Any) -> dict[str, Any]:
+        command = f'PATH="$PWD/.venv/bin:$PATH" snakemake {target} --cores all --config study={study.name}'
+        return {**wdir, "cmd": command, **fields}
+
+    stages: dict[str, Any] = {
+        "data": stage(
+            f"{dataset}/dataset.json",
+            deps=code_files("prepare"),
+            params=[{f"params/datasets/{study.dataset.name}.yaml": None}],
+            outs=_kept(dataset),
+        )
+    }
+    for backbone in sorted({one.backbone.name for one in _pretrained(study)}):
+        stages[f"pretrain-{backbone}"] = stage(
+            f"data/pretrained/{backbone}.pt",
+            deps=code_files("pretrain"),
+            params=[{f"params/backbones/{backbone}.yaml": None}],
+            outs=_kept(f"data/pretrained/{backbone}.pt"),
+        )
+    blocks = [f"params/datasets/{study.dataset.name}.yaml"]
+    blocks += sorted({f"params/methods/{one.method.name}.yaml" for one in study.runs.values()})
+    blocks += sorted({f"params/backbones/{one.backbone.name}.yaml" for one in study.runs.values()})
+    blocks += sorted({f"params/schedules/{one.schedule.name}.yaml" for one in study.runs.values()})
+    chosen = [{file: ["common", "runs.${key}"]}, *({block: None} for block in blocks)]
+    stages["train"] = {
+        "foreach": "${runs}",
+        "do": stage(
+            f"{run}/model.pt",
+            deps=[f"{dataset}/dataset.json", *trunks, *code_files("train")],
+            params=chosen,
+            outs=_kept(f"{run}/model.pt", f"{run}/config.yaml", f"{run}/history.csv", f"{run}/train.json"),
+        ),
+    }
+    stages["evaluate"] = {
+        "foreach": "${runs}",
+        "do": stage(
+            f"{run}/metrics.json",
+            deps=[f"{dataset}/dataset.json", f"{run}/model.pt", *code_files("evaluate")],
+            params=chosen,
+            outs=_kept(*(f"{run}/{name}" for name in _EVALUATION if name != "metrics.json")),
+            metrics=_kept(f"{run}/metrics.json"),
+        ),
+    }
+    files = ("config.yaml", "history.csv", "train.json", "metrics.json", "detections.json", "pr.csv")
+    stages["compare"] = stage(
+        "",
+        deps=[
+            f"{dataset}/dataset.json",
+            *(f"{folder}/{name}/{one}" for name in study.runs for one in files),
+            *code_files("compare"),
+            *template_files(),
+        ],
+        params=[{file: ["title", "description", "baseline", "runs"]}],
+        outs=_kept(*(f"{folder}/{name}" for name in _COMPARISON)),
+    )
+    stages["compare"]["cmd"] = " ".join(stages["compare"]["cmd"].split())
+    curves = {f"{prefix}{folder}/{name}/history.csv": "val_AP" for name in study.runs}
+    precision = {f"{prefix}{folder}/{name}/pr.csv": "precision" for name in study.runs}
+    return {
+        "vars": [f"{prefix}{file}"],
+        "stages": stages,
+        "plots": [
+            {"AP by epoch": {"x": "epoch", "y": curves, "title": "AP on val by epoch"}},
+            {
+                "Precision by recall": {
+                    "x": "recall",
+                    "y": precision,
+                    "title": "Precision by recall at IoU 0.5",
+                }
+            },
+        ],
+    }
+
+
+def _kept(*paths: str) -> list[dict[str, dict[str, bool]]]:
+    return [{path: {"persist": True}} for path in paths]
+
+
+def _pretrained(study: Study) -> list[Any]:
+    return [run for run in study.runs.values() if run.backbone.weights == "generated"]

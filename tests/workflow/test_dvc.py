@@ -1,0 +1,91 @@
+"""DVC certifies what Snakemake made, versions it, and moves it to another clone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import Project
+
+from tood.config.study import load_study
+from tood.reproduction import pipeline
+
+
+@pytest.fixture
+def versioned(finished: Project) -> Project:
+    """The finished project under git and DVC, with the pipeline of its study."""
+    study = load_study("demo", finished.folder / "params")
+    (finished.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline(study), sort_keys=False))
+    (finished.folder / "src").unlink()
+    shutil.copytree(Path(__file__).parents[2] / "src", finished.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    finished.git("init", "--quiet")
+    finished.run("dvc", "init", "--quiet")
+    finished.git("add", "--all")
+    finished.git("commit", "--quiet", "--message", "Start")
+    return finished
+
+
+def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path: Path) -> None:
+    models = {path: path.read_bytes() for path in (versioned.folder / "results").rglob("model.pt")}
+    said = versioned.run("dvc", "repro")
+    assert "step " not in said, "something was trained again"
+    assert {path: path.read_bytes() for path in models} == models
+    assert "up to date" in versioned.run("dvc", "status")
+    metrics = json.loads(versioned.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert metrics.keys() == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
+    versioned.run("dvc", "plots", "show", "--out", "plots")
+    assert (versioned.folder / "plots/index.html").is_file()
+
+    # What was recorded reaches another clone, where nothing is left to redo.
+    versioned.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    versioned.git("add", "--all")
+    versioned.git("commit", "--quiet", "--message", "Record the study")
+    versioned.run("dvc", "push")
+    other = Project(tmp_path / "other")
+    versioned.git("clone", "--quiet", ".", str(other.folder))
+    other.run("dvc", "pull")
+    other.snakemake("--touch")
+    other.run("tood", "sync")
+    assert (other.folder / "mlflow.db").is_file()
+    assert "Nothing to be done" in other.snakemake()
+    assert "step " not in other.run("dvc", "repro")
+    table = "results/demo/comparison.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(other.folder / table), pd.read_csv(versioned.folder / table))
+
+
+def test_an_experiment_changes_one_parameter_and_retrains_what_depends_on_it(versioned: Project) -> None:
+    versioned.run("dvc", "repro")
+    versioned.git("add", "--all")
+    versioned.git("commit", "--quiet", "--message", "Record the study")
+    kept = (versioned.folder / "results/demo/atss/model.pt").read_bytes()
+    changed = (versioned.folder / "results/demo/tood/model.pt").read_bytes()
+    said = versioned.run("dvc", "exp", "run", "-S", "params/studies/demo.yaml:runs.tood.seed=5")
+    assert "tood" in said
+    assert (versioned.folder / "results/demo/atss/model.pt").read_bytes() == kept
+    assert (versioned.folder / "results/demo/tood/model.pt").read_bytes() != changed
+    difference = json.loads(versioned.run("dvc", "metrics", "diff", "--json"))
+    assert list(difference) == ["results/demo/tood/metrics.json"]
+
+
+def test_the_stages_depend_on_what_the_rules_take(versioned: Project) -> None:
+    """Dependencies of every DVC stage = inputs of the rule behind it, as Snakemake itself lists them."""
+    summary = versioned.snakemake("--detailed-summary")
+    header, *lines = [line.split("\t") for line in summary.splitlines() if "\t" in line]
+    inputs = {
+        line[header.index("output_file")]: set(line[header.index("input-file(s)")].split(",")) for line in lines
+    }
+    stages = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())["stages"]
+    compared = 0
+    for stage in stages.values():
+        body = stage.get("do", stage)
+        for run in ("tood", "atss") if "do" in stage else ("",):
+            paths = [next(iter(out)) for out in [*body["outs"], *body.get("metrics", [])]]
+            outputs = [path.replace("${key}", run) for path in paths]
+            outputs = ["data/shapes/dataset.json" if path == "data/shapes" else path for path in outputs]
+            wanted = {path.replace("${key}", run) for path in body["deps"]}
+            for path in outputs:
+                assert inputs[path] == wanted, path
+                compared += 1
+    assert compared == len(inputs) - 1, "tracked.json alone is not DVC's"

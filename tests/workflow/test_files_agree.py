@@ -1,0 +1,78 @@
+"""Files that say the same thing twice are held against each other."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tood.config.study import load_study
+from tood.reproduction import pipeline, pipeline_path
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted(
+    path.relative_to(ROOT / "params/studies").with_suffix("").as_posix()
+    for path in (ROOT / "params/studies").rglob("*.yaml")
+)
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[<>=!\[; ]", requirement.strip())[0].lower().replace("_", "-")
+
+
+def project() -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {name_of(name): version for name, version in pins}
+
+
+def test_every_dependency_is_pinned() -> None:
+    extras = project()["optional-dependencies"]
+    wanted = {name_of(one) for one in [*project()["dependencies"], *extras["dev"]]}
+    assert wanted <= set(constraints())
+
+
+def test_the_conda_environment_has_the_same_dependencies_and_versions() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    listed = dict(entry.split("==") for entry in pip)
+    pins = constraints()
+    assert listed == {name_of(one): pins[name_of(one)] for one in project()["dependencies"]}
+
+
+def test_no_file_names_an_index_or_address_of_packages() -> None:
+    for name in ("constraints.txt", "environment.yml", "pyproject.toml"):
+        assert not re.search(r"https?://|--index|--find-links|file:", (ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_has_an_up_to_date_pipeline(study: str) -> None:
+    """``tood dvc <study>`` would write what is committed: runs, commands, dependencies, outputs."""
+    written = yaml.safe_load((ROOT / pipeline_path(study)).read_text())
+    assert written == pipeline(load_study(study, ROOT / "params"))
+
+
+def test_the_runs_of_a_pipeline_are_those_of_its_study() -> None:
+    """DVC expands the raw study file; its keys must be the runs that the composed study has."""
+    for name in STUDIES:
+        raw = yaml.safe_load((ROOT / "params/studies" / f"{name}.yaml").read_text())
+        assert list(raw["runs"]) == list(load_study(name, ROOT / "params").runs)
+        written = yaml.safe_load((ROOT / pipeline_path(name)).read_text())
+        for stage in ("train", "evaluate"):
+            assert written["stages"][stage]["foreach"] == "${runs}"
+
+
+def test_every_manifest_and_building_block_is_used() -> None:
+    manifests = {path.name for path in (ROOT / "params/datasets").glob("*.csv")}
+    named = {
+        source["manifest"]
+        for path in (ROOT / "params/datasets").glob("*.yaml")
+        if (source := yaml.safe_load(path.read_text()).get("source")) and "manifest" in source
+    }
+    assert manifests == named
