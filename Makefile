@@ -1,0 +1,45 @@
+# make demo     the default study, from data to report
+# make test     everything that must hold
+# make setup    the environment alone, in .venv
+# make pull     data and results of another clone from the DVC remote, with nothing left to redo
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: demo setup test lint pull clean
+
+demo: $(READY)
+	@snakemake --cores all
+	@tood show --study demo
+
+setup: $(READY)
+	@echo "ready: source .venv/bin/activate"
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "make setup: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; name one with make setup PYTHON=python3.12")'
+	@echo "making the environment in .venv (a few minutes, about 7 GB)"
+	@$(PYTHON) -m venv .venv
+	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	mypy
+
+test: lint
+	pytest --numprocesses auto --dist worksteal
+
+pull: $(READY)
+	dvc pull
+	snakemake --touch --cores all
+	tood sync
+
+clean:
+	rm -rf .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
