@@ -38,8 +38,8 @@ test: lint
 
 pull: $(READY)
 	dvc pull
-	snakemake --touch --cores all
 	tood sync
+	snakemake --touch --cores all
 
 clean:
 	rm -rf .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis

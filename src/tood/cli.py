@@ -220,7 +220,6 @@ def show(study: StudyOption = "demo") -> None:
 def sync(
     study: Annotated[str | None, typer.Option("--study", help="One study; by default all there are.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="MLflow tracking address.")] = None,
-    record: Annotated[Path | None, typer.Option("--record", help="Write what was mirrored to this file.")] = None,
     log: LogOption = None,
 ) -> None:
     """Mirror results/ into MLflow, exactly, as often as you like.
@@ -230,7 +229,7 @@ def sync(
     _start_log(log)
     from tood.verbs.sync import sync as verb
 
-    verb(study, to, record, echo)
+    verb(study, to, echo)
 
 
 @app.command(rich_help_panel="Comparison")

@@ -11,7 +11,7 @@ import yaml
 
 from tood.config.study import Study, load_study
 from tood.errors import UserError
-from tood.files import write_text
+from tood.files import read_yaml, write_text
 from tood.planning import code_files, template_files
 
 _HEADER = """\
@@ -76,7 +76,8 @@ def pipeline(study: Study) -> dict[str, Any]:
     blocks += sorted({f"params/methods/{one.method.name}.yaml" for one in study.runs.values()})
     blocks += sorted({f"params/backbones/{one.backbone.name}.yaml" for one in study.runs.values()})
     blocks += sorted({f"params/schedules/{one.schedule.name}.yaml" for one in study.runs.values()})
-    chosen = [{file: ["common", "runs.${key}"]}, *({block: None} for block in blocks)]
+    shared = [key for key in ("common",) if key in read_yaml(study.file)]
+    chosen = [{file: [*shared, "runs.${key}"]}, *({block: None} for block in blocks)]
     stages["train"] = {
         "foreach": "${runs}",
         "do": stage(
@@ -105,7 +106,7 @@ def pipeline(study: Study) -> dict[str, Any]:
             *code_files("compare"),
             *template_files(),
         ],
-        params=[{file: ["title", "description", "baseline", "runs"]}],
+        params=[{file: None}],
         outs=_kept(*(f"{folder}/{name}" for name in _COMPARISON)),
     )
     stages["compare"]["cmd"] = " ".join(stages["compare"]["cmd"].split())

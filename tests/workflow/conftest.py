@@ -1,106 +1,10 @@
-"""A small project: the repository's workflow with a study of minutes turned into seconds."""
+"""Fixtures for tests that run the real tools on a tiny project."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-ROOT = Path(__file__).parents[2]
-LINKED = ("Snakefile", "workflow", "profiles", "src", "environment.yml")
-TINY = {
-    "studies/demo": {
-        "title": "Tiny",
-        "dataset": "shapes",
-        "baseline": "atss",
-        "common": {"backbone": "light", "schedule": "demo"},
-        "runs": {
-            "tood": {
-                "method": "tood",
-                "overrides": {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}},
-            },
-            "atss": {"method": "atss"},
-        },
-    },
-    "datasets/shapes": {
-        "format": "shapes",
-        "size": 64,
-        "splits": {"train": {"images": 16, "seed": 1}, "val": {"images": 6, "seed": 2}},
-    },
-    "backbones/light": {
-        "kind": "light",
-        "weights": "generated",
-        "trunk_width": 8,
-        "width": 32,
-        "norm_groups": 8,
-        "pretraining": {"crops": 64, "size": 32, "epochs": 1, "batch": 16},
-    },
-    "schedules/demo": {
-        "epochs": 2,
-        "milestones": [1],
-        "batch": 4,
-        "lr": 0.01,
-        "lr_batch": 4,
-        "warmup": {"iterations": 2, "ratio": 0.1},
-        "grad_clip": 10.0,
-        "images": {"short": 64, "long": 64},
-    },
-}
-
-
-class Project:
-    """A folder to run the real tools in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
-        """What a tool of the environment says; its exit status is checked unless None."""
-        tool = Path(sys.executable).parent / command[0]
-        variables = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DVC_NO_ANALYTICS": "1",
-            "PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}",
-            **environment,
-        }
-        variables.pop("MLFLOW_TRACKING_URI", None)
-        variables.pop("TOOD_MIRROR", None)
-        variables.update(environment)
-        program = str(tool) if tool.exists() else command[0]
-        done = subprocess.run(
-            [program, *command[1:]], cwd=self.folder, env=variables, capture_output=True, text=True, check=False
-        )
-        said = done.stdout + done.stderr
-        if status is not None:
-            assert done.returncode == status, said[-6000:]
-        return said
-
-    def snakemake(self, *arguments: str, status: int | None = 0, **environment: str) -> str:
-        return self.run("snakemake", *arguments, "--cores", "2", status=status, **environment)
-
-    def edit(self, block: str, **changes: object) -> None:
-        path = self.folder / "params" / f"{block}.yaml"
-        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
-
-    def git(self, *arguments: str) -> None:
-        name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        subprocess.run(["git", *name, *arguments], cwd=self.folder, check=True, capture_output=True)
-
-
-def build_project(folder: Path) -> Project:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in LINKED:
-        (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "params", folder / "params")
-    for block, content in TINY.items():
-        (folder / "params" / f"{block}.yaml").write_text(yaml.safe_dump(content))
-    (folder / ".gitignore").write_text("/data/\n/results/\n/mlflow.db*\n/mlruns/\n/.snakemake/\n__pycache__/\n")
-    return Project(folder)
+from tiny_project import Project, build_project
 
 
 @pytest.fixture(scope="session")

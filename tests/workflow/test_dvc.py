@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Project
+from tiny_project import Project
 
 from tood.config.study import load_study
 from tood.reproduction import pipeline
@@ -19,7 +19,9 @@ def versioned(finished: Project) -> Project:
     study = load_study("demo", finished.folder / "params")
     (finished.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline(study), sort_keys=False))
     (finished.folder / "src").unlink()
-    shutil.copytree(Path(__file__).parents[2] / "src", finished.folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(__file__).parents[2] / "src", finished.folder / "src", ignore=shutil.ignore_patterns("__pycache__")
+    )
     finished.git("init", "--quiet")
     finished.run("dvc", "init", "--quiet")
     finished.git("add", "--all")
@@ -46,8 +48,8 @@ def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path
     other = Project(tmp_path / "other")
     versioned.git("clone", "--quiet", ".", str(other.folder))
     other.run("dvc", "pull")
-    other.snakemake("--touch")
     other.run("tood", "sync")
+    other.snakemake("--touch")
     assert (other.folder / "mlflow.db").is_file()
     assert "Nothing to be done" in other.snakemake()
     assert "step " not in other.run("dvc", "repro")
@@ -73,9 +75,7 @@ def test_the_stages_depend_on_what_the_rules_take(versioned: Project) -> None:
     """Dependencies of every DVC stage = inputs of the rule behind it, as Snakemake itself lists them."""
     summary = versioned.snakemake("--detailed-summary")
     header, *lines = [line.split("\t") for line in summary.splitlines() if "\t" in line]
-    inputs = {
-        line[header.index("output_file")]: set(line[header.index("input-file(s)")].split(",")) for line in lines
-    }
+    inputs = {line[header.index("output_file")]: set(line[header.index("input-file(s)")].split(",")) for line in lines}
     stages = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())["stages"]
     compared = 0
     for stage in stages.values():

@@ -58,4 +58,4 @@ rule track:
     params:
         study=STUDY.name,
     shell:
-        "tood sync --study {params.study:q} --record {output:q} --log {log:q}"
+        "tood sync --study {params.study:q} --log {log:q}"

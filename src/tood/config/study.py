@@ -103,6 +103,7 @@ class Study:
     """A composed study; ``name`` is ``<file>`` or ``<file>@<dataset>``."""
 
     name: str
+    file: Path
     title: str
     description: str
     baseline: str
@@ -185,7 +186,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
             **_compose_run(run, entry, study, where, params),
         }
         runs[run] = validate(RunConfig, value, where, f"runs.{run}")
-    composed = Study(reference, study.title, study.description, study.baseline, dataset, runs)
+    composed = Study(reference, path, study.title, study.description, study.baseline, dataset, runs)
     _check_rows(composed, where)
     return composed
 

@@ -94,7 +94,7 @@ def _cells(row: ComparedRow, comparison: Comparison, with_seeds: bool) -> list[s
     return [
         *cells,
         millions(row.parameters),
-        number(row.gflops),
+        number(row.gflops, 1 if row.gflops is None or row.gflops >= 10 else 2),
         duration(row.training_seconds),
         memory,
         number(row.images_per_second),
