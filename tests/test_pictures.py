@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tood.pictures import class_colour, draw_detections
+from tood.pictures import as_corners, caption_font, class_colour, draw_detections, spread_evenly
 
 
 def test_outline_lies_on_the_box_and_the_original_is_untouched() -> None:
@@ -43,6 +43,12 @@ def test_any_box_can_be_drawn(boxes: list[tuple[float, ...]]) -> None:
     assert drawn.size == (100, 80)
 
 
+@pytest.mark.parametrize("text", ["ä", "ß", "é", "Ж", "λ"])
+def test_captions_have_the_letters_of_other_languages(text: str) -> None:
+    font = caption_font(16, "cat", text)
+    assert bytes(font.getmask(text)) != bytes(font.getmask("\uffff")), "the sign for a missing letter"
+
+
 def test_colours_of_many_classes_differ() -> None:
     assert len({class_colour(label) for label in range(80)}) == 80
 
@@ -50,3 +56,16 @@ def test_colours_of_many_classes_differ() -> None:
 def test_pixels_in_another_layout_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         draw_detections(np.zeros((80, 100, 3), np.uint8), [], [], None, ["a"])
+
+
+def test_coco_boxes_become_corners() -> None:
+    assert as_corners([[10, 20, 30, 5]]) == [(10, 20, 40, 25)]
+    assert as_corners([]) == []
+
+
+@pytest.mark.parametrize("many", [0, 3, 8, 9, 10, 100])
+def test_choice_is_even_and_without_repetition(many: int) -> None:
+    chosen = spread_evenly(range(many), 8)
+    assert len(set(chosen)) == len(chosen) == min(many, 8)
+    gaps = np.diff(chosen)
+    assert len(gaps) == 0 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)

@@ -1,4 +1,4 @@
-"""The command line: each verb is a thin wrapper of the file of its name in ``tood/verbs``."""
+"""The command line: each verb is a thin wrapper of the file of its name in ``tood/verbs`` (dvc: reproduction)."""
 
 import os
 import sys
@@ -7,7 +7,6 @@ import traceback
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from tood import __version__
@@ -18,16 +17,24 @@ _INTRO = """Which one-stage object detector to train on your data, with numbers 
 Studies (params/studies/*.yaml) name a data set and the runs to compare; results go to results/<study>/<run>.
 Usually Snakemake runs these verbs for you:  snakemake --cores all --config study=demo
 
-By hand, the same chain is:\n
-  tood data prepare shapes\n
-  tood pretrain light\n
-  tood train    --run results/demo/tood\n
-  tood evaluate --run results/demo/tood\n
-  tood compare  --study demo\n
-  tood sync\n
+By hand, the same chain is:
+
+\b
+  tood data prepare shapes
+  tood pretrain light
+  tood train    --run results/demo/tood
+  tood evaluate --run results/demo/tood
+  tood compare  --study demo
+  tood sync
 """
 
-app = typer.Typer(help=_INTRO, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(
+    help=_INTRO,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 110},
+)
 data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel="Data")
 
@@ -37,6 +44,7 @@ GpuOption = Annotated[str, typer.Option("--gpu", help="'auto' (all there are), a
 ThreadsOption = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 means all.")]
 LogOption = Annotated[Path | None, typer.Option("--log", help="Also write what is said to this file.")]
 
+_INTERRUPTED = "interrupted; repeat the command to continue."
 _log_file: Path | None = None
 
 
@@ -139,7 +147,9 @@ def train(
     gpu: GpuOption = "auto",
     processes: Annotated[int, typer.Option("--processes", min=1, help="CPU processes (gloo).")] = 1,
     threads: ThreadsOption = 0,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Data loading processes per process.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Data loading processes each; by default as needed.")
+    ] = None,
     log: LogOption = None,
 ) -> None:
     """Train one run to its end; repeat the command to continue after an interruption.
@@ -150,7 +160,9 @@ def train(
     from tood.verbs.train import Machine
     from tood.verbs.train import train as verb
 
-    arguments = ["train", "--run", str(run), "--threads", str(threads), "--workers", str(workers)]
+    arguments = ["train", "--run", str(run), "--threads", str(threads)]
+    if workers is not None:
+        arguments += ["--workers", str(workers)]
     if log is not None:
         arguments += ["--log", str(log)]
     machine = Machine(gpu=gpu, processes=processes, threads=_thread_count(threads), workers=workers)
@@ -160,7 +172,7 @@ def train(
 @app.command(rich_help_panel="Runs")
 def evaluate(
     run: RunOption,
-    split: Annotated[str, typer.Option("--split", help="Split to evaluate on.")] = "val",
+    split: Annotated[str | None, typer.Option("--split", help="Split to evaluate on; default the study's.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results; default the run's.")] = None,
     gpu: GpuOption = "auto",
     threads: ThreadsOption = 0,
@@ -210,7 +222,10 @@ def compare(study: StudyOption = "demo", log: LogOption = None) -> None:
 
 @app.command(rich_help_panel="Comparison")
 def show(study: StudyOption = "demo") -> None:
-    """Print a study's comparison table and where its files are."""
+    """Print a study's comparison table and where its files are.
+
+    Example:  tood show --study bccd
+    """
     from tood.verbs.show import show as verb
 
     verb(study, echo)
@@ -252,17 +267,22 @@ def main() -> None:
         status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
     except UserError as error:
         _fail(str(error), 2, debug)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; repeat the command to continue.", 130, False)
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, 130, False)
     except Exception as error:
+        show = getattr(error, "show", None)  # the parser's own errors: usage and what was wrong with it
+        if callable(show):
+            show()
+            sys.exit(int(getattr(error, "exit_code", 2)))
+        if type(error).__name__ == "Abort":
+            _fail(_INTERRUPTED, 130, False)
         _note(traceback.format_exc())
         reason = " ".join(str(error).split()) or "no message"
         hint = f"details are in {_log_file}" if _log_file else "repeat with --debug for details"
         _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", 1, debug)
     else:
+        if status == 130:
+            _fail(_INTERRUPTED, 130, False)
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -62,23 +62,53 @@ def write_with(target: Path, writer: Callable[[Path], object]) -> None:
         writer(path)
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; UserError names the file and the line where it breaks."""
+class _DuplicateKeyError(Exception):
+    """A mapping gives a key twice; the message says which and where."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML that does not let a key silently replace an earlier one of the same mapping."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise _DuplicateKeyError(
+                        f"key '{key.value}' is in line {lines[key.value]} and again in line {line}; keep one."
+                    )
+                lines[key.value] = line
+        return node
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; UserError names the file and the line where it breaks."""
+    content = _read_bytes(path)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}); restore or regenerate it.") from error
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; UserError names the file and the place where it breaks."""
+    """Parse a YAML file; UserError names the file and the place where it breaks, or a key given twice."""
+    content = _read_bytes(path)
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(content.decode("utf-8"), _StrictLoader)
+    except _DuplicateKeyError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is not valid YAML ({reason}).") from error
 

@@ -1,13 +1,19 @@
 """Boxes on pictures: the one place that draws detections and ground truth for people to look at."""
 
 import colorsys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Corners = tuple[float, float, float, float]
+Item = TypeVar("Item")
+SHOWN_SCORE = 0.3  # detections below it are left out of pictures for people
 
 # Okabe & Ito's palette, which stays apart for colour-blind readers, ordered by contrast on photographs.
 _PALETTE: tuple[Colour, ...] = (
@@ -29,6 +35,25 @@ def class_colour(label: int) -> Colour:
         return _PALETTE[label]
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_TURN % 1.0, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def as_corners(boxes: Iterable[Sequence[float]]) -> list[Corners]:
+    """COCO boxes (x, y, width, height) as (x1, y1, x2, y2)."""
+    return [(x, y, x + width, y + height) for x, y, width, height in boxes]
+
+
+def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Up to ``count`` of the items at even distances: no choice that could favour anyone."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
+
+
+def caption_font(size: float, *texts: str) -> Font:
+    """Pillow's own font, or where a text is not plain ASCII, which that is limited to, DejaVu Sans."""
+    if all(text.isascii() for text in texts):
+        return ImageFont.load_default(size=size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def draw_detections(
@@ -56,7 +81,7 @@ def draw_detections(
     values = None if scores is None else np.asarray(scores, float).reshape(-1)
     order = range(len(corners)) if values is None else np.argsort(values, kind="stable").tolist()
     longer = max(canvas.size)
-    font = ImageFont.load_default(size=min(max(longer / 42, _MIN_FONT), _MAX_FONT))
+    font = caption_font(min(max(longer / 42, _MIN_FONT), _MAX_FONT), *classes)
     width = max(1, round(longer**0.5 / 9))
     pen = ImageDraw.Draw(canvas)
     for index in order:
@@ -89,7 +114,7 @@ def _draw_caption(
     box: np.ndarray,
     caption: str,
     colour: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
 ) -> None:
     """A chip on the box's upper edge, moved inwards where it would leave the picture."""
     left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)

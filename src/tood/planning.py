@@ -1,15 +1,19 @@
-"""What the workflow needs to know before anything runs: code behind each verb, GPUs, threads."""
+"""What the workflow needs to know before anything runs: its settings, threads, the state of own data."""
 
-import ast
+import hashlib
 import json
 import os
 import sys
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from tood.config.messages import nearest
+from tood.data.headers import IMAGE_SUFFIXES
 from tood.errors import UserError
+from tood.gpus import visible_gpus
 
-_PACKAGE = Path(__file__).parent
+_SETTINGS = ("study", "dataset", "mirror", "gpu", "threads")
 
 
 def enter_environment(mirror: object) -> None:
@@ -20,7 +24,7 @@ def enter_environment(mirror: object) -> None:
     tools = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
     if mirror:
-        os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).absolute())
+        os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).expanduser().absolute())
 
 
 def as_text(value: object) -> str:
@@ -34,68 +38,54 @@ def study_reference(study: str | None, dataset: str | None) -> str:
     return f"{name}@{dataset}" if dataset else name
 
 
-def code_files(verb: str) -> list[str]:
-    """Files of the package that ``tood/verbs/<verb>.py`` can reach by imports, from the project's folder.
+@dataclass(frozen=True)
+class Settings:
+    """What ``--config`` may say."""
 
-    They are the rule's inputs: edit one and what it computes is redone.
-    """
-    start = f"tood.verbs.{verb}"
-    found: dict[str, Path] = {}
-    waiting = [start]
-    while waiting:
-        module = waiting.pop()
-        if module in found:
-            continue
-        path = _module_file(module)
-        if path is None:
-            continue
-        found[module] = path
-        waiting.extend(_imports(path))
-        if "." in module:
-            waiting.append(module.rpartition(".")[0])
-    base = _PACKAGE.parent.parent
-    return sorted(path.relative_to(base).as_posix() for path in found.values())
+    study: str
+    gpu: str
+    gpu_count: int
+    threads: int
+    """Threads of each training; 0 where they are shared out."""
 
 
-def _module_file(module: str) -> Path | None:
-    parts = module.split(".")
-    if parts[0] != "tood":
-        return None
-    path = _PACKAGE.joinpath(*parts[1:])
-    if path.with_suffix(".py").is_file():
-        return path.with_suffix(".py")
-    return path / "__init__.py" if (path / "__init__.py").is_file() else None
+def read_settings(config: Mapping[str, object]) -> Settings:
+    """Check every key and value of ``--config``; UserError names the key and the nearest one."""
+    for key in config:
+        if key not in _SETTINGS:
+            raise UserError(f"--config {key}={config[key]}: there is no '{key}'{nearest(key, _SETTINGS)}")
+    enter_environment(config.get("mirror"))
+    gpu = str(config.get("gpu", "auto"))
+    if gpu != "auto" and not gpu.isdecimal():
+        raise UserError(f"--config gpu={gpu}: must be 'auto' or a whole number (0 trains on the CPU).")
+    threads = str(config.get("threads", "0"))
+    if not threads.isdecimal():
+        raise UserError(f"--config threads={threads}: must be a whole number (0 shares the cores out).")
+    study, dataset = (str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset"))
+    if study and dataset and "@" in study:
+        raise UserError(f"--config study={study} dataset={dataset}: names two data sets; leave one out.")
+    count = visible_gpus() if gpu == "auto" else int(gpu)
+    return Settings(study_reference(study, dataset), gpu, count, int(threads))
 
 
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Modules of the package that a file imports, wherever in it the import stands."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] == "tood")
+def threads_per_run(settings: Settings, cores: int, runs: int) -> int:
+    """Threads of each training: runs side by side, one core each, are the fastest use of few cores."""
+    beside = runs if settings.gpu_count == 0 else max(1, min(runs, visible_gpus() // settings.gpu_count))
+    return settings.threads or max(1, cores // beside)
 
 
-def template_files() -> list[str]:
-    """Templates of the report, which the code reads."""
-    base = _PACKAGE.parent.parent
-    return sorted(path.relative_to(base).as_posix() for path in (_PACKAGE / "reporting").rglob("*.html*"))
-
-
-def gpus_per_run(setting: object) -> int:
-    """GPUs that each run trains on: a number, or ``auto`` for all that this machine shows."""
-    if setting == "auto":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-        return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()])
-    try:
-        count = int(str(setting))
-    except ValueError:
-        count = -1
-    if count < 0:
-        raise UserError(f"--config gpu={setting}: must be 'auto' or a whole number (0 trains on the CPU).")
-    return count
+def own_files_digest(root: str | None) -> str:
+    """A digest of what describes data on disk: names of images; names, sizes and times of all other files."""
+    folder_given = Path(root).expanduser() if root else None
+    if folder_given is None or not folder_given.is_dir():
+        return ""
+    seen = hashlib.sha256()
+    for folder, folders, files in os.walk(folder_given):
+        folders.sort()
+        for name in sorted(files):
+            line = f"{folder}/{name}"
+            if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                status = os.stat(os.path.join(folder, name))
+                line += f" {status.st_size} {status.st_mtime_ns}"
+            seen.update(line.encode(errors="surrogateescape") + b"\n")
+    return seen.hexdigest()[:16]

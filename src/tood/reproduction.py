@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from tood.code_behind import code_files, template_files
 from tood.config.study import Study, load_study
 from tood.errors import UserError
 from tood.files import read_yaml, write_text
-from tood.planning import code_files, template_files
 
 _HEADER = """\
 # Written by: tood dvc {study}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tood.code_behind import code_files
 from tood.errors import UserError
-from tood.planning import code_files, gpus_per_run, study_reference
+from tood.planning import own_files_digest, read_settings, study_reference, threads_per_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +40,47 @@ def test_nothing_that_runs_is_missing_from_the_code_of_a_verb(verb: str) -> None
 
 def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert gpus_per_run("auto") == 2
+    assert read_settings({}).gpu_count == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus_per_run("auto") == 0
-    assert gpus_per_run(4) == 4
-    for wrong in ("four", -1, 1.5):
-        with pytest.raises(UserError, match="gpu="):
-            gpus_per_run(wrong)
+    assert read_settings({}).gpu_count == 0
+    assert read_settings({"gpu": 4}).gpu_count == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"gpu": "four"}, "gpu=four: must be 'auto' or a whole number"),
+        ({"gpu": -1}, "gpu=-1: must be"),
+        ({"threads": "many"}, "threads=many: must be a whole number"),
+        ({"threads": -2}, "threads=-2: must be"),
+        ({"studdy": "bccd"}, "there is no 'studdy'; did you mean 'study'?"),
+        ({"study": "demo@shapes", "dataset": "bccd"}, "names two data sets"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(config: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_settings(config)
+    assert sentence in str(caught.value)
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [threads_per_run(read_settings({}), cores, 3) for cores in (1, 2, 8)] == [1, 1, 2]
+    assert threads_per_run(read_settings({"threads": 5}), 8, 3) == 5
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    assert threads_per_run(read_settings({}), 64, 3) == 64
+    assert threads_per_run(read_settings({"gpu": 4}), 64, 3) == 32
+
+
+def test_own_annotations_are_watched_and_pictures_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1")
+    (tmp_path / "a.jpg").write_text("1")
+    before = own_files_digest(str(tmp_path))
+    (tmp_path / "a.jpg").write_text("22")
+    assert own_files_digest(str(tmp_path)) == before
+    (tmp_path / "a.txt").write_text("22")
+    assert own_files_digest(str(tmp_path)) != before
+    assert own_files_digest(None) == ""
 
 
 def test_the_default_study_is_demo() -> None:

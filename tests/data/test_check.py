@@ -108,6 +108,8 @@ def test_a_data_set_with_nothing_to_look_at_still_gets_a_report(tmp_path: Path) 
     report = check(voc(tmp_path / "empty"), tmp_path / "mine")
     assert not report.ok
     assert "2 errors to put right, 0 notes." in report.lines()
+    own = VocDataset(name="mine", format="voc", root=str(tmp_path / "empty"), splits={})
+    assert not check(own, tmp_path / "mine").ok
     with pytest.raises(UserError, match="no such folder; correct 'root'"):
         check(voc(tmp_path / "nowhere"), tmp_path / "mine")
 

@@ -72,7 +72,14 @@ def twice(table: str) -> Callable[[dict[str, Any]], object]:
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotation 20 needs four numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, "3", 4]), "annotation 20 needs four numbers"),
         (lambda c: c["annotations"][0].pop("id"), "annotations[0] needs a whole number as 'id'"),
-        (lambda c: c["images"][0].pop("file_name"), "images[0] needs a whole number as 'id' and a text"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "annotation 20 needs four numbers"),
+        (lambda c: c["annotations"][0].update(iscrowd="0"), "annotation 20 has '0' as 'iscrowd', which must be 0 or 1"),
+        (lambda c: c["annotations"][0].update(image_id="7"), "annotation 20 is of image '7', which 'images' does not"),
+        (lambda c: c["images"][0].pop("file_name"), "images[0] (id 7) needs a text as 'file_name'"),
+        (lambda c: c["images"][0].update(id="7"), "images[0] needs a whole number as 'id'; it has '7'"),
+        (lambda c: c["images"][0].update(id=2**63), "images[0] needs a number below 2^63 as 'id'; it has 922337203"),
+        (lambda c: c["images"][0].update(file_name="\udcf6.jpg"), "the file's name is not valid UTF-8; rename it"),
+        (lambda c: c["categories"][0].pop("name"), "categories[0] (id 5) needs a text as 'name'"),
         (
             lambda c: c["images"][0].update(file_name="../a.jpg"),
             "image 7 has the file_name '../a.jpg', which is outside",
@@ -181,3 +188,54 @@ def test_drawn_splits_keep_ids_and_do_not_depend_on_the_order_of_the_file(coco_r
     assert members[0] == members[1]
     assert {name: len(ids) for name, ids in members[0].items()} == {"train": 15, "val": 5}
     assert members[0]["train"] | members[0]["val"] == set(range(100, 120))
+
+
+def test_what_makes_a_whole_table_useless_is_said_once(coco_root: Path) -> None:
+    change(coco_root, lambda content: content.update(categories=[]))
+    _, findings = read(coco_root)
+    assert len(findings.errors) == 1
+
+
+def test_whole_numbers_written_with_a_point_are_ids(coco_root: Path) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        for row in content["annotations"]:
+            row.update(image_id=float(row["image_id"]), category_id=float(row["category_id"]))
+
+    change(coco_root, edit)
+    dataset, findings = read(coco_root)
+    assert not findings.all
+    boxes = dataset.splits[1].boxes
+    assert [(box.image_id, box.category_id) for box in boxes] == [(7, 5), (7, 2), (3, 2)]
+    assert all(type(box.image_id) is int for box in boxes)
+
+
+@pytest.mark.parametrize("area", [0, -3, None, 10**400, "12"])
+def test_an_area_that_would_keep_a_box_from_being_trained_on_is_replaced(coco_root: Path, area: object) -> None:
+    change(coco_root, lambda content: content["annotations"][0].update(area=area))
+    dataset, findings = read(coco_root)
+    assert dataset.splits[1].boxes[0].area == 200
+    assert findings.sentences("note") == ["a.jpg: 1 box with no positive 'area'; width times height is used"]
+
+
+def test_boxes_too_thin_to_be_trained_on_are_kept_and_noted(coco_root: Path) -> None:
+    change(coco_root, lambda content: content["annotations"][0].update(bbox=[0.25, 0.25, 0.5, 20]))
+    dataset, findings = read(coco_root)
+    assert dataset.splits[1].boxes[0].bbox == (0.25, 0.25, 0.5, 20)
+    assert findings.sentences("note") == ["a.jpg: 1 box narrower or lower than a pixel, which is not trained on"]
+
+
+def test_paths_written_on_windows_are_found(coco_root: Path) -> None:
+    change(
+        coco_root, lambda content: [image.update(file_name=f"val\\{image['file_name']}") for image in content["images"]]
+    )
+    splits = {**SPLITS, "val": CocoSplit(images=".", annotations="annotations/val.json")}
+    dataset, findings = read(coco_root, splits=splits)
+    assert not findings.all
+    assert [image.file_name for image in dataset.splits[1].images] == ["val/a.jpg", "val/b.jpg"]
+
+
+def test_an_image_of_two_splits_is_noted(coco_root: Path) -> None:
+    _, findings = read(coco_root, splits={"train": SPLITS["train"], "val": SPLITS["train"]})
+    notes = findings.sentences("note")
+    assert f"{coco_root / 'train' / 'a.jpg'}: is in more than one split (train, val)" in notes
+    assert len(notes) == 2

@@ -6,11 +6,13 @@ from PIL import Image, ImageOps
 
 from tood.data.decode import decode_image
 from tood.data.headers import list_images, read_header
+from tood.errors import UserError
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_is_that_of_the_decoded_picture(tmp_path: Path, make_image, orientation: int) -> None:
-    path = make_image(tmp_path / "a.jpg", (50, 20), exif=orientation)
+def test_the_size_is_that_of_the_decoded_picture(tmp_path: Path, make_image, orientation: int, suffix: str) -> None:
+    path = make_image(tmp_path / f"a.{suffix}", (50, 20), exif=orientation)
     width, height = read_header(path).size
     assert decode_image(path).shape == (3, height, width)
 
@@ -42,3 +44,28 @@ def test_images_are_listed_in_order_without_hidden_and_other_files(tmp_path: Pat
         "sub/c.webp",
     ]
     assert [path.name for path in list_images(tmp_path, below=False)] == ["a.jpg", "b.PNG"]
+
+
+def test_links_are_followed_but_never_in_circles(tmp_path: Path, make_image) -> None:
+    make_image(tmp_path / "elsewhere" / "a.jpg")
+    images = tmp_path / "set" / "images"
+    make_image(images / "b.jpg")
+    make_image(images / ".cache" / "hidden.jpg")
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    (images / "linked again").symlink_to(tmp_path / "elsewhere")
+    (images / "up").symlink_to(tmp_path / "set")
+    (images / "dead.jpg").symlink_to("nowhere")
+    assert [path.relative_to(images).as_posix() for path in list_images(images)] == [
+        "b.jpg",
+        "dead.jpg",
+        "linked/a.jpg",
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read: Permission denied"):
+        list_images(tmp_path)

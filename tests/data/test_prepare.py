@@ -130,10 +130,11 @@ def test_changed_annotations_or_splits_are_taken_over(tmp_path: Path, voc_root: 
     second, _ = prepare(own_voc(voc_root), folder)
     assert second.split("val").image_count == 1
     assert second.fingerprint != first.fingerprint
-    only_train = VocDataset(name="mine", format="voc", root=str(voc_root), splits={"train": LISTS["train"]})
-    third, _ = prepare(only_train, folder)
-    assert list(third.splits) == ["train"]
-    assert [path.name for path in (folder / "annotations").iterdir()] == ["train.json"]
+    more = VocDataset(name="mine", format="voc", root=str(voc_root), splits={**LISTS, "test": LISTS["val"]})
+    assert list(prepare(more, folder)[0].splits) == ["train", "val", "test"]
+    third, _ = prepare(own_voc(voc_root), folder)
+    assert list(third.splits) == ["train", "val"]
+    assert sorted(path.name for path in (folder / "annotations").iterdir()) == ["train.json", "val.json"]
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path, voc_root: Path) -> None:
@@ -181,6 +182,74 @@ def test_own_files_are_never_overwritten(tmp_path: Path, coco_root: Path) -> Non
     with pytest.raises(UserError, match="prepared files are written there; move the data set's own files elsewhere"):
         prepare(config, coco_root)
     assert tree(coco_root) == before
+
+
+def test_own_files_are_not_overwritten_below_a_wider_root_either(tmp_path: Path, coco_root: Path) -> None:
+    places = {
+        name: CocoSplit(images=f"coco/{name}", annotations=f"coco/annotations/{name}.json") for name in ("train", "val")
+    }
+    config = CocoDataset(name="coco", format="coco", root=str(coco_root.parent), splits=places)
+    before = tree(coco_root)
+    with pytest.raises(UserError, match=r"annotations/train.json: prepared files are written there"):
+        prepare(config, coco_root)
+    assert tree(coco_root) == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"splits": {"train": LISTS["train"]}}, "has no split 'val', which training .*; add 'val' to 'splits'"),
+        ({"splits": {**LISTS, "../x": LISTS["val"]}}, r"split '../x' must be named with letters"),
+        ({"draw": Draw(val=0.0)}, "has no split 'val', which training .*; raise 'draw.val' above 0"),
+        ({"splits": LISTS, "difficult": "crowd"}, "split 'train' has only boxes narrower than a pixel or not to be"),
+        ({"splits": LISTS, "root": "~no-such-user/x"}, "no such folder; correct 'root' of data set 'mine'"),
+    ],
+)
+def test_what_no_training_could_use_is_refused(tmp_path: Path, voc_root: Path, fields, sentence: str) -> None:
+    if "difficult" in fields:
+        for path in (voc_root / "Annotations").iterdir():
+            path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    with pytest.raises(UserError, match=sentence):
+        prepare(VocDataset(**{"name": "mine", "format": "voc", "root": str(voc_root), **fields}), tmp_path / "mine")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, yolo_root: Path) -> None:
+    (yolo_root / "data.yaml").write_text("names: [cat, dog, cat]")
+    places = {"train": "images/train", "val": "images/val"}
+    with pytest.raises(UserError, match="class 'cat' is listed twice; give every class one name"):
+        prepare(YoloDataset(name="y", format="yolo", root=str(yolo_root), splits=places), tmp_path / "y")
+
+
+def test_a_full_disk_leaves_no_part_behind(tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, *_: object, **__: object) -> None:
+        raise UserError(f"{path}: cannot be written: No space left on device.")
+
+    monkeypatch.setattr(module, "write_json", fail)
+    with pytest.raises(UserError, match="No space left"):
+        prepare(own_voc(voc_root), tmp_path / "mine")
+    assert not (tmp_path / "mine" / ".work").exists()
+
+
+def test_a_place_that_takes_no_lock_is_named_at_once(
+    tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(UserError, match="mine: cannot be written: Permission denied"):
+        prepare(own_voc(voc_root), tmp_path / "mine")
+
+
+def test_files_that_may_not_be_read_are_named(tmp_path: Path, coco_root: Path) -> None:
+    path = coco_root / "annotations" / "train.json"
+    path.unlink()
+    path.mkdir()
+    splits = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
+    config = CocoDataset(name="c", format="coco", root=str(coco_root), splits=splits)
+    with pytest.raises(UserError, match=r"annotations/train.json: .*Is a directory"):
+        prepare(config, tmp_path / "c")
 
 
 def test_a_relative_root_is_below_the_project(tmp_path: Path, voc_root: Path) -> None:

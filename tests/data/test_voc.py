@@ -87,6 +87,7 @@ def test_missing_fields_are_named_with_their_file(voc_root: Path, text: str, sen
         "",
         "plain",
         '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>',
+        '<?xml version="1.0" encoding="no-such"?><annotation></annotation>',
         "<other/>",
     ],
 )
@@ -116,6 +117,38 @@ def test_lists_may_have_flags_extensions_and_spaces(voc_root: Path, make_image) 
     assert not findings.errors
     assert [image.file_name for image in dataset.splits[0].images] == ["a.jpg", "b.jpg", "photo 1.jpg"]
     assert any("lists 'a' more than once" in note for note in findings.sentences("note"))
+
+
+def test_folders_below_and_lists_of_windows_are_understood(voc_root: Path) -> None:
+    for folder in ("JPEGImages", "Annotations"):
+        (voc_root / folder / "2024").mkdir()
+        for path in list((voc_root / folder).glob("[ab].*")):
+            path.rename(path.parent / "2024" / path.name.upper())
+    (voc_root / SPLITS["train"]).write_bytes(b"\xef\xbb\xbf2024\\A.jpg\r\nC:\\voc\\JPEGImages\\2024\\B.JPG 1\r\n")
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[0].images] == ["2024/A.JPG", "2024/B.JPG"]
+    assert len(dataset.splits[0].boxes) == 2
+    drawn, findings = read(voc_root, draw=Draw(val=0.25))
+    assert not findings.errors
+    assert sum(len(split.images) for split in drawn.splits) == 4
+
+
+def test_the_image_may_be_named_in_the_annotation_alone(voc_root: Path) -> None:
+    (voc_root / "JPEGImages" / "a.jpg").rename(voc_root / "JPEGImages" / "other.jpg")
+    text = (voc_root / "Annotations" / "a.xml").read_text()
+    for name in ("other.jpg", "D:\\pictures\\other.jpg"):
+        (voc_root / "Annotations" / "a.xml").write_text(text.replace("<size>", f"<filename>{name}</filename><size>"))
+        dataset, findings = read(voc_root)
+        assert not findings.errors
+        assert dataset.splits[0].images[0].file_name == "other.jpg"
+
+
+def test_lists_in_another_encoding_are_refused_alone(voc_root: Path) -> None:
+    for name in SPLITS.values():
+        (voc_root / name).write_bytes("a\nb\n".encode("utf-16"))
+    _, findings = read(voc_root)
+    assert [error.text for error in findings.errors] == ["is not a text in UTF-8; save it as UTF-8"] * 2
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
@@ -164,6 +197,16 @@ def test_boxes_of_an_unturned_photograph_are_turned_with_it(voc_root: Path, make
     assert any("turned upright" in note for note in findings.sentences("note"))
 
 
+@pytest.mark.parametrize(("size", "exif"), [((64, 48), 3), ((64, 64), 6)])
+def test_a_turn_that_the_annotated_size_cannot_confirm_is_noted(voc_root: Path, make_image, size, exif: int) -> None:
+    make_image(voc_root / "JPEGImages" / "a.jpg", size, exif=exif)
+    text = (voc_root / "Annotations" / "a.xml").read_text()
+    (voc_root / "Annotations" / "a.xml").write_text(text.replace(">48<", f">{size[1]}<"))
+    dataset, findings = read(voc_root)
+    assert dataset.splits[0].boxes[0].bbox == (4, 5, 16, 25)
+    assert any("turned upright (EXIF); its boxes are taken as drawn on" in note for note in findings.sentences("note"))
+
+
 coordinate = st.floats(-200, 300, allow_nan=False)
 
 
@@ -176,7 +219,8 @@ def test_a_fitted_box_lies_in_its_image_and_is_the_intersection(
     if x2 > x1 and y2 > y1 and overlap_w > 0 and overlap_h > 0:
         assert fitted.box == (max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
         far = min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1
-        assert (fitted.problem is not None) == far
+        thin = min(overlap_w, overlap_h) < 1
+        assert (fitted.problem is not None) == (far or thin)
     else:
         assert fitted.box is None
         assert fitted.problem is not None

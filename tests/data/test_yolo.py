@@ -45,7 +45,7 @@ def test_polygons_become_boxes_and_missing_labels_background(yolo_root: Path) ->
     assert findings.sentences("note") == [
         "images/train/b.png: 1 box without area dropped",
         "images/val/c.png: 1 box given as polygon replaced by the box around it",
-        "images/val/d.png: has no label file and counts as an image without objects",
+        "images/val/d.png: has no label file 'labels/val/d.txt' and counts as an image without objects",
     ]
 
 
@@ -128,6 +128,10 @@ def test_a_wrong_row_is_named_with_its_number(yolo_root: Path, line: str, senten
         ("names: [a", "data.yaml: is not valid YAML"),
         ("nc: 2", "field 'names' is missing"),
         ("names: {0: a, 2: b}", "field 'names' must have the keys 0, 1, 2"),
+        ("names: {0: a, b: c}", "field 'names' must have the keys 0, 1, 2"),
+        ("names: [yes, b]", "field 'names' has True at index 0, which is not a text; put it in quotes"),
+        ("names: [a, null]", "field 'names' has None at index 1, which is not a text"),
+        ("names: a", "field 'names' is missing or not a list"),
         ("names: [a, b]\nnc: 3", "field 'nc' is 3 but 'names' has 2 entries"),
     ],
 )
@@ -168,6 +172,53 @@ def test_lists_do_not_reach_outside(yolo_root: Path, make_image) -> None:
     _, findings = read(yolo_root, splits={"train": "train.txt"})
     assert "lists '../secret.png', which is outside" in errors(findings)
     assert "lists 'labels/train/a.txt', which is not an image file" in errors(findings)
+    (yolo_root / "train.txt").write_text("/elsewhere/a.png\n")
+    _, findings = read(yolo_root, splits={"train": "train.txt"})
+    assert [error.sentence() for error in findings.errors] == [
+        f"{yolo_root / 'train.txt'}: lists '/elsewhere/a.png', but there is no such image in {yolo_root}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["images\\train\\a.png", ".\\images\\train\\a.png", "images/train/a", "{real}/images/train/a.png"]
+)
+def test_lists_of_other_tools_are_understood(yolo_root: Path, line: str) -> None:
+    link = yolo_root.parent / "link"
+    link.symlink_to(yolo_root)
+    (yolo_root / "train.txt").write_bytes(f"\ufeff{line.format(real=yolo_root)}\r\n".encode())
+    dataset, findings = read(link, splits={"train": "train.txt", "val": "images/val"})
+    assert not findings.errors
+    assert [(image.file_name, image.id) for image in dataset.splits[0].images] == [("images/train/a.png", 1)]
+    assert len(dataset.splits[0].boxes) == 1
+
+
+def test_a_line_given_twice_is_used_once_and_noted(yolo_root: Path) -> None:
+    (yolo_root / "train.txt").write_text("images/train/a.png\n./images/train/a.png\n")
+    dataset, findings = read(yolo_root, splits={"train": "train.txt", "val": "images/val"})
+    assert len(dataset.splits[0].images) == 1
+    assert any("lists 'images/train/a.png' more than once; used once" in note for note in findings.sentences("note"))
+
+
+def test_keys_of_the_names_may_be_texts(yolo_root: Path) -> None:
+    (yolo_root / "data.yaml").write_text("names: {'0': cat, '1': dog}\nnc: '2'\n")
+    dataset, findings = read(yolo_root)
+    assert dataset.classes == ["cat", "dog"]
+    assert not findings.errors
+
+
+def test_a_file_whose_name_is_not_utf8_is_refused_by_name(yolo_root: Path) -> None:
+    (yolo_root / "images" / "train" / "a.png").rename(yolo_root / "images" / "train" / "\udcf6.png")
+    for fields in ({}, {"images": "images", "draw": Draw(val=0.5)}):
+        _, findings = read(yolo_root, **fields)
+        assert "\\udcf6.png: the file's name is not valid UTF-8; rename it" in errors(findings)
+
+
+def test_an_image_that_is_a_link_to_nowhere_is_missing(yolo_root: Path) -> None:
+    image = yolo_root / "images" / "train" / "a.png"
+    image.unlink()
+    image.symlink_to("nowhere.png")
+    _, findings = read(yolo_root)
+    assert errors(findings) == f"{image}: the image file is missing"
 
 
 def test_a_split_without_images_is_an_error(yolo_root: Path) -> None:
@@ -175,7 +226,7 @@ def test_a_split_without_images_is_an_error(yolo_root: Path) -> None:
     _, findings = read(yolo_root, splits={**FOLDERS, "test": "images/test"})
     assert "split 'test' has no images" in errors(findings)
     _, findings = read(yolo_root, splits={"train": "images/trein"})
-    assert "images/trein: no such file; set 'splits.train' of data set 'mine'" in errors(findings)
+    assert "images/trein: no such folder or list file; set 'splits.train' of data set 'mine'" in errors(findings)
 
 
 @pytest.mark.parametrize("place", ["../elsewhere", "/elsewhere"])

@@ -13,7 +13,7 @@ from tood.detection.assigners.assignment import Assignment, settle_conflicts
 from tood.detection.assigners.atss import assign_atss, atss_candidates
 from tood.detection.assigners.task_aligned import assign_task_aligned, normalise_metric
 from tood.detection.boxes import box_area, inner_margin, pairwise_iou
-from tood.detection.points import Points
+from tood.detection.points import STRIDES, Points
 from tood.detection.targets import Targets
 
 MakeScene = Callable[..., Any]
@@ -49,7 +49,7 @@ def loop_atss(scene: Any, topk: int = 9) -> Tensor:
             box = scene.targets.boxes[image, gt]
             candidates: list[int] = []
             for level in range(5):
-                members = ((scene.points.levels == level) & scene.valid[image]).nonzero()[:, 0]
+                members = ((scene.points.strides == STRIDES[level]) & scene.valid[image]).nonzero()[:, 0]
                 distance = (scene.points.centres[members] - (box[:2] + box[2:]) / 2).norm(dim=1)
                 candidates += members[distance.argsort()[:topk]].tolist()
             iou = pairwise_iou(scene.points.anchors[candidates], box[None])[:, 0]
@@ -206,7 +206,6 @@ def test_a_single_candidate_has_no_deviation_and_no_positive() -> None:
     points = Points(
         centres=torch.tensor([[8.0, 8.0]]),
         strides=torch.tensor([8.0]),
-        levels=torch.tensor([0]),
         level_sizes=((1, 1),),
     )
     targets = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.tensor([[0]]), torch.tensor([[True]]))
@@ -232,7 +231,6 @@ def test_conflict_example_of_the_specification(conflict: str, owner: int) -> Non
     points = Points(
         centres=torch.tensor([[40.0, 40.0]]),
         strides=torch.tensor([8.0]),
-        levels=torch.tensor([0]),
         level_sizes=((1, 1),),
     )
     targets = Targets(

@@ -71,6 +71,21 @@ def test_from_weights_stem_and_first_stage_are_frozen_and_statistics_kept(kind: 
     assert all(torch.equal(before[name], b) for name, b in net.named_buffers())
 
 
+@pytest.mark.parametrize("kind", ["resnet18", "light"])
+def test_what_is_frozen_stays_so_when_normalisation_is_synchronised(kind: str) -> None:
+    def synchronised(**options: object) -> dict[str, bool]:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(trunk(kind, **options)).train()
+        found = {name: m.training for name, m in net.named_modules() if isinstance(m, nn.SyncBatchNorm)}
+        assert found
+        assert modes(net) == {}
+        return found
+
+    assert not any(synchronised(weights="imagenet").values())
+    partly = synchronised(weights="imagenet", norm="batch")
+    assert {name.split(".")[0] for name, training in partly.items() if not training} == {"bn1", "layer1"}
+    assert {name.split(".")[0] for name, training in partly.items() if training} == {"layer2", "layer3", "layer4"}
+
+
 def test_configuration_overrides_the_defaults() -> None:
     net = trunk(weights="imagenet", frozen_stages=0, norm="batch").train()
     assert all(parameter.requires_grad for parameter in net.parameters())

@@ -13,7 +13,6 @@ from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
-from tood.errors import UserError
 
 R50 = BackboneConfig(name="r50", kind="resnet50", weights="imagenet")
 LIGHT = BackboneConfig(name="light", kind="light", width=32, norm_groups=8, trunk_width=8)
@@ -86,8 +85,3 @@ def test_detections_of_a_fresh_detector_are_well_formed(method: MethodConfig) ->
         assert 1 <= len(image.scores) <= 100
         assert (image.scores.diff() <= 0).all()
         assert ((image.boxes >= 0) & (image.boxes <= 50.001)).all()
-
-
-def test_widths_that_do_not_fit_are_refused(method_named: Callable[[str], MethodConfig]) -> None:
-    with pytest.raises(UserError, match=r"width 100 .* norm_groups 32"):
-        build_detector(method_named("tood"), R50.model_copy(update={"width": 100}), 80)

@@ -81,7 +81,7 @@ def test_shapes_and_order(method: MethodConfig) -> None:
     assert points.level_sizes == ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))
     assert predictions.boxes.shape == (2, 96 + 24 + 6 + 2 + 1, 4)
     centre = (predictions.boxes[..., :2] + predictions.boxes[..., 2:]) / 2
-    interior = ((points.centres > 8) & (points.centres < 50)).all(dim=1) & (points.levels == 0)
+    interior = ((points.centres > 8) & (points.centres < 50)).all(dim=1) & (points.strides == 8)
     assert ((centre - points.centres)[:, interior].abs() < 8).all()
 
 

@@ -1,6 +1,10 @@
 """Locations, their validity, and the cache behind them."""
 
+from typing import Any
+
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tood.detection.points import STRIDES, make_points, points_of, valid_points
 
@@ -11,7 +15,8 @@ def test_centres_are_multiples_of_the_stride_row_by_row() -> None:
     points = make_points(((2, 3), (1, 2)), (8, 16), CPU, torch.float32)
     expected = [[0, 0], [8, 0], [16, 0], [0, 8], [8, 8], [16, 8], [0, 0], [16, 0]]
     torch.testing.assert_close(points.centres, torch.tensor(expected, dtype=torch.float32))
-    assert points.levels.tolist() == [0] * 6 + [1] * 2
+    assert points.strides.tolist() == [8] * 6 + [16] * 2
+    assert [len(level) for level in points.split(points.centres, dim=0)] == [6, 2]
     torch.testing.assert_close(points.anchors[1], torch.tensor([8.0 - 32, -32, 8 + 32, 32]))
 
 
@@ -39,3 +44,32 @@ def test_points_made_in_inference_mode_serve_training_later() -> None:
     assert again is points
     weight = torch.ones(1, requires_grad=True)
     ((again.centres * weight).square().sum() + (again.anchors * weight).square().sum()).backward()
+
+
+def test_grids_are_made_on_their_device_without_copies() -> None:
+    """Any other device's tensor among the inputs of an operation would be a copy from the host."""
+    points = make_points(((2, 3), (1, 2)), (8, 16), torch.device("meta"), torch.float32)
+    assert points.centres.device.type == points.strides.device.type == points.anchors.device.type == "meta"
+    devices: set[str] = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            devices.update(leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+            return result
+
+    with Watch():
+        make_points(((3, 5), (2, 3)), (8, 16), torch.device("meta"), torch.float64)
+    assert devices == {"meta"}
+
+
+def test_every_size_of_a_jittered_training_stays_in_the_cache() -> None:
+    make_points.cache_clear()
+    sizes = [(480 + 32 * a, 480 + 32 * b) for a in range(11) for b in range(28)]
+    assert len(sizes) > 300
+    for _ in range(2):
+        for height, width in sizes:
+            make_points(((height // 32, width // 32),), (32,), CPU, torch.float32)
+    assert make_points.cache_info().misses == len(sizes)

@@ -1,6 +1,8 @@
 """Starting weights: what is loaded, what is left out and said so, what is refused."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import URLError
 
@@ -27,6 +29,12 @@ def config(**options: object) -> BackboneConfig:
 @pytest.fixture
 def build(method_named: Callable[[str], MethodConfig]) -> Build:
     return lambda name="tood", classes=3, **options: build_detector(method_named(name), config(**options), classes)
+
+
+@pytest.fixture(autouse=True)
+def _own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked up or locked in the user's cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor], key: str) -> bool:
@@ -111,6 +119,94 @@ def test_a_failed_download_says_what_to_do(build: Build, tmp_path: Path, monkeyp
 def test_the_light_trunk_has_no_imagenet_weights(build: Build, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="light trunk"):
         load_starting_weights(build(), config(weights="imagenet"), tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"weights": "x.pt"}, {"weights": "generated"}, {"weights": "none"}])
+def test_a_trunk_of_another_width_is_refused(build: Build, options: dict[str, object]) -> None:
+    """Counters of batches fit everywhere and prove nothing."""
+    source = build(trunk_width=32).backbone.state_dict()
+    with pytest.raises(UserError, match="no weights that fit this trunk"):
+        fill(build(**options), source, "other.pt")
+
+
+@pytest.mark.parametrize("lost", ["conv1.weight", "layer1.0.bn1.bias", "bn1.running_var", "layer3.0.bn1.running_mean"])
+def test_nothing_that_is_never_trained_may_stay_random(build: Build, lost: str) -> None:
+    """The stem and stage 1 have no gradient, and no statistics change (a file is given as weights)."""
+    state = build().backbone.state_dict()
+    del state[lost]
+    with pytest.raises(UserError, match=f"other.pt: .* 1 tensors of the frozen trunk, backbone.{lost} for one"):
+        fill(build(weights="x.pt"), state, "other.pt")
+    assert fill(build(weights="none"), state, "other.pt").initialised[0] == f"backbone.{lost}"
+    free = build(weights="x.pt", frozen_stages=0, norm="batch")
+    assert fill(free, state, "other.pt").initialised[0] == f"backbone.{lost}"
+
+
+def test_what_is_trained_may_start_at_random(build: Build) -> None:
+    state = {key: value for key, value in build().backbone.state_dict().items() if key != "layer4.0.conv1.weight"}
+    report = fill(build(weights="x.pt"), state, "other.pt")
+    assert "not in other.pt, so random at first: backbone.layer4.0.conv1.weight" in report.lines()
+
+
+def test_generated_weights_fill_the_whole_trunk(build: Build, tmp_path: Path) -> None:
+    state = {key: value for key, value in build().backbone.state_dict().items() if key != "layer4.0.conv1.weight"}
+    torch.save(state, tmp_path / "small.pt")
+    with pytest.raises(UserError, match=r"small\.pt: .* 1 tensors of the trunk, backbone.layer4.0.conv1.weight"):
+        load_starting_weights(build(weights="generated"), config(weights="generated"), tmp_path)
+
+
+def test_left_out_class_layers_are_named_first(build: Build) -> None:
+    state = build("tood", classes=5).state_dict()
+    state = {**{f"backbone.extra{index}.weight": torch.zeros(1) for index in range(20)}, **state}
+    lines = fill(build("tood", classes=3), state, "other.pt").lines()
+    line = next(line for line in lines if line.startswith("not used"))
+    assert line.startswith("not used from other.pt: bbox_head.tood_cls.weight, bbox_head.tood_cls.bias, ")
+    assert line.endswith("and 14 more")
+
+
+@pytest.mark.parametrize("name", ["tood", "atss"])
+def test_the_class_layer_comes_along_for_the_same_classes_only(build: Build, name: str, tmp_path: Path) -> None:
+    source, path = build(name), tmp_path / "model.pt"
+    torch.save({"format": "tood-1", "detector": source.state_dict(), "classes": ["a", "b", "c"]}, path)
+    layer = "bbox_head.tood_cls.weight" if name == "tood" else "bbox_head.cls.weight"
+    for classes, loaded in ((("a", "b", "c"), True), (("b", "a", "c"), False), (("a", "b"), False), (None, False)):
+        target = build(name, classes=3 if classes is None else len(classes))
+        lines = load_starting_weights(target, config(weights=str(path)), tmp_path, classes)
+        assert same(target.state_dict(), source.state_dict(), layer) == loaded
+        assert any(layer in line for line in lines) != loaded
+
+
+def test_downloads_wait_for_each_other(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once: the second begins when the first has ended."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    state = get_model("resnet18", weights=None).state_dict()
+    options = {"kind": "resnet18", "weights": "imagenet"}
+    at_work, most = [], []
+
+    def download(*_: object, **__: object) -> dict[str, Tensor]:
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.2)
+        at_work.pop()
+        return state
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", download)
+    detectors = [build(**options) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda one: load_starting_weights(one, config(**options), tmp_path), detectors))
+    assert most == [1, 1, 1]
+
+
+def test_weights_that_are_there_need_no_lock(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder may be shared and read-only."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / Path(ResNet18_Weights.IMAGENET1K_V1.url).name).touch()
+    state = get_model("resnet18", weights=None).state_dict()
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: state)
+    options = {"kind": "resnet18", "weights": "imagenet"}
+    load_starting_weights(build(**options), config(**options), tmp_path)
+    assert [path.name for path in (tmp_path / "hub").iterdir()] == ["checkpoints"]
 
 
 def test_foreign_names_are_translated() -> None:

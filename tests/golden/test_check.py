@@ -62,6 +62,26 @@ def test_unknown_kind_of_head_fails(tmp_path: Path) -> None:
     assert "oracle" in result.stdout
 
 
+def test_whatever_breaks_a_case_is_a_row_and_the_others_still_count(tal: Path) -> None:
+    """Exceptions of every kind: no arrays, no archive, wrong nesting, an archive cut short."""
+    (tal / "tal_assign_a.json").write_text('{"instances": {"x": {}}}')
+    (tal / "tal_assign_b.json").write_text('{"instances": {"x": {}}}')
+    (tal / "tal_assign_b.npz").write_bytes((tal / "tal_assign_other.npz").read_bytes()[:5000])
+    (tal / "tal_assign_c.json").write_text('{"instances": 3}')
+    shutil.copyfile(tal / "tal_assign_other.npz", tal / "tal_assign_c.npz")
+    (tal / "head_d.json").write_text('{"kind": "ATSSHead", "head_config": null}')
+    (tal / "head_e.json").write_bytes(b"\xff\xfe")
+    (tal / "resize_shapes_f.json").write_text("[" * 100_000)
+    result = run(tal)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    broken = ["head_d", "head_e", "resize_shapes_f", "tal_assign_a", "tal_assign_b", "tal_assign_c"]
+    assert f"failed: {', '.join(broken)}" in result.stdout
+    for case in broken:
+        assert [line for line in result.stdout.splitlines() if line.startswith(f"{case} ") and line.endswith("FAIL")]
+    assert "basic: assigned_min_area" in result.stdout
+
+
 def test_heads_are_told_by_kind_not_by_name(tmp_path: Path) -> None:
     reference = json.loads((DATA / "head_atss.json").read_text())
     reference["instances"] = {"only": reference["instances"]["empty"]}

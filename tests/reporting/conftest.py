@@ -228,3 +228,20 @@ def make_study(tmp_path: Path) -> Callable[..., ComparisonStudy]:
         return build_study(tmp_path, **options)
 
     return build
+
+
+@pytest.fixture
+def without_objects() -> Callable[[ComparisonStudy], None]:
+    """Take all objects out of a study's split, and evaluate its runs again."""
+
+    def empty(study: ComparisonStudy) -> None:
+        content = json.loads(study.annotations.read_text())
+        study.annotations.write_text(json.dumps({**content, "annotations": []}))
+        for run in (run for row in study.rows for run in row.runs):
+            result = evaluate_detections(study.annotations, run.detections())
+            checkpoint = run.metrics().checkpoint
+            write_evaluation(
+                run.path, result, split=study.split, checkpoint=checkpoint, images_per_second=None, seconds=None
+            )
+
+    return empty

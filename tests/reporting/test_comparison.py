@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tood.config.study import load_study
 from tood.data.prepared import PreparedSplit
 from tood.errors import UserError
 from tood.evaluation.coco import match_detections
-from tood.evaluation.significance import draw_weights, resampled_ap
-from tood.files import write_json
+from tood.evaluation.significance import default_resamples, draw_weights, resampled_ap
+from tood.files import write_json, write_yaml
 from tood.reporting.comparison import ComparisonStudy, compare, comparison_study
+from tood.reporting.tables import write_tables
 from tood.reporting.wording import headline
 
 MakeStudy = Callable[..., ComparisonStudy]
@@ -35,7 +37,7 @@ def test_numbers_are_those_of_the_metrics_files(make_study: MakeStudy) -> None:
         assert row.stats["APl"] == metrics.APl
         assert row.interval is not None
         assert row.interval.low < row.ap < row.interval.high
-        assert row.std is None
+        assert set(row.std.values()) == {None}
     assert result.best().name == "tood"
     assert result.row("atss").delta is None
 
@@ -63,7 +65,10 @@ def test_seeds_are_averaged_and_their_spread_is_given(make_study: MakeStudy) -> 
     values = [run.metrics().AP for run in row.row.runs]
     assert len(set(values)) == 3
     assert row.ap == pytest.approx(np.mean(values))
-    assert row.std == pytest.approx(np.std(values, ddof=1))
+    for name in ("AP", "AP50", "AP75"):
+        each = [getattr(run.metrics(), name) for run in row.row.runs]
+        assert row.std[name] == pytest.approx(np.std(each, ddof=1))
+    assert row.seeds == 3
     assert row.images_per_second == pytest.approx(42.0)
 
 
@@ -140,7 +145,7 @@ def test_missing_files_are_named(make_study: MakeStudy, file: str) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
+def write_study(params: Path, width: int = 64) -> None:
     blocks = {
         "datasets/cells": "format: voc\nroot: /nowhere\ndraw: {val: 0.2}\n",
         "methods/atss": ("head: {kind: parallel, boxes: delta, centerness: true}\ncriterion: {kind: atss}\n"),
@@ -151,14 +156,18 @@ def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
             "common: {method: atss, backbone: r18, schedule: short}\n"
             "runs:\n"
             "  plain_0: {row: plain}\n"
-            "  wide: {overrides: {backbone: {width: 64}}}\n"
+            f"  wide: {{overrides: {{backbone: {{width: {width}}}}}}}\n"
             "  plain_1: {row: plain, seed: 1}\n"
         ),
     }
     for name, text in blocks.items():
-        path = tmp_path / f"{name}.yaml"
+        path = params / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
+    write_study(tmp_path)
     split = PreparedSplit("val", tmp_path / "val.json", tmp_path / "images", 3, 4, "0")
     study = comparison_study(load_study("two", tmp_path), Path("results/two"), split)
     assert [(row.name, [run.name for run in row.runs]) for row in study.rows] == [
@@ -168,3 +177,89 @@ def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
     assert study.rows[0].method == "atss"
     assert study.baseline == "plain"
     assert study.rows[1].runs[0].path == Path("results/two/wide")
+
+
+def as_composed(make_study: MakeStudy, params: Path) -> ComparisonStudy:
+    """The files of three runs that were trained as the study file in ``params`` says."""
+    made = make_study(rows={"plain_0": ("atss", 0.5), "plain_1": ("atss", 0.6), "wide": ("atss", 0.7)}, images=6)
+    split = PreparedSplit("val", made.annotations, made.images, 6, 4, "0")
+    composed = load_study("two", params)
+    for name, config in composed.runs.items():
+        folder = made.rows[0].runs[0].path.parent / name
+        write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
+        edit(folder / "train.json", fingerprint=config.fingerprint)
+    return comparison_study(composed, made.rows[0].runs[0].path.parent, split)
+
+
+def test_runs_trained_with_the_settings_of_the_study_are_compared(make_study: MakeStudy, tmp_path: Path) -> None:
+    write_study(tmp_path / "params")
+    result = compare(as_composed(make_study, tmp_path / "params"), resamples=20)
+    assert [row.seeds for row in result.rows] == [2, 1]
+
+
+def test_a_run_trained_with_older_settings_is_refused_and_the_difference_named(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    write_study(tmp_path / "params")
+    trained = as_composed(make_study, tmp_path / "params")
+    folder = trained.rows[1].runs[0].path.parent
+    write_study(tmp_path / "params", width=32)
+    split = PreparedSplit("val", trained.annotations, trained.images, 6, 4, "0")
+    study = comparison_study(load_study("two", tmp_path / "params"), folder, split)
+    with pytest.raises(UserError) as caught:
+        compare(study, resamples=20)
+    text = str(caught.value)
+    assert "run 'wide'" in text
+    assert "(backbone.width: 64 -> 32)" in text
+    assert f"tood train --run {folder / 'wide'}" in text
+    assert "\n" not in text
+
+
+def test_a_summary_older_than_the_configuration_beside_it_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    write_study(tmp_path / "params")
+    study = as_composed(make_study, tmp_path / "params")
+    edit(study.rows[1].runs[0].path / "train.json", fingerprint="0" * 16)
+    with pytest.raises(UserError, match=r"run 'wide'.*has not finished"):
+        compare(study, resamples=20)
+
+
+def test_another_split_is_named_everywhere(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = replace(make_study(rows={"atss": ("atss", 0.5)}, images=4), split="test")
+    edit(study.rows[0].runs[0].path / "metrics.json", split="test")
+    result = compare(study, resamples=20)
+    write_tables(result, tmp_path)
+    texts = [(tmp_path / f"comparison.{kind}").read_text() for kind in ("md", "tex")]
+    assert set(pd.read_csv(tmp_path / "comparison.csv")["split"]) == {"test"}
+    for text in [*texts, headline(result)]:
+        assert "val" not in text.replace("interval", "").replace("Interval", "").replace("values", "")
+    assert all("Split test of cells" in text for text in texts)
+
+
+def test_a_large_split_is_resampled_less_but_enough() -> None:
+    assert (default_resamples(2000), default_resamples(5000)) == (2000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inference": {"nms_iou": 0.5}}, r"nms_iou: 0\.5 -> 0\.6"),
+        ({"fingerprint": "0" * 16}, "trained again since"),
+    ],
+)
+def test_an_evaluation_with_older_settings_is_refused(
+    make_study: MakeStudy, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    write_study(tmp_path / "params")
+    study = as_composed(make_study, tmp_path / "params")
+    run = study.rows[1].runs[0]
+    assert run.wanted is not None
+    kept: dict[str, Any] = {
+        "fingerprint": run.wanted.fingerprint,
+        "inference": run.wanted.method.inference.model_dump(),
+    }
+    edit(run.path / "metrics.json", **kept)
+    compare(study, resamples=20)
+    inference = {**kept["inference"], **changes.get("inference", {})}
+    edit(run.path / "metrics.json", **{**kept, **changes, "inference": inference})
+    with pytest.raises(UserError, match=f"run 'wide'.*{message}.*tood evaluate"):
+        compare(study, resamples=20)

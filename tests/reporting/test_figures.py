@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from tood.reporting.comparison import ComparisonStudy, compare
-from tood.reporting.figures import draw_figures, draw_precision_recall
+from tood.reporting.figures import draw_ap_by_epoch, draw_figures, draw_precision_recall
 from tood.reporting.sheet import draw_sheet
 
 MakeStudy = Callable[..., ComparisonStudy]
+WithoutObjects = Callable[[ComparisonStudy], None]
 ALL = ["deltas", "ap_by_epoch", "precision_recall", "sizes", "cost", "side_by_side"]
 
 
@@ -65,3 +66,50 @@ def test_of_many_classes_the_most_frequent_are_shown(make_study: MakeStudy, tmp_
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
     frequent = ["null (n = 99)", *(f"class{i} (n = {i})" for i in range(29, 19, -1))]
     assert titles == ["mean of classes", *frequent]
+
+
+def test_figures_of_an_earlier_call_are_removed_and_foreign_files_stay(
+    make_study: MakeStudy, without_objects: WithoutObjects, tmp_path: Path
+) -> None:
+    comparison = compare(make_study(images=4), resamples=20)
+    foreign = tmp_path / "mine.png"
+    foreign.write_bytes(b"mine")
+    assert [figure.path.stem for figure in draw_figures(comparison, tmp_path)] == ALL
+    without_objects(comparison.study)
+    for row in comparison.study.rows:
+        (row.runs[0].path / "history.csv").write_text("step,epoch,time,lr,loss,val_AP\n10,1,1700000000.0,0.01,2.5,\n")
+    empty = compare(comparison.study, resamples=20)
+    assert draw_figures(empty, tmp_path) == []
+    assert [path.name for path in tmp_path.glob("*.png")] == [foreign.name]
+
+
+def test_curves_start_where_ap_is_defined(make_study: MakeStudy, tmp_path: Path) -> None:
+    """A blank val_AP is no zero; a run that never has one does not stop the others' figure."""
+    study = make_study(images=4)
+    header = "step,epoch,time,lr,loss,val_AP\n"
+    blank, first, second = (
+        f"{10 * epoch},{epoch},1700000000.0,0.01,2.5,{ap}\n" for epoch, ap in enumerate(("", 0.2, 0.3), start=1)
+    )
+    for row, text in zip(study.rows, (blank + first + second, blank, first + second), strict=True):
+        (row.runs[0].path / "history.csv").write_text(header + text)
+    comparison = compare(study, resamples=20)
+    (axes,) = draw_ap_by_epoch(comparison).axes
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[2, 3], [], [2, 3]]
+    assert "ap_by_epoch" in [figure.path.stem for figure in draw_figures(comparison, tmp_path)]
+
+
+def test_curves_say_the_split_of_training_and_the_sheet_that_of_the_comparison(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    comparison = compare(make_study(images=4), resamples=20)
+    on_test = replace(comparison, study=replace(comparison.study, split="test"))
+    captions = {figure.path.stem: figure.caption for figure in draw_figures(on_test, tmp_path)}
+    assert "cells val" in captions["ap_by_epoch"]
+    assert "cells test" in captions["side_by_side"]
+    (axes,) = draw_ap_by_epoch(on_test).axes
+    assert "AP by epoch on cells val" in (axes.get_title(), axes.get_title(loc="left"))
+
+
+def test_dollars_in_names_are_no_mathematics(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(rows={r"a$\b$": ("atss", 0.5)}, baseline=r"a$\b$", images=4)
+    assert len(draw_figures(compare(study, resamples=20), tmp_path)) == 5

@@ -1,12 +1,15 @@
 """One table for programs, one for people, one for papers, all saying the same."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tood.reporting.comparison import Comparison, ComparisonStudy, compare
+from tood.reporting.report import write_report
 from tood.reporting.tables import latex, markdown, write_tables
 from tood.reporting.wording import duration, millions, percent, points
 
@@ -61,8 +64,63 @@ def test_latex_has_a_cell_for_each_column(comparison: Comparison) -> None:
 
 
 def test_latex_escapes_names(make_study: Callable[..., ComparisonStudy]) -> None:
-    text = latex(compare(make_study(rows={"a_b": ("atss", 0.5)}, baseline="a_b"), resamples=20))
-    assert r"a\_b &" in text
+    name = "a_b\\c{d}^e~f%g&h#i$j"
+    study = make_study(rows={"plain": ("atss", 0.5)}, baseline="plain", images=4)
+    study = replace(study, rows=(replace(study.rows[0], name=name),), baseline=name)
+    text = latex(compare(study, resamples=20))
+    expected = r"a\_b\textbackslash{}c\{d\}\textasciicircum{}e\textasciitilde{}f\%g\&h\#i\$j &"
+    assert (
+        [line for line in text.splitlines() if line.startswith("a")]
+        == [line for line in text.splitlines() if line.startswith(expected)]
+        != []
+    )
+
+
+def test_bars_and_line_breaks_in_names_do_not_break_the_table(make_study: Callable[..., ComparisonStudy]) -> None:
+    study = make_study(images=4)
+    rows = (replace(study.rows[0], name="a|b\nc"), *study.rows[1:])
+    text = markdown(compare(replace(study, rows=rows, baseline="a|b\nc", title="One | two"), resamples=20))
+    assert text.startswith("# One \\| two\n")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 3
+    assert table[2].startswith("| a\\|b c")
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+
+
+def test_spread_over_seeds_is_in_the_csv_for_all_three_and_in_the_table_for_ap(
+    make_study: Callable[..., ComparisonStudy], tmp_path: Path
+) -> None:
+    result = compare(make_study(rows={"atss": ("atss", 0.5)}, seeds=2, images=6), resamples=20)
+    write_tables(result, tmp_path)
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    for name in ("AP", "AP50", "AP75"):
+        values = [getattr(run.metrics(), name) for run in result.rows[0].row.runs]
+        assert table[f"{name}_std"][0] == pytest.approx(abs(values[0] - values[1]) / 2**0.5, abs=1e-6)
+        assert table[f"{name}_std"][0] > 0
+    assert table["seeds"].tolist() == [2]
+    text = markdown(result)
+    (line,) = (line for line in text.splitlines() if line.startswith("| atss"))
+    assert line.count(" ± ") == 1
+    assert "comparison.csv of AP50 and AP75" in text
+    assert "Seeds counts the runs of a row" in text
+
+
+def test_undefined_ap_is_a_blank_or_a_dash_everywhere(
+    make_study: Callable[..., ComparisonStudy], without_objects: Callable[[ComparisonStudy], None], tmp_path: Path
+) -> None:
+    study = make_study(images=4, seeds=2)
+    without_objects(study)
+    comparison = compare(study, resamples=20)
+    write_tables(comparison, tmp_path)
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert len(table) == 3
+    assert table[["AP", "AP50", "AP_low", "delta_AP", "AP_std", "AP75_std"]].isna().all(axis=None)
+    text = (tmp_path / "comparison.md").read_text()
+    assert "No AP is defined" in text
+    assert "nan" not in text.lower()
+    assert "& -- &" in (tmp_path / "comparison.tex").read_text()
+    write_report(comparison, [], tmp_path / "report.html")
+    assert "No AP is defined" in (tmp_path / "report.html").read_text()
 
 
 def test_numbers_in_words() -> None:

@@ -174,6 +174,23 @@ def test_points_that_left_the_files_leave_the_mirror(make_study: Make, project: 
     assert [step for step, _, _ in found] == [int(line.split(",")[0]) for line in lines[3:]]
 
 
+def test_artifacts_that_left_the_files_leave_the_mirror(make_study: Make, project: Path) -> None:
+    study = make_study(rows={"tood": ("tood", 0.8)}, images=6)
+    folder = project / "results" / "cells"
+    (folder / "comparison.md").write_text("# Table\n")
+    (folder / "report.html").write_text("<p>")
+    sync_study(project / "results", "cells")
+    (folder / "report.html").unlink()
+    (study.rows[0].runs[0].path / "samples" / "001.png").unlink()
+    report = sync_study(project / "results", "cells")
+    assert report.replaced == ("cells", "tood")
+    parent, tood = stored("cells")
+    assert files(parent) == {"comparison.md"}
+    assert files(tood) == {"config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv"}
+    assert tood.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert sync_study(project / "results", "cells").unchanged == ("cells", "tood")
+
+
 def test_copied_project_keeps_its_artifacts_to_itself(
     make_study: Make, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -206,7 +223,7 @@ def test_dead_server_is_one_sentence_within_seconds(
     make_study(rows={"tood": ("tood", 0.8)}, images=6)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9 .*tood sync") as caught:
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9 .*nothing is lost.*tood sync") as caught:
         sync_study(project / "results", "cells", "http://me:secret@127.0.0.1:9")
     assert time.monotonic() - start < 15
     assert "secret" not in str(caught.value)

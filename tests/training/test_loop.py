@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,8 +120,8 @@ def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, run: str) ->
     assert [int(row["step"]) for row in rows] == list(range(1, 19))
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert rows[-1]["val_AP50"] != ""
-    assert not list((folder / "state").glob("*/step-*.pt"))
     tood(project, "evaluate", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1")
+    assert not list((folder / "state").glob("*/step-*.pt")), "an evaluated run needs no resume state"
     assert {"metrics.json", "detections.json", "pr.csv", "samples"} <= {path.name for path in folder.iterdir()}
     assert "is trained already" in train(project, run)
 
@@ -147,6 +148,48 @@ def test_a_killed_run_continues_to_the_same_weights(project: Path, tmp_path: Pat
     continued = weights(project, "tood")
     assert whole.keys() == continued.keys()
     assert all(torch.equal(whole[key], continued[key]) for key in whole)
+
+
+def test_a_finished_run_whose_files_were_deleted_is_written_again_without_training(project: Path) -> None:
+    train(project, "atss")
+    whole = weights(project, "atss")
+    (project / "results/tiny/atss/model.pt").unlink()
+    said = train(project, "atss")
+    assert "continues after step 18 of 18" in said
+    again = weights(project, "atss")
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_no_worker_outlives_its_launcher(project: Path) -> None:
+    path = project / "params/schedules/tiny.yaml"
+    path.write_text(yaml.safe_dump({**SCHEDULE, "epochs": 500}))
+    arguments = ("train", "--run", "results/tiny/atss", "--gpu", "0", "--processes", "2")
+    launcher = subprocess.Popen(command(*arguments), cwd=project, stdout=subprocess.DEVNULL)
+    state = project / "results/tiny/atss/state"
+    wait_for(lambda: bool(list(state.glob("*/step-*.pt"))))
+    launcher.kill()
+    launcher.wait()
+    wait_for(lambda: not workers_in(project))
+
+
+def workers_in(folder: Path) -> list[int]:
+    """Processes other than this one that work in ``folder``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if (entry / "cwd").resolve() == folder.resolve():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.05)
 
 
 def test_loader_workers_change_nothing(project: Path) -> None:

@@ -76,6 +76,7 @@ def test_another_dataset_gives_results_of_its_own(fresh: Project) -> None:
         (("study=dem",), "did you mean 'demo'?"),
         (("study=demo", "dataset=shape"), "did you mean 'shapes'?"),
         (("study=demo", "gpu=many"), "gpu=many: must be 'auto' or a whole number"),
+        (("studdy=demo",), "there is no 'studdy'; did you mean 'study'?"),
     ],
 )
 def test_a_typo_is_refused_before_anything_starts(fresh: Project, config: tuple[str, ...], sentence: str) -> None:

@@ -2,31 +2,22 @@
 import re
 from pathlib import Path
 
+from tood.code_behind import code_files, template_files
 from tood.config.study import load_study
 from tood.errors import UserError
-from tood.planning import (
-    as_text,
-    code_files,
-    enter_environment,
-    gpus_per_run,
-    study_reference,
-    template_files,
-)
+from tood.planning import as_text, own_files_digest, read_settings, threads_per_run
 
 try:
-    enter_environment(config.get("mirror"))
-    STUDY = load_study(study_reference(config.get("study"), config.get("dataset")))
-    GPU = gpus_per_run(config.get("gpu", "auto"))
+    SETTINGS = read_settings(config)
+    STUDY = load_study(SETTINGS.study)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
-# Runs side by side, one core each, are the fastest use of few cores; more cores are shared out.
-THREADS = int(config.get("threads", 0)) or max(
-    1, (workflow.cores or 1) // len(STUDY.runs)
-)
+CORES = workflow.cores or 1
+THREADS = threads_per_run(SETTINGS, CORES, len(STUDY.runs))
 TRUNKS = {
     run.backbone.name: f"data/pretrained/{run.backbone.name}.pt"
     for run in STUDY.runs.values()

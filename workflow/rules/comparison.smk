@@ -37,6 +37,7 @@ rule compare:
                 STUDY.title,
                 STUDY.description,
                 STUDY.baseline,
+                STUDY.split,
                 {name: run.row for name, run in STUDY.runs.items()},
             ]
         ),

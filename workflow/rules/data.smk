@@ -15,6 +15,7 @@ rule prepare_data:
     params:
         name=STUDY.dataset.name,
         config=as_text(STUDY.dataset.model_dump(mode="json")),
+        own_files=own_files_digest(getattr(STUDY.dataset, "root", None)),
     shell:
         "tood data prepare {params.name:q} --log {log:q}"
 

@@ -4,7 +4,7 @@
 rule train:
     input:
         dataset=DATASET,
-        trunk=lambda wildcards: TRUNKS.get(STUDY.runs[wildcards.run].backbone.name, []),
+        trunks=list(TRUNKS.values()),
         code=code_files("train"),
     output:
         model=f"{RESULTS}/{{run}}/model.pt",
@@ -19,12 +19,13 @@ rule train:
         "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=GPU,
+        gpu=SETTINGS.gpu_count,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
+        gpu=SETTINGS.gpu,
         config=lambda wildcards: as_text(STUDY.runs[wildcards.run].science()),
     shell:
-        "tood train --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"
+        "tood train --run {params.folder:q} --gpu {params.gpu} --threads {threads} --log {log:q}"
 
 
 rule evaluate:
@@ -43,13 +44,15 @@ rule evaluate:
         f"{LOGS}/evaluate-{{run}}.tsv"
     conda:
         "../../environment.yml"
-    threads: THREADS
+    threads: CORES  # alone on the machine: its speed is a column of the table
     resources:
-        gpu=min(GPU, 1),
+        gpu=min(SETTINGS.gpu_count, 1),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
+        gpu="auto" if SETTINGS.gpu == "auto" else min(SETTINGS.gpu_count, 1),
+        split=STUDY.split,
         inference=lambda wildcards: as_text(
             STUDY.runs[wildcards.run].method.inference.model_dump(mode="json")
         ),
     shell:
-        "tood evaluate --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"
+        "tood evaluate --run {params.folder:q} --gpu {params.gpu} --threads {threads} --log {log:q}"

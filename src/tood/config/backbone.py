@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tood.config.base import Config, PositiveFloat, PositiveInt
 from tood.config.blocks import read_block
@@ -39,12 +39,18 @@ class BackboneConfig(Config):
     trunk_width: PositiveInt = Field(16, description="Channels of the first stage of the light trunk.")
     pretraining: PretrainingConfig = PretrainingConfig()
 
+    @model_validator(mode="after")
+    def _groups_divide_width(self) -> "BackboneConfig":
+        if self.width % self.norm_groups != 0:
+            raise ValueError(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
+        return self
 
-def load_backbone(name: str, params: Path, named_in: str = "BACKBONE") -> BackboneConfig:
-    """The backbone described by ``params/backbones/<name>.yaml``."""
+
+def load_backbone(name: str, params: Path, named_in: str | None = None) -> BackboneConfig:
+    """The backbone described by ``params/backbones/<name>.yaml``; ``named_in`` is where the user named it."""
     config: BackboneConfig = validate(
         BackboneConfig,
-        read_block(params, "backbones", name, BackboneConfig, named_in),
+        read_block(params, "backbones", name, BackboneConfig, named_in or f"backbone '{name}'"),
         f"{params}/backbones/{name}.yaml",
     )
     return config

@@ -3,11 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tood.config.base import Config, PositiveInt, Share
 from tood.config.blocks import read_block
 from tood.config.messages import validate
+
+
+def _each_once(names: list[str]) -> list[str]:
+    for name in names:
+        if not name.strip():
+            raise ValueError("a class has a blank name")
+        if names.count(name) > 1:
+            raise ValueError(f"class '{name}' is listed {names.count(name)} times")
+    return names
+
+
+Classes = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Archive(Config):
@@ -88,7 +100,7 @@ class VocDataset(_OnDisk):
     annotations: str = "Annotations"
     splits: dict[str, str] | None = Field(None, description="Split name to a file of image stems.")
     draw: Draw | None = None
-    classes: list[str] | None = Field(None, description="Classes in label order; found in the files otherwise.")
+    classes: Classes | None = Field(None, description="Classes in label order; found in the files otherwise.")
     difficult: Literal["keep", "crowd", "drop"] = Field(
         "crowd",
         description="Objects marked difficult: ordinary, unused and ignored in evaluation, or left out.",
@@ -106,7 +118,7 @@ class YoloDataset(_OnDisk):
     splits: dict[str, str] | None = Field(None, description="Split name to a folder of images or a list file.")
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
     draw: Draw | None = None
-    classes: list[str] | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
+    classes: Classes | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
 
     @model_validator(mode="after")
     def _has_splits(self) -> "YoloDataset":
@@ -138,11 +150,20 @@ class ShapesDataset(Config):
 DatasetConfig = Annotated[CocoDataset | VocDataset | YoloDataset | ShapesDataset, Field(discriminator="format")]
 
 
-def load_dataset(name: str, params: Path, named_in: str = "--dataset") -> DatasetConfig:
-    """The data set described by ``params/datasets/<name>.yaml``."""
+def split_names(config: DatasetConfig) -> tuple[str, ...]:
+    """The splits that a data set will have once it is prepared."""
+    if config.splits is not None:
+        return tuple(config.splits)
+    draw = None if isinstance(config, ShapesDataset) else config.draw
+    shares = {} if draw is None else {"val": draw.val, "test": draw.test}
+    return ("train", *(name for name, share in shares.items() if share > 0))
+
+
+def load_dataset(name: str, params: Path, named_in: str | None = None) -> DatasetConfig:
+    """The data set described by ``params/datasets/<name>.yaml``; ``named_in`` is where the user named it."""
     config: DatasetConfig = validate(
         DatasetConfig,
-        read_block(params, "datasets", name, DatasetConfig, named_in),
+        read_block(params, "datasets", name, DatasetConfig, named_in or f"data set '{name}'"),
         f"{params}/datasets/{name}.yaml",
     )
     return config

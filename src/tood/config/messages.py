@@ -100,16 +100,33 @@ def explain(error: ValidationError, annotation: Any, value: Any, where: str, pre
         return f"{where}: field '{field}' is {tag!r}, which is not a valid name{_nearest_quoted(tag, names)}"
     if kind in _TYPE_WORDS:
         return f"{where}: {named} is {given!r} but must be {_TYPE_WORDS[kind]}."
+    if kind == "too_short":
+        least = context["min_length"]
+        return f"{where}: {named} is {given or 'empty'}; give at least {least}."
     if kind == "value_error":
         return f"{where}: {named} is refused: {context['error']}."
     message = problem["msg"].removeprefix("Input should be ").rstrip(".")
     return f"{where}: {named} is {given!r} but must be {message}."
 
 
+def _refuse_other_keys(value: Any, where: str, prefix: str) -> None:
+    """YAML reads 1, 1.5, yes, no, on, off and null as something else than text, also before a colon."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_other_keys(item, where, f"{prefix}.{index}" if prefix else str(index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                place = f"field '{prefix}'" if prefix else "the file"
+                raise UserError(f"{where}: {place} has the name {key!r}, which YAML does not read as text; quote it.")
+            _refuse_other_keys(item, where, f"{prefix}.{key}" if prefix else key)
+
+
 def validate(annotation: Any, value: Any, where: str, prefix: str = "") -> Any:
     """Validate ``value`` as ``annotation`` (a model or a union of models); UserError names file and field."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: must hold a mapping of fields, found {type(value).__name__}.")
+    _refuse_other_keys(value, where, prefix)
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:

@@ -6,13 +6,16 @@ from pydantic import Field, model_validator
 
 from tood.config.base import Config, PositiveFloat, PositiveInt, Share
 
+Side = Annotated[int, Field(ge=32)]
+"""Pixels; less than one padded cell shows nothing."""
+
 
 class ImagesConfig(Config):
     """Geometry of network inputs: keep-ratio resize, jitter, flip."""
 
-    short: PositiveInt = Field(800, description="Shorter side at test time, and in training unless jittered.")
-    long: PositiveInt = Field(1333, description="The longer side never exceeds this.")
-    jitter: tuple[PositiveInt, PositiveInt] | None = Field(
+    short: Side = Field(800, description="Shorter side at test time, and in training unless jittered.")
+    long: Side = Field(1333, description="The longer side never exceeds this.")
+    jitter: tuple[Side, Side] | None = Field(
         None, description="Training draws the shorter side uniformly from these integers, both included."
     )
     flip: Share = 0.5

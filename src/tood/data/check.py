@@ -12,8 +12,9 @@ from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ShapesDat
 from tood.data.decode import decode_image
 from tood.data.findings import Finding, Findings, plural
 from tood.data.listing import repeated
-from tood.data.prepare import alone, locate, prepare_dataset, read_dataset
+from tood.data.prepare import alone, locate, prepare_dataset
 from tood.data.prepared import open_prepared
+from tood.data.reading import read_dataset
 from tood.data.records import ImageRecord, RawDataset, RawSplit
 from tood.errors import UserError
 from tood.files import file_digest
@@ -197,7 +198,7 @@ def _typical(images: Sequence[ImageRecord]) -> tuple[int, int]:
 
 def _note_gaps(summary: SplitSummary, classes: list[str], findings: Findings) -> None:
     where = f"split '{summary.name}'"
-    if summary.without_objects:
+    if summary.without_objects and classes:
         total = plural(summary.images, "image")
         findings.note(where, f"{summary.without_objects:,} of {total} without objects (used as background)")
     absent = [name for name, count in zip(classes, summary.per_class, strict=True) if count == 0]

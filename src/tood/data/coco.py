@@ -1,7 +1,6 @@
 """COCO layout: one json per split, or one pool that splits are drawn from."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,25 +8,28 @@ from tood.config.dataset import CocoDataset, CocoSplit
 from tood.data.draw import draw_splits
 from tood.data.findings import Findings
 from tood.data.headers import Frame, settle_frame
-from tood.data.records import BoxRecord, Category, ImageRecord, RawDataset, RawSplit
+from tood.data.listing import report_overlap
+from tood.data.records import SMALLEST_BOX, TOO_THIN, BoxRecord, Category, ImageRecord, RawDataset, RawSplit
 from tood.errors import UserError
 from tood.files import read_json
 
-_Report = Callable[[str], None]
+_LARGEST_ID = 2**63 - 1  # of the arrays that hold ids
 
 
 def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset:
     """Read a COCO data set below ``root``; what is wrong goes to ``findings``.
 
-    Ids, areas and flags (iscrowd, ignore) are kept. Boxes without area or wholly outside their image are
-    dropped, others stay as they are. Labels follow ascending category id; all splits must agree on ids and
-    names.
+    Ids, areas and flags (iscrowd, ignore) are kept; an area that is missing or not positive becomes width
+    times height. Boxes without area or wholly outside their image are dropped, others stay as they are. Labels
+    follow ascending category id; all splits must agree on ids and names.
     """
     if config.splits is not None:
         read = [_read_split(name, split, root, config, findings) for name, split in config.splits.items()]
         files = [root / split.annotations for split in config.splits.values()]
         categories = _common_categories(list(zip(files, (categories for categories, _ in read), strict=True)), findings)
-        return RawDataset(categories, tuple(split for _, split in read))
+        splits = [split for _, split in read]
+        report_overlap({split.name: [str(split.path(image)) for image in split.images] for split in splits}, findings)
+        return RawDataset(categories, tuple(splits))
     assert config.images is not None
     assert config.annotations is not None
     assert config.draw is not None
@@ -63,7 +65,9 @@ def _read_split(
     images, frames = _images(tables["images"], folder, path, findings)
     if not tables["images"]:
         findings.error(path, f"split '{name}' has no images")
-    boxes = _boxes(tables["annotations"], path, images, frames, {item.id for item in categories}, findings)
+    boxes = []
+    if images and categories:  # otherwise that is the problem, reported once
+        boxes = _boxes(tables["annotations"], path, images, frames, {item.id for item in categories}, findings)
     return categories, RawSplit(name, folder, [image for image in images.values() if image.id in frames], boxes)
 
 
@@ -79,8 +83,23 @@ def _tables(content: Any, path: Path, findings: Findings) -> dict[str, list[dict
 
 
 def _id(row: dict[str, Any], field: str) -> int | None:
-    value = row.get(field)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """A whole number; some tools write it as 1.0."""
+    number = _number(row.get(field))
+    return int(number) if number is not None and number % 1 == 0 and abs(number) <= _LARGEST_ID else None
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # of a whole number with hundreds of digits
+        return None
+
+
+def _odd_id(place: str, row: dict[str, Any]) -> str:
+    wanted = "a number below 2^63" if isinstance(row.get("id"), int) else "a whole number"
+    return f"{place} needs {wanted} as 'id'" + (f"; it has {row['id']!r}" if "id" in row else "")
 
 
 def _categories(rows: list[dict[str, Any]], path: Path, findings: Findings) -> tuple[Category, ...]:
@@ -88,8 +107,10 @@ def _categories(rows: list[dict[str, Any]], path: Path, findings: Findings) -> t
     names: dict[str, int] = {}
     for index, row in enumerate(rows):
         number, name = _id(row, "id"), row.get("name")
-        if number is None or not isinstance(name, str) or not name.strip():
-            findings.error(path, f"categories[{index}] needs a whole number as 'id' and a text as 'name'")
+        if number is None:
+            findings.error(path, _odd_id(f"categories[{index}]", row))
+        elif not isinstance(name, str) or not name.strip():
+            findings.error(path, f"categories[{index}] (id {number}) needs a text as 'name'")
         elif number in categories:
             findings.error(path, f"category id {number} is given twice ('{categories[number].name}' and '{name}')")
         elif name in names:
@@ -110,9 +131,14 @@ def _images(
     files: dict[str, int] = {}
     for index, row in enumerate(rows):
         number, name = _id(row, "id"), row.get("file_name")
-        if number is None or not isinstance(name, str) or not name:
-            findings.error(path, f"images[{index}] needs a whole number as 'id' and a text as 'file_name'")
+        if number is None:
+            findings.error(path, _odd_id(f"images[{index}]", row))
             continue
+        if not isinstance(name, str) or not name:
+            findings.error(path, f"images[{index}] (id {number}) needs a text as 'file_name'")
+            continue
+        if "\\" in name and not (folder / name).exists():
+            name = name.replace("\\", "/")  # written on Windows
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             findings.error(path, f"image {number} has the file_name '{name}', which is outside {folder}")
             continue
@@ -149,22 +175,27 @@ def _boxes(
     for index, row in enumerate(rows):
         number, image, category = _id(row, "id"), _id(row, "image_id"), _id(row, "category_id")
         if number is None:
-            findings.error(path, f"annotations[{index}] needs a whole number as 'id'")
+            findings.error(path, _odd_id(f"annotations[{index}]", row))
             continue
         if number in seen:
             findings.error(path, f"annotation id {number} is given twice")
             continue
         seen.add(number)
         if image is None or image not in images:
-            findings.error(path, f"annotation {number} is of image {row.get('image_id')}, which 'images' does not list")
+            given = repr(row.get("image_id"))
+            findings.error(path, f"annotation {number} is of image {given}, which 'images' does not list")
             continue
         if category is None or category not in categories:
-            given = row.get("category_id")
+            given = repr(row.get("category_id"))
             findings.error(path, f"annotation {number} has category {given}, which 'categories' does not list")
             continue
         bbox = _bbox(row.get("bbox"))
         if bbox is None:
             findings.error(path, f"annotation {number} needs four numbers [x, y, width, height] as 'bbox'")
+            continue
+        odd = next((flag for flag in ("iscrowd", "ignore") if row.get(flag) not in (None, 0, 1)), None)
+        if odd is not None:
+            findings.error(path, f"annotation {number} has {row[odd]!r} as '{odd}', which must be 0 or 1")
             continue
         if image in frames:
             record = _placed(number, image, category, bbox, row, frames[image])
@@ -173,13 +204,15 @@ def _boxes(
                 findings.box(images[image].file_name, problem)
             if problem is None or not problem.endswith("dropped"):
                 boxes.append(record)
+                if _number(row.get("area", 1)) is None or row.get("area", 1) <= 0:
+                    findings.box(images[image].file_name, "with no positive 'area'; width times height is used")
     return boxes
 
 
 def _bbox(value: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4:
         return None
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in value):
+    if any(_number(number) is None for number in value):
         return None
     return value[0], value[1], value[2], value[3]
 
@@ -196,8 +229,8 @@ def _placed(
         x, y, width, height = bbox
         x1, y1, x2, y2 = frame.place((x, y, x + width, y + height))
         bbox = (x1, y1, x2 - x1, y2 - y1)
-    area = row.get("area")
-    if not isinstance(area, int | float) or not math.isfinite(area):
+    area = _number(row.get("area"))
+    if area is None or area <= 0:
         area = bbox[2] * bbox[3]
     crowd, ignore = bool(row.get("iscrowd", 0)), bool(row.get("ignore", 0))
     return BoxRecord(number, image, category, bbox, area, crowd, ignore)
@@ -209,6 +242,8 @@ def _problem(bbox: tuple[float, float, float, float], frame: Frame) -> str | Non
         return "without area dropped"
     if x >= frame.width or y >= frame.height or x + width <= 0 or y + height <= 0:
         return "outside the image dropped"
+    if min(width, height) < SMALLEST_BOX:
+        return TOO_THIN
     if min(x, y) < -1 or x + width > frame.width + 1 or y + height > frame.height + 1:
         return "reaching over the edge of the image (clipped in training, kept in evaluation)"
     return None

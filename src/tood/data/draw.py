@@ -30,4 +30,4 @@ def draw_splits(keys: Iterable[str], draw: Draw, findings: Findings, where: obje
 
 
 def _rank(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogateescape")).digest()

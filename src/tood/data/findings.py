@@ -22,6 +22,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + ('es' if noun[-1] in 'xs' else 's')}"
 
 
+def printable(value: object) -> str:
+    """Text that any terminal and file takes: names of files need not be valid UTF-8."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem: ``where`` names the file or image, ``text`` says what is wrong and what becomes of it.
@@ -46,13 +51,13 @@ class Findings:
     _found: dict[tuple[Severity, str, str], int] = field(default_factory=dict)
 
     def error(self, where: object, text: str) -> None:
-        self._found.setdefault(("error", str(where), text), 0)
+        self._found.setdefault(("error", printable(where), printable(text)), 0)
 
     def note(self, where: object, text: str) -> None:
-        self._found.setdefault(("note", str(where), text), 0)
+        self._found.setdefault(("note", printable(where), printable(text)), 0)
 
     def box(self, where: object, text: str) -> None:
-        key: tuple[Severity, str, str] = ("note", str(where), text)
+        key: tuple[Severity, str, str] = ("note", printable(where), text)
         self._found[key] = self._found.get(key, 0) + 1
 
     @property

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tood.data.decode import decode_image
 from tood.data.records import BoxRecord, ImageRecord, RawDataset, RawSplit
 from tood.errors import UserError
 from tood.files import write_with
-from tood.pictures import draw_detections
+from tood.pictures import as_corners, caption_font, draw_detections
 
 _CELL = (420, 340)  # px of a picture's place
 _CAPTION, _MARGIN = 26, 12  # px
@@ -89,7 +89,7 @@ def _cell(sample: _Sample, dataset: RawDataset) -> Image.Image:
     classes = [*dataset.classes, *(f"{name} (crowd)" for name in dataset.classes)]
     picture = draw_detections(
         decode_image(sample.split.path(sample.image)),
-        [(x, y, x + w, y + h) for x, y, w, h in (box.bbox for box in sample.boxes)],
+        as_corners(box.bbox for box in sample.boxes),
         [labels[box.category_id] + len(labels) * box.crowd for box in sample.boxes],
         None,
         classes,
@@ -99,7 +99,7 @@ def _cell(sample: _Sample, dataset: RawDataset) -> Image.Image:
     cell.paste(_MOUNT, (0, 0, width, height))
     cell.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
     text = f"{sample.split.name}  ·  {sample.image.file_name}  ·  {sample.image.width}x{sample.image.height}"
-    font = ImageFont.load_default(size=13)
+    font = caption_font(13, sample.image.file_name)
     pen = ImageDraw.Draw(cell)
     while len(text) > 8 and pen.textlength(text, font=font) > width:
         text = f"{text[:-2]}…"

@@ -3,14 +3,17 @@
 A size is the one after EXIF transposition, because that is how images are decoded for training.
 """
 
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import Findings
+from tood.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 Box = tuple[float, float, float, float]
@@ -66,6 +69,8 @@ def read_header(path: Path) -> Header:
         with Image.open(path) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # whose size Pillow gives as turned already
+                width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     return Header(width, height, orientation if orientation in range(1, 9) else 1)
 
 
@@ -74,6 +79,9 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
 
     Boxes drawn on a photograph before EXIF transposition are recognised by the annotated size.
     """
+    if not is_unicode(str(path)):
+        findings.error(where, "the file's name is not valid UTF-8; rename it")
+        return None
     try:
         header = read_header(path)
     except FileNotFoundError:
@@ -83,9 +91,11 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         findings.error(where, "the image file is damaged or not in a known format")
         return None
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
-        findings.error(where, f"the image file cannot be read ({error})")
+        findings.error(where, f"the image file cannot be read ({getattr(error, 'strerror', None) or error})")
         return None
     if annotated is None or annotated == header.size:
+        if header.orientation != 1 and annotated in (None, (header.stored_width, header.stored_height)):
+            findings.note(where, "turned upright (EXIF); its boxes are taken as drawn on the upright picture")
         return Frame(*header.size, header)
     if header.turned and annotated == (header.stored_width, header.stored_height):
         findings.note(where, "boxes were drawn before the photograph was turned upright (EXIF); turned with it")
@@ -99,10 +109,36 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
 
 
 def list_images(folder: Path, *, below: bool = True) -> list[Path]:
-    """Image files of a folder (and below it), sorted by path; hidden files are left out."""
-    candidates: Iterable[Path] = folder.rglob("*") if below else folder.iterdir()
-    return sorted(
-        path
-        for path in candidates
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Image files of a folder (and below it), sorted by path; hidden files and folders are left out.
+
+    Links are followed; one that leads nowhere is listed, for whoever reads it to report.
+    """
+    return list_files(folder, IMAGE_SUFFIXES, below=below)
+
+
+def list_files(folder: Path, suffixes: Collection[str], *, below: bool = True) -> list[Path]:
+    """The same for files with other suffixes, given in lower case. Raises UserError for unreadable folders."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+
+    found: list[Path] = []
+    seen = set(folder.resolve().parents)
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:  # a link back up, or a second way to the same folder
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if below and not name.startswith("."))
+        found += [
+            path
+            for path in (Path(place, name) for name in names if not name.startswith("."))
+            if path.suffix.lower() in suffixes and (path.is_file() or path.is_symlink())
+        ]
+    return sorted(found)
+
+
+def is_unicode(text: str) -> bool:
+    """False for names of files whose bytes are not UTF-8, which no JSON can hold."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tood.data.decode import image_size
 from tood.data.prepared import PreparedSplit
+from tood.data.records import SMALLEST_BOX
 from tood.errors import UserError
 from tood.files import read_json
 
@@ -146,7 +147,7 @@ def _build(
     else:
         inside_w = inside_h = np.zeros_like(x)
     keep = annotations.used & known & in_classes & (annotations.areas > 0)
-    keep &= (w >= 1) & (h >= 1) & (inside_w > 0) & (inside_h > 0)
+    keep &= (w >= SMALLEST_BOX) & (h >= SMALLEST_BOX) & (inside_w > 0) & (inside_h > 0)
     order = np.argsort(position[keep], kind="stable")
     counts = np.bincount(position[keep], minlength=len(images))
     return AnnotationIndex(

@@ -17,8 +17,11 @@ def read_lines(path: Path, findings: Findings, advice: str) -> list[str] | None:
     except FileNotFoundError:
         findings.error(path, f"no such file; {advice}")
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        findings.error(path, f"is not a readable text file ({error})")
+    except UnicodeDecodeError:
+        findings.error(path, "is not a text in UTF-8; save it as UTF-8")
+        return None
+    except OSError as error:
+        findings.error(path, f"is not a readable text file ({error.strerror or error})")
         return None
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -142,7 +142,9 @@ def train_batches(
     return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
 
 
-def test_batches(dataset: DetectionDataset, *, batch: int, rank: int, world: int, workers: int) -> Iterator[Batch]:
+def test_batches(
+    dataset: DetectionDataset, *, batch: int, rank: int, world: int, workers: int, pin_memory: bool = False  # noqa: PT028
+) -> Iterator[Batch]:
     """Each image once over all processes, at most ``batch`` together, all of a batch of equal padded size.
 
     Normalisation and layer attention see the padding, so an image's padding never depends on its company.
@@ -155,7 +157,7 @@ def test_batches(dataset: DetectionDataset, *, batch: int, rank: int, world: int
         for padded, members in sorted(groups.items())
         for start in range(0, len(members), batch)
     ]
-    return _load(dataset, plans[rank::world], epoch=0, workers=workers)
+    return _load(dataset, plans[rank::world], epoch=0, workers=workers, pin_memory=pin_memory)
 
 
 def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int) -> tuple[int, int]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tood.config.dataset import CocoDataset, DatasetConfig, ShapesDataset, VocDataset, YoloDataset
-from tood.data.coco import read_coco
+from tood.config.dataset import DatasetConfig, ShapesDataset
 from tood.data.findings import Findings
 from tood.data.manifest import Manifest, read_manifest
 from tood.data.prepared import (
@@ -26,15 +25,13 @@ from tood.data.prepared import (
     read_entry,
     write_entry,
 )
-from tood.data.records import RawDataset, to_coco
+from tood.data.reading import OnDisk, own_places, read_dataset
+from tood.data.records import to_coco
 from tood.data.shapes import generate_shapes
 from tood.data.sources import Echo, obtain, obtained
-from tood.data.voc import read_voc
-from tood.data.yolo import read_yolo
 from tood.errors import UserError
 from tood.files import file_digest, read_json, write_json
 
-OnDisk = CocoDataset | VocDataset | YoloDataset
 _RAW = "raw"
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
@@ -74,10 +71,11 @@ def prepare_dataset(
 def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo) -> Path:
     """The folder of the data set's files: the user's ``root``, or ``folder/raw``, obtained where needed."""
     if config.root is not None:
-        root = params_root.parent / Path(config.root).expanduser()
-        if not root.is_dir():
+        root = params_root.parent / Path(os.path.expanduser(config.root))
+        if not os.path.isdir(root):
             raise UserError(f"{root}: no such folder; correct 'root' of data set '{config.name}'.")
-        _refuse_overlap(root, folder)
+        for place in (root, *(root / name for name in own_places(config))):
+            _refuse_overlap(place, folder)
         return root
     assert config.source is not None
     manifest = _manifest(config, params_root)
@@ -87,30 +85,12 @@ def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Pa
     return raw
 
 
-def _refuse_overlap(root: Path, folder: Path) -> None:
+def _refuse_overlap(own: Path, folder: Path) -> None:
     """Keep the user's files out of the folders that are written and replaced here."""
-    own, target = root.resolve(), folder.resolve()
+    real, target = own.resolve(), folder.resolve()
     places = [target / name for name in (_ANNOTATIONS, _IMAGES, _RAW, _WORK)]
-    if own == target or any(own.is_relative_to(place) for place in places):
-        raise UserError(f"{root}: prepared files are written there; move the data set's own files elsewhere.")
-
-
-def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
-    """Read a data set in its own format; what is wrong goes to ``findings``."""
-    if isinstance(config, CocoDataset):
-        dataset = read_coco(config, root, findings)
-    elif isinstance(config, VocDataset):
-        dataset = read_voc(config, root, findings)
-    else:
-        dataset = read_yolo(config, root, findings)
-    for split in dataset.splits:
-        if split.images and not split.boxes:
-            text = f"split '{split.name}' has no objects at all"
-            if split.name == "train":
-                findings.error(root, f"{text}; see that its annotations are where they are looked for")
-            else:
-                findings.note(root, text)
-    return dataset
+    if real == target or any(real.is_relative_to(place) for place in places):
+        raise UserError(f"{own}: prepared files are written there; move the data set's own files elsewhere.")
 
 
 @dataclass(frozen=True)
@@ -128,7 +108,9 @@ def alone(folder: Path, echo: Echo) -> Iterator[None]:
     """Keep other processes from preparing the same data set meanwhile."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        file = folder.parent / f".{folder.name}.lock"
+        file.touch()  # raises where nothing can be written, which would look like a lock held by another
+        lock = FileLock(file)
         try:
             lock.acquire(timeout=_LOCK_PATIENCE)
         except Timeout:
@@ -198,12 +180,16 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     findings = Findings()
     dataset = read_dataset(config, root, findings)
     findings.raise_errors(config.name)
-    for split in dataset.splits:
-        write_json(
-            folder / _WORK / _ANNOTATIONS / f"{split.name}.json",
-            to_coco(split, dataset.categories),
-            indent=None,
-        )
+    try:
+        for split in dataset.splits:
+            write_json(
+                folder / _WORK / _ANNOTATIONS / f"{split.name}.json",
+                to_coco(split, dataset.categories),
+                indent=None,
+            )
+    except UserError:
+        shutil.rmtree(folder / _WORK, ignore_errors=True)
+        raise
     images = {split.name: _images_entry(split.folder, folder) for split in dataset.splits}
     manifest = _manifest(config, params_root)
     return _Parts(dataset.classes, images, findings.sentences("note"), manifest.digest if manifest else None)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SMALLEST_BOX = 1.0  # px in width and height that a box needs to be trained on (spec section 5)
+TOO_THIN = "narrower or lower than a pixel, which is not trained on"
+
 
 @dataclass(frozen=True, slots=True)
 class Category:
@@ -48,6 +51,12 @@ class RawSplit:
 
     def path(self, image: ImageRecord) -> Path:
         return self.folder / image.file_name
+
+    def has_targets(self) -> bool:
+        """Whether there is any object to train on (spec section 5; see ``AnnotationIndex``)."""
+        return any(
+            not (box.crowd or box.ignore) and box.area > 0 and min(box.bbox[2:]) >= SMALLEST_BOX for box in self.boxes
+        )
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,8 @@ def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int)
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         return Fitted(None, "outside the image dropped")
+    if min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < SMALLEST_BOX:
+        return Fitted(clipped, TOO_THIN)
     if min(x1, y1) < -1.0 or x2 > width + 1.0 or y2 > height + 1.0:
         return Fitted(clipped, "reaching over the edge of the image clipped")
     return Fitted(clipped)

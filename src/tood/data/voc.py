@@ -1,7 +1,7 @@
 """Pascal VOC layout: one XML per image, splits as files of image stems."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -11,7 +11,7 @@ from tood.config.dataset import VocDataset
 from tood.config.messages import nearest
 from tood.data.draw import draw_splits
 from tood.data.findings import Findings
-from tood.data.headers import IMAGE_SUFFIXES, Box, Frame, list_images, settle_frame
+from tood.data.headers import IMAGE_SUFFIXES, Box, Frame, list_files, list_images, settle_frame
 from tood.data.listing import read_lines, repeated, report_overlap
 from tood.data.records import (
     BoxRecord,
@@ -24,6 +24,7 @@ from tood.data.records import (
     to_xywh,
 )
 
+_FLAGS = ("-1", "0", "1")  # of the class files of the original VOC: "000012 -1"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -47,8 +48,9 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
     """Read a VOC data set below ``root``; what is wrong goes to ``findings``.
 
     Corners are used as they are: (xmin, ymin, xmax, ymax) = (x1, y1, x2, y2), without the shift by one that
-    the VOC devkit's own counting from one would ask for. Image ids are 1..n in the order of the stems over
-    all splits. Classes are ``config.classes`` or, sorted, the names that the splits' annotations use.
+    the VOC devkit's own counting from one would ask for. An image and its annotation have the same stem: the
+    path below their folders without suffix. Image ids are 1..n in the order of the stems over all splits.
+    Classes are ``config.classes`` or, sorted, the names that the splits' annotations use.
     """
     images, annotations = root / config.images, root / config.annotations
     for field, folder in (("images", images), ("annotations", annotations)):
@@ -57,7 +59,7 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
     if findings.errors:
         return RawDataset((), ())
     files = _by_stem(images, findings)
-    documents = {path.stem: path for path in sorted(annotations.glob("*.xml")) if path.name[0] != "."}
+    documents = {_stem_of(path, annotations): path for path in list_files(annotations, {".xml"})}
     members = _members(config, root, set(files), set(documents), findings)
     stems = sorted(set().union(*members.values()))
     pictures = {}
@@ -66,7 +68,7 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
         if picture is not None:
             pictures[stem] = picture
     classes = config.classes or sorted({obj.name for picture in pictures.values() for obj in picture.objects})
-    if not classes:
+    if pictures and not classes:
         findings.error(annotations, "holds no objects to find the classes from")
     categories = numbered(classes)
     records = _Records(config, categories, annotations, findings)
@@ -87,11 +89,16 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
 
 def _by_stem(folder: Path, findings: Findings) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in list_images(folder, below=False):
-        if path.stem in files:
-            findings.error(path, f"has the same stem as {files[path.stem].name}; keep one of them")
-        files[path.stem] = path
+    for path in list_images(folder):
+        stem = _stem_of(path, folder)
+        if stem in files:
+            findings.error(path, f"has the same stem as {files[stem].name}; keep one of them")
+        files[stem] = path
     return files
+
+
+def _stem_of(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _members(
@@ -120,14 +127,23 @@ def _members(
 
 
 def _stem(line: str, documents: set[str]) -> str:
-    """The stem a line names: itself, or without a class file's flag (-1, 0, 1), an extension or a folder."""
+    """The stem a line names: itself, or without a class file's flag, a suffix or folders above."""
     if line in documents:
         return line
-    words = line.split()
-    if len(words) == 2 and words[1] in ("-1", "0", "1"):
-        line = words[0]
-    path = Path(line)
-    return path.stem if path.suffix.lower() in (IMAGE_SUFFIXES | {".xml"}) else path.name
+    *name, flag = line.rsplit(maxsplit=1)
+    for text in (line, *name) if flag in _FLAGS else (line,):
+        path = PurePosixPath(text.replace("\\", "/"))
+        if path.suffix.lower() in IMAGE_SUFFIXES | {".xml"}:
+            path = path.with_suffix("")
+        stem = next((tail for tail in _tails(path) if tail in documents), path.name)
+        if stem in documents:
+            break
+    return stem
+
+
+def _tails(path: PurePosixPath) -> list[str]:
+    """``a/b/c``, ``b/c`` and ``c`` of a path a/b/c."""
+    return [str(PurePosixPath(*path.parts[start:])) for start in range(len(path.parts))]
 
 
 def _read_picture(
@@ -138,13 +154,17 @@ def _read_picture(
         return None
     try:
         tree = parse(document).getroot()
-    except (ParseError, DefusedXmlException, UnicodeDecodeError, ValueError) as error:
-        findings.error(document, f"is not a readable XML file ({error})")
+    except DefusedXmlException:
+        findings.error(document, "declares entities, which are not read; leave its DOCTYPE out")
+        return None
+    except (ParseError, LookupError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        findings.error(document, f"is not a readable XML file ({reason})")
         return None
     if tree is None or tree.tag != "annotation":
         findings.error(document, "is not a VOC annotation; its outermost element must be <annotation>")
         return None
-    image = image or _named_image(tree, images)
+    image = image or _named_image(tree, images / PurePosixPath(stem).parent)
     where = str(image or images / f"{stem}.*")
     if image is None:
         findings.error(where, "the image file is missing")
@@ -153,13 +173,13 @@ def _read_picture(
     if frame is None:
         return None
     objects = [_read_object(element, document, findings) for element in tree.iterfind("object")]
-    return _Picture(image.name, frame, tuple(obj for obj in objects if obj is not None))
+    return _Picture(image.relative_to(images).as_posix(), frame, tuple(obj for obj in objects if obj is not None))
 
 
-def _named_image(tree: Element, images: Path) -> Path | None:
+def _named_image(tree: Element, folder: Path) -> Path | None:
     """The image that ``<filename>`` names, for sets whose annotation files are named otherwise."""
-    name = Path((tree.findtext("filename") or "").strip()).name
-    candidate = images / name
+    name = PureWindowsPath((tree.findtext("filename") or "").strip()).name  # knows both kinds of slashes
+    candidate = folder / name
     return candidate if name and candidate.suffix.lower() in IMAGE_SUFFIXES and candidate.is_file() else None
 
 

@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tood.config.dataset import YoloDataset
 from tood.data.draw import draw_splits
@@ -14,6 +15,7 @@ from tood.data.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_
 from tood.errors import UserError
 from tood.files import read_yaml
 
+_SUFFIXES = sorted(IMAGE_SUFFIXES)
 Corners = tuple[float, float, float, float]
 
 
@@ -43,12 +45,12 @@ def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset
     boxes: dict[str, list[BoxRecord]] = {}
     next_box = 1
     for number, path in enumerate(paths, start=1):
-        frame = settle_frame(root / path, None, findings, path)
+        frame = settle_frame(root / path, None, findings, str(root / path))
         if frame is None:
             continue
         images[path] = ImageRecord(number, path, frame.width, frame.height)
         boxes[path] = []
-        for row in _read_rows(root / label_path(path), path, classes, findings):
+        for row in _read_rows(root, path, classes, findings):
             x1, y1, x2, y2 = row.corners
             fitted = fit_box(
                 x1 * frame.width,
@@ -114,9 +116,10 @@ def parse_row(line: str) -> YoloRow:
     return YoloRow(label, (min(xs), min(ys), max(xs), max(ys)), polygon=True)
 
 
-def _read_rows(labels: Path, image: str, classes: list[str], findings: Findings) -> list[YoloRow]:
+def _read_rows(root: Path, image: str, classes: list[str], findings: Findings) -> list[YoloRow]:
+    labels = root / label_path(image)
     if not labels.exists():
-        findings.note(image, "has no label file and counts as an image without objects")
+        findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
         return []
     rows = []
     lines = read_lines(labels, findings, "restore it")
@@ -148,17 +151,26 @@ def _classes(config: YoloDataset, root: Path, findings: Findings) -> list[str]:
         return []
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            findings.error(path, "field 'names' must have the keys 0, 1, 2, … without a gap")
+        by_index = {str(index): name for index, name in names.items()}
+        names = [by_index.get(str(index)) for index in range(len(by_index))]
+        if None in names:
+            findings.error(path, "field 'names' must have the keys 0, 1, 2, … without a gap, and a name for each")
             return []
-        names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
-        findings.error(path, "field 'names' is missing; it lists the class names by index")
+        findings.error(path, "field 'names' is missing or not a list; it gives the class names by index")
         return []
+    for index, name in enumerate(names):
+        if not _is_name(name):
+            findings.error(path, f"field 'names' has {name!r} at index {index}, which is not a text; put it in quotes")
     count = content.get("nc", len(names))
-    if count != len(names):
+    if str(count) != str(len(names)):
         findings.error(path, f"field 'nc' is {count} but 'names' has {len(names)} entries")
     return [str(name) for name in names]
+
+
+def _is_name(value: Any) -> bool:
+    """A text or number; YAML takes a bare yes, no, on or off for true or false."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip() != ""
 
 
 def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, list[str]]:
@@ -176,28 +188,52 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
         if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
             findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
             continue
-        if path.is_dir():
-            members[name] = [image.relative_to(root).as_posix() for image in list_images(path)]
-        else:
-            lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
-            if lines is None:
-                continue
-            members[name] = sorted({key for line in lines if (key := _listed(line, root, path, findings))})
-        if not members[name]:
+        lines = _lines(path, root, findings, f"set 'splits.{name}' of data set '{config.name}'")
+        if lines is None:
+            continue
+        if not lines:
             findings.error(path, f"split '{name}' has no images")
+        found = [key for line in lines if (key := _listed(line, root, path, findings))]
+        for key in repeated(found):
+            findings.note(path, f"lists '{key}' more than once; used once")
+        members[name] = sorted(set(found))
     report_overlap(members, findings)
     return members
 
 
+def _lines(path: Path, root: Path, findings: Findings, advice: str) -> list[str] | None:
+    """What a split lists: the images of a folder, or the lines of a file; None (and an error) without either."""
+    if path.is_dir():
+        return [image.relative_to(root).as_posix() for image in list_images(path)]
+    if not path.exists():
+        findings.error(path, f"no such folder or list file; {advice}")
+        return None
+    return read_lines(path, findings, advice)
+
+
 def _listed(line: str, root: Path, list_file: Path, findings: Findings) -> str | None:
-    """A line of a list file, relative to the root or to that file, as path relative to the root."""
-    candidates = [root / line, list_file.parent / line]
-    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    """A line of a list file as path relative to the root, or None and an error.
+
+    It may be relative to the root or to the list, lack the suffix, or have the slashes of Windows.
+    """
+    names = [line, line.replace("\\", "/")]
+    candidates = [folder / name for name in names for folder in (root, list_file.parent)]
+    path = next((candidate for candidate in candidates if candidate.is_file() or candidate.is_symlink()), None)
+    if path is None:
+        path = next((file for candidate in candidates if (file := _with_suffix(candidate)) is not None), None)
+    if path is None:
+        findings.error(list_file, f"lists '{line}', but there is no such image in {root}")
+    elif path.suffix.lower() not in IMAGE_SUFFIXES:
         findings.error(list_file, f"lists '{line}', which is not an image file")
-        return None
-    try:
-        return Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).as_posix()
-    except ValueError:
+    else:
+        for place, base in ((Path(os.path.abspath(path)), os.path.abspath(root)), (path.resolve(), root.resolve())):
+            if place.is_relative_to(base):
+                return place.relative_to(base).as_posix()
         findings.error(list_file, f"lists '{line}', which is outside {root}")
-        return None
+    return None
+
+
+def _with_suffix(path: Path) -> Path | None:
+    """The image that a path without suffix means."""
+    files = (path.with_name(f"{path.name}{suffix}") for suffix in (*_SUFFIXES, *map(str.upper, _SUFFIXES)) if path.name)
+    return next((file for file in files if file.is_file()), None)

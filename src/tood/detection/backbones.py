@@ -1,6 +1,7 @@
 """Trunks: images in, C3, C4 and C5 (strides 8, 16, 32) out."""
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet
 
 from tood.config.backbone import BackboneConfig
@@ -39,6 +40,11 @@ class Trunk(nn.Module):
         """The stem and the first stages; nothing when no stage is frozen."""
         return self.stem() + self.stages()[: self.frozen_stages] if self.frozen_stages > 0 else []
 
+    def frozen_normalisations(self) -> list[nn.Module]:
+        """The batch normalisations, synchronised ones included, whose running statistics never change."""
+        parts = [self] if self.frozen_statistics else self.frozen_parts()
+        return [module for part in parts for module in part.modules() if isinstance(module, _BatchNorm)]
+
     def freeze(self) -> None:
         """Take the gradient from frozen parts; to be called once the layers exist."""
         for part in self.frozen_parts():
@@ -46,11 +52,8 @@ class Trunk(nn.Module):
 
     def train(self, mode: bool = True) -> "Trunk":
         super().train(mode)
-        fixed = [self] if self.frozen_statistics else self.frozen_parts()
-        for part in fixed:
-            for module in part.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.training = False
+        for module in self.frozen_normalisations():
+            module.training = False
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -66,22 +66,13 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     return (numerator / denominator).sqrt()
 
 
-def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-
-
-def encode_deltas(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """Offsets of centre and log size from anchors to boxes, divided by DELTA_STDS: (..., 4) each."""
-    anchor_centre, anchor_size = _centre_and_size(anchors)
-    centre, size = _centre_and_size(boxes)
-    deltas = torch.cat([(centre - anchor_centre) / anchor_size, (size / anchor_size).log()], dim=-1)
-    return deltas / deltas.new_tensor(DELTA_STDS)
-
-
 def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
-    """The inverse of :func:`encode_deltas`; log sizes are clamped to +-log(1000 / 16)."""
+    """Boxes from offsets of centre (in anchor sizes) and log size, both divided by DELTA_STDS: (..., 4) each.
+
+    Log sizes are clamped to +-log(1000 / 16).
+    """
     shift_std, size_std = DELTA_STDS[0], DELTA_STDS[2]
-    anchor_centre, anchor_size = _centre_and_size(anchors)
+    anchor_centre, anchor_size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
     centre = anchor_centre + deltas[..., :2] * shift_std * anchor_size
     half = anchor_size * (deltas[..., 2:] * size_std).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
     return torch.cat([centre - half, centre + half], dim=-1)

@@ -23,7 +23,6 @@ from tood.detection.fpn import FeaturePyramid
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
 from tood.detection.predictions import Predictions
-from tood.errors import UserError
 
 
 class Detector(nn.Module):
@@ -42,15 +41,7 @@ class Detector(nn.Module):
 
 
 def build_detector(method: MethodConfig, backbone: BackboneConfig, num_classes: int) -> Detector:
-    """A randomly initialised detector; see ``tood.detection.weights`` for starting weights.
-
-    Raises UserError where the widths do not fit together.
-    """
-    if backbone.width % backbone.norm_groups != 0:
-        raise UserError(
-            f"backbone {backbone.name}: width {backbone.width} is not a multiple of norm_groups "
-            f"{backbone.norm_groups}; change one of them."
-        )
+    """A randomly initialised detector; ``tood.detection.starting_weights`` fills it."""
     trunk = build_trunk(backbone)
     return Detector(
         backbone=trunk,

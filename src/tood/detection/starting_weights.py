@@ -1,10 +1,13 @@
 """Weights to start a training from: ImageNet, a trunk pretrained here, or any checkpoint file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock
 from torch import Tensor
 from torchvision.models import get_model_weights
 
@@ -17,6 +20,8 @@ from tood.errors import UserError
 _CONTAINERS = ("detector", "state_dict", "model", "trunk")
 _CLASS_LAYERS = ("bbox_head.tood_cls.", "bbox_head.cls.")
 _TRUNK = "backbone."
+_COUNTER = "num_batches_tracked"
+"""A scalar of every batch normalisation that nothing here uses: that it fits says nothing."""
 _SHOWN = 8
 
 
@@ -27,7 +32,7 @@ class LoadedWeights:
     source: str
     loaded: tuple[str, ...]
     left_out: tuple[str, ...]
-    """In the file, but of another shape, unknown here, or of the class layer."""
+    """In the file, but of the class layer (these first), of another shape, or unknown here."""
     initialised: tuple[str, ...]
     """In the detector, but not in the file: these keep their random values."""
 
@@ -42,27 +47,39 @@ class LoadedWeights:
         return lines
 
 
-def load_starting_weights(detector: Detector, backbone: BackboneConfig, pretrained: Path) -> list[str]:
+def load_starting_weights(
+    detector: Detector, backbone: BackboneConfig, pretrained: Path, classes: tuple[str, ...] | None = None
+) -> list[str]:
     """Fill a fresh detector as ``backbone.weights`` says; lines for the log.
 
-    ``pretrained`` is the folder of trunks pretrained on generated crops (``<backbone name>.pt``). Raises
-    UserError when the weights cannot be had or do not fit.
+    ``pretrained`` is the folder of trunks pretrained on generated crops (``<backbone name>.pt``). With the
+    ``classes`` to train for, in label order, the class layer of a ``model.pt`` trained for exactly these is
+    loaded too. Raises UserError when the weights cannot be had or do not fit.
     """
     if backbone.weights == "none":
         return []
     if backbone.weights == "imagenet":
-        state, source = _imagenet(backbone), "ImageNet (IMAGENET1K_V1)"
-    else:
-        generated = backbone.weights == "generated"
-        path = pretrained / f"{backbone.name}.pt" if generated else Path(backbone.weights)
-        state, source = read_state(path), str(path)
-    return fill(detector, state, source).lines()
+        return fill(detector, _imagenet(backbone), "ImageNet (IMAGENET1K_V1)").lines()
+    if backbone.weights == "generated":
+        path = pretrained / f"{backbone.name}.pt"
+        return fill(detector, read_checkpoint(path).state, str(path), whole_trunk=True).lines()
+    checkpoint = read_checkpoint(Path(backbone.weights))
+    same_classes = classes is not None and checkpoint.classes == classes
+    return fill(detector, checkpoint.state, backbone.weights, same_classes=same_classes).lines()
 
 
-def fill(detector: Detector, state: Mapping[str, Tensor], source: str) -> LoadedWeights:
-    """Load all that fits by name and shape, except the layer that knows the classes.
+def fill(
+    detector: Detector,
+    state: Mapping[str, Tensor],
+    source: str,
+    *,
+    whole_trunk: bool = False,
+    same_classes: bool = False,
+) -> LoadedWeights:
+    """Load all that fits by name and shape; the layer that knows the classes only if they are the same.
 
-    ``state`` holds a whole detector or a bare trunk. Raises UserError if nothing of it fits the trunk.
+    ``state`` holds a whole detector or a bare trunk. Raises UserError if nothing of it fits the trunk, if
+    something that training never changes would stay random, or anything of the trunk with ``whole_trunk``.
     """
     if not any(key.startswith(_TRUNK) for key in state):
         state = {_TRUNK + key: value for key, value in state.items()}
@@ -71,30 +88,61 @@ def fill(detector: Detector, state: Mapping[str, Tensor], source: str) -> Loaded
     fitting = {
         key: value
         for key, value in state.items()
-        if key in own and own[key].shape == value.shape and not key.startswith(_CLASS_LAYERS)
+        if key in own and own[key].shape == value.shape and (same_classes or not key.startswith(_CLASS_LAYERS))
     }
-    if not any(key.startswith(_TRUNK) for key in fitting):
+    if not any(key.startswith(_TRUNK) and not key.endswith(_COUNTER) for key in fitting):
         raise UserError(f"{source}: holds no weights that fit this trunk; check backbone.kind and its width.")
+    trunk = [key for key in own if key.startswith(_TRUNK) and not key.endswith(_COUNTER)]
+    fixed = trunk if whole_trunk else _never_trained(detector)
+    missing = [key for key in fixed if key not in fitting]
+    if missing:
+        frozen = "" if whole_trunk else "frozen "
+        remedy = "make it again" if whole_trunk else "set backbone.frozen_stages to 0 and norm to 'batch'"
+        raise UserError(
+            f"{source}: has nothing that fits {len(missing)} tensors of the {frozen}trunk, {missing[0]} for one, "
+            f"which would stay random; check backbone.kind and its width, or {remedy}."
+        )
     detector.load_state_dict(fitting, strict=False)
+    left_out = sorted((key for key in state if key not in fitting), key=lambda key: not key.startswith(_CLASS_LAYERS))
     return LoadedWeights(
         source=source,
         loaded=tuple(fitting),
-        left_out=tuple(key for key in state if key not in fitting),
+        left_out=tuple(left_out),
         initialised=tuple(key for key in own if key not in state),
     )
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: a plain state dict, or one inside a training checkpoint.
+def _never_trained(detector: Detector) -> list[str]:
+    """Names of the trunk's tensors that keep their starting values: without gradient, or kept statistics."""
+    trunk = detector.backbone
+    kept = {id(module) for module in trunk.frozen_normalisations()}
+    names = [_TRUNK + name for name, parameter in trunk.named_parameters() if not parameter.requires_grad]
+    for name, module in trunk.named_modules():
+        if id(module) in kept:
+            names += [f"{_TRUNK}{name}.running_mean", f"{_TRUNK}{name}.running_var"]
+    return names
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The tensors of a file by name, and the classes in label order where the file says them."""
+
+    state: Mapping[str, Tensor]
+    classes: tuple[str, ...] | None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A plain state dict, or one inside a training checkpoint such as ``model.pt``.
 
     Only tensors and plain values are unpickled. Raises UserError if the file is missing or something else.
     """
     content: Any = load_tensors(path)
     if isinstance(content, dict):
+        classes = content.get("classes")
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
         state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
         if state:
-            return state
+            return Checkpoint(state, tuple(map(str, classes)) if isinstance(classes, list) else None)
     raise UserError(f"{path}: holds no tensors by name, so no starting weights (backbone.weights).")
 
 
@@ -106,13 +154,26 @@ def _imagenet(backbone: BackboneConfig) -> Mapping[str, Tensor]:
         )
     weights = get_model_weights(backbone.kind).IMAGENET1K_V1
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        with _one_download_at_a_time(weights.url):
+            state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"backbone {backbone.name}: the ImageNet weights could not be fetched from {weights.url} "
             f"({error}); download the file by hand and give its path as weights, or set weights to 'none'."
         ) from error
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
+
+
+@contextmanager
+def _one_download_at_a_time(url: str) -> Iterator[None]:
+    """Processes and runs that start together wait for the first one's download and then read its file."""
+    folder = Path(torch.hub.get_dir())
+    if (folder / "checkpoints" / url.rpartition("/")[2]).is_file():  # complete, for it was moved there
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "tood-download.lock"):
+        yield
 
 
 def _shorten(names: tuple[str, ...] | list[str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tood.config.study import RunConfig
 from tood.evaluation.coco import PR_IOU, RECALLS, CocoResult
 from tood.files import write_json, write_with
 
@@ -17,11 +18,13 @@ def write_evaluation(
     checkpoint: str,
     images_per_second: float | None,
     seconds: float | None,
+    config: RunConfig | None = None,
 ) -> None:
     """Write ``pr.csv`` and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
-    and ``seconds`` describe inference on the whole split.
+    and ``seconds`` describe inference on the whole split. ``config`` is the run as it was evaluated, so that a
+    comparison notices numbers from before the run was trained again or its inference settings changed.
     """
     write_with(folder / "pr.csv", lambda path: precision_recall_table(result).to_csv(path, index=False))
     write_json(
@@ -34,6 +37,8 @@ def write_evaluation(
             "per_class": {name: {"AP": one.ap, "AP50": one.ap50} for name, one in result.per_class.items()},
             "images_per_second": images_per_second,
             "seconds": seconds,
+            "fingerprint": None if config is None else config.fingerprint,
+            "inference": None if config is None else config.method.inference.model_dump(mode="json"),
         },
     )
 

@@ -1,5 +1,6 @@
 """Sample pictures of a split with what a detector found there."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,25 +9,30 @@ from tood.data.decode import decode_image
 from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
 from tood.files import write_with
-from tood.pictures import draw_detections
+from tood.pictures import SHOWN_SCORE, as_corners, draw_detections, spread_evenly
 
 _COUNT = 8
-_SCORE = 0.3
+_OWN_NAME = re.compile(r"image-\d{6,}\.png")
 _LONGER_SIDE = 480
 
 
 def write_samples(
     folder: Path, split: PreparedSplit, classes: tuple[str, ...], results: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Draw detections scoring at least 0.3 on images spread evenly over the split, one PNG each."""
+    """Draw detections scoring at least ``SHOWN_SCORE`` on images spread evenly over the split, one PNG each.
+
+    They replace the ``image-<id>.png`` of an earlier call; other files in ``folder`` stay.
+    """
     index = AnnotationIndex.load(split, classes)
-    step = max(1, len(index) // _COUNT)
     labels = {category: label for label, category in enumerate(index.category_ids)}
     folder.mkdir(parents=True, exist_ok=True)
-    for position in range(0, len(index), step)[:_COUNT]:
+    for path in folder.iterdir():
+        if _OWN_NAME.fullmatch(path.name):
+            path.unlink()
+    for position in spread_evenly(range(len(index)), _COUNT):
         image_id = int(index.image_ids[position])
-        found = [one for one in results if one["image_id"] == image_id and one["score"] >= _SCORE]
-        boxes = [(x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in found)]
+        found = [one for one in results if one["image_id"] == image_id and one["score"] >= SHOWN_SCORE]
+        boxes = as_corners(one["bbox"] for one in found)
         drawn = draw_detections(
             decode_image(split.images / str(index.file_names[position])),
             boxes,

@@ -11,9 +11,9 @@ from tood.data.prepared import PreparedSplit
 from tood.errors import UserError
 from tood.evaluation.coco import GroundTruth, load_ground_truth, match_detections
 from tood.evaluation.significance import (
-    RESAMPLES,
     SEED,
     Interval,
+    default_resamples,
     draw_weights,
     percentile_interval,
     resampled_ap,
@@ -22,7 +22,7 @@ from tood.evaluation.significance import (
 from tood.reporting.records import RunFolder
 
 MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_GIB = 2**30
+SPREAD = ("AP", "AP50", "AP75")  # those whose standard deviation over seeds is given
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """A row with its numbers: means over seeds, fractions; None where there is nothing to measure."""
+    """A row with its numbers: means over seeds, fractions; None where there is nothing to measure.
+
+    ``std`` has the sample standard deviation over seeds of each of ``SPREAD``, None for a single run;
+    ``training_seconds`` is a mean over seeds too, ``peak_memory_gib`` the largest of them.
+    """
 
     row: Row
     stats: Mapping[str, float | None]
     interval: Interval | None
-    std: float | None
+    std: Mapping[str, float | None]
     delta: Difference | None
     parameters: float | None
     gflops: float | None
@@ -85,6 +89,11 @@ class ComparedRow:
     @property
     def name(self) -> str:
         return self.row.name
+
+    @property
+    def seeds(self) -> int:
+        """How many runs, which differ in their seed only, the row's numbers are means over."""
+        return len(self.row.runs)
 
     @property
     def ap(self) -> float:
@@ -121,7 +130,7 @@ def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> Compar
     for name in study.row_names():
         runs = [run for run in study.runs.values() if run.row == name]
         first = runs[0]
-        folders = tuple(RunFolder(folder / run.run) for run in runs)
+        folders = tuple(RunFolder(folder / run.run, run) for run in runs)
         rows.append(Row(name, first.method.name, first.backbone.name, first.schedule.name, folders))
     return ComparisonStudy(
         name=study.name,
@@ -136,13 +145,17 @@ def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> Compar
     )
 
 
-def compare(study: ComparisonStudy, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+def compare(study: ComparisonStudy, *, resamples: int | None = None, seed: int = SEED) -> Comparison:
     """Read all runs and compare them, every row with the baseline and the best with the next best.
 
-    All rows are resampled with the same ``resamples`` draws of images. Raises UserError if a run's files are
-    missing, broken, made on another split, or disagree with each other.
+    All rows are resampled with the same ``resamples`` draws of images (``default_resamples`` of them unless
+    given). Raises UserError if a run's files are missing, broken, made with other settings than the study's
+    or on another split, or disagree with each other.
     """
+    for run in (run for row in study.rows for run in row.runs):
+        run.check_settings()
     truth = load_ground_truth(study.annotations)
+    resamples = default_resamples(len(truth.image_ids)) if resamples is None else resamples
     weights = draw_weights(len(truth.image_ids), resamples, seed)
     resampled = {row.name: _resample(row, truth, study.split, weights) for row in study.rows}
     points = {row.name: _mean(run.metrics().AP for run in row.runs) for row in study.rows}
@@ -192,18 +205,17 @@ def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray) -> 
 def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:
     metrics = [run.metrics() for run in row.runs]
     training = [run.training() for run in row.runs]
-    values = [one.AP for one in metrics if one.AP is not None]
-    memory = [one.peak_memory_bytes for one in training if one.peak_memory_bytes is not None]
+    memory = [one.peak_memory_gib for one in training if one.peak_memory_gib is not None]
     return ComparedRow(
         row=row,
         stats={name: _mean(getattr(one, name) for one in metrics) for name in MEASURED},
         interval=interval,
-        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        std={name: _spread([getattr(one, name) for one in metrics]) for name in SPREAD},
         delta=delta,
         parameters=_mean(one.parameters for one in training),
         gflops=_mean(one.gflops for one in training),
         training_seconds=float(np.mean([one.seconds for one in training])),
-        peak_memory_gib=max(memory) / _GIB if memory else None,
+        peak_memory_gib=max(memory) if memory else None,
         images_per_second=_mean(one.images_per_second for one in metrics),
         checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
     )
@@ -214,3 +226,9 @@ def _mean(values: Iterable[float | None]) -> float | None:
     known: Sequence[float | None] = list(values)
     defined = [value for value in known if value is not None]
     return float(np.mean(defined)) if defined and len(defined) == len(known) else None
+
+
+def _spread(values: Sequence[float | None]) -> float | None:
+    """Sample standard deviation; None for a single value or if any is None."""
+    defined = [value for value in values if value is not None]
+    return float(np.std(defined, ddof=1)) if 1 < len(defined) == len(values) else None

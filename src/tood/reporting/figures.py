@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tood.pictures import SHOWN_SCORE
 from tood.reporting.comparison import Comparison, Row
 from tood.reporting.sheet import draw_sheet
 from tood.reporting.style import (
@@ -27,6 +28,7 @@ from tood.reporting.wording import percent, points
 
 _MAX_PANELS = 12
 _MANY = 8  # rows from which on labels and bars at each point would cover each other
+_TRAINING_SPLIT = "val"  # what history.csv is measured on, whatever the comparison is on
 _SUPTITLE: dict[str, Any] = {"fontsize": 10.5, "fontweight": "bold", "x": 0.01, "ha": "left"}
 _SIZES = (("APs", "small\n< 32² px"), ("APm", "medium\n32² to 96² px"), ("APl", "large\n> 96² px"))
 
@@ -41,7 +43,10 @@ class Figure:
 
 
 def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
-    """Write all figures that make sense for this comparison as PNG into ``folder``, and remove old others."""
+    """Write all figures that make sense for this comparison as PNG into ``folder``.
+
+    A figure of an earlier call that makes no sense now is removed; files of other names stay.
+    """
     study = comparison.study
     where = f"{study.dataset} {study.split}"
     plans: list[tuple[str, Callable[[Comparison], Any | None], str, str]] = [
@@ -56,7 +61,8 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
             "ap_by_epoch",
             draw_ap_by_epoch,
             "AP by epoch",
-            f"AP on {where} during training. With several seeds thin lines are runs and the thick line is their mean.",
+            f"AP on {study.dataset} {_TRAINING_SPLIT} during training. With several seeds thin lines are runs and the "
+            "thick line is their mean.",
         ),
         (
             "precision_recall",
@@ -93,14 +99,16 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
     if draw_sheet(study, comparison.best().name, path):
         caption = (
             f"The same images of {where}, spread evenly over the split, not picked by hand. "
-            "Detections with a score of at least 30 %; captions are class and score in percent."
+            f"Detections with a score of at least {100 * SHOWN_SCORE:.0f} %; captions are class and score in percent."
         )
         figures.append(Figure(path, "Ground truth and detections side by side", caption))
+    else:
+        path.unlink(missing_ok=True)
     return figures
 
 
 def draw_ap_by_epoch(comparison: Comparison) -> Any | None:
-    """AP on the split after each epoch, one colour per row."""
+    """AP on the training's own validation split after each epoch, one colour per row."""
     curves = {row.name: [_ap_by_epoch(run.history()) for run in row.runs] for row in comparison.study.rows}
     if not any(len(curve) for runs in curves.values() for curve in runs):
         return None
@@ -119,7 +127,7 @@ def draw_ap_by_epoch(comparison: Comparison) -> Any | None:
             ends.append((float(mean.index[-1]), 100 * float(mean.iloc[-1]), name, colour))
             top = max(top, 100 * float(mean.max()))
     axes.set(
-        title=f"AP by epoch on {comparison.study.dataset} {comparison.study.split}",
+        title=f"AP by epoch on {comparison.study.dataset} {_TRAINING_SPLIT}",
         xlabel="epoch",
         ylabel="AP (%)",
     )

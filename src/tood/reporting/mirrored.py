@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from tood.config.study import RunConfig
-from tood.errors import UserError
 from tood.evaluation.coco import STATS
 from tood.files import file_digest
 from tood.reporting.records import RunFolder
@@ -27,7 +24,6 @@ _RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.cs
 _STUDY_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "report.html")
 _NOT_CURVES = ("step", "epoch", "time")
 _MAX_NOTE = 5000
-_GIB = 2**30
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +57,10 @@ class Mirrored:
     status: str
     start: int
     end: int
+
+    def artifact_paths(self) -> set[str]:
+        """Where the artifacts lie below the run's folder of artifacts."""
+        return {f"{one.folder}/{one.path.name}" if one.folder else one.path.name for one in self.artifacts}
 
     def digest(self) -> str:
         """Changes whenever anything that is mirrored does."""
@@ -137,14 +137,7 @@ def _fingerprint(run: RunFolder) -> str:
     """From training where it is done, otherwise from the configuration."""
     if (run.path / "train.json").is_file():
         return run.training().fingerprint
-    try:
-        return RunConfig.model_validate(run.config()).fingerprint
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise UserError(
-            f"{run.path / 'config.yaml'}: field '{field}': {problem['msg'].lower()}; train the run again."
-        ) from error
+    return run.resolved().fingerprint
 
 
 def _curves(history: pd.DataFrame) -> Iterator[Point]:
@@ -173,12 +166,11 @@ def _final(run: RunFolder, epoch: int, time: int) -> Iterator[Point]:
         values["images_per_second"] = metrics.images_per_second
     if (run.path / "train.json").is_file():
         took = run.training()
-        memory = took.peak_memory_bytes
         values |= {
             "parameters": took.parameters,
             "gflops": took.gflops,
             "training_seconds": took.seconds,
-            "peak_memory_gib": None if memory is None else memory / _GIB,
+            "peak_memory_gib": took.peak_memory_gib,
         }
     for key, value in values.items():
         if value is not None and math.isfinite(value):

@@ -7,10 +7,13 @@ from typing import Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tood.config.study import RunConfig, changed_fields
 from tood.errors import UserError
 from tood.files import read_json, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
+_GIB = 2**30
+_MAX_CHANGES = 5
 
 
 class _Record(BaseModel):
@@ -36,6 +39,10 @@ class TrainSummary(_Record):
     parameters: int | None = None
     gflops: float | None = None
     gflops_at: tuple[int, int] | None = None
+
+    @property
+    def peak_memory_gib(self) -> float | None:
+        return None if self.peak_memory_bytes is None else self.peak_memory_bytes / _GIB
 
 
 class ClassMetrics(_Record):
@@ -64,13 +71,19 @@ class Metrics(_Record):
     per_class: dict[str, ClassMetrics] = {}
     images_per_second: float | None = None
     seconds: float | None = None
+    fingerprint: str | None = None
+    inference: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``results/<study>/<run>``. Files are read when asked for; UserError names what is missing or broken."""
+    """``results/<study>/<run>``. Files are read when asked for; UserError names what is missing or broken.
+
+    ``wanted`` is the run as a study composes it now, where the folder is read on behalf of a study.
+    """
 
     path: Path
+    wanted: RunConfig | None = None
 
     @property
     def name(self) -> str:
@@ -83,8 +96,40 @@ class RunFolder:
             raise UserError(f"{self.path / 'config.yaml'}: must hold a mapping; train the run again.")
         return content
 
+    def resolved(self) -> RunConfig:
+        """The same, validated."""
+        return _validated(RunConfig, self.config(), self.path / "config.yaml", "train the run again")
+
     def training(self) -> TrainSummary:
         return _parse(TrainSummary, self.path / "train.json", "train the run again")
+
+    def check_settings(self) -> None:
+        """Raise UserError, saying what differs, unless the run was trained and evaluated as the study has it now."""
+        if self.wanted is None:
+            return
+        if self.training().fingerprint == self.wanted.fingerprint:
+            self._check_evaluation(self.wanted)
+            return
+        changes = changed_fields(self.resolved().science(), self.wanted.science())
+        what = "; ".join(changes[:_MAX_CHANGES]) + ("; and more" if len(changes) > _MAX_CHANGES else "")
+        raise UserError(
+            f"{self.path}: run '{self.name}' was trained with other settings than the study has now "
+            f"({what or 'a training with the new ones has not finished'}); train it again with: "
+            f"tood train --run {self.path}"
+        )
+
+    def _check_evaluation(self, wanted: RunConfig) -> None:
+        measured = self.metrics()
+        changes = []
+        if measured.inference is not None:
+            changes = changed_fields(measured.inference, wanted.method.inference.model_dump(mode="json"))
+        if measured.fingerprint not in (None, wanted.fingerprint):
+            changes.append("its model has been trained again since")
+        if changes:
+            raise UserError(
+                f"{self.path}: run '{self.name}' was evaluated with other settings than the study has now "
+                f"({'; '.join(changes)}); evaluate it again with: tood evaluate --run {self.path}"
+            )
 
     def metrics(self) -> Metrics:
         return _parse(Metrics, self.path / "metrics.json", "evaluate the run again")
@@ -107,8 +152,12 @@ class RunFolder:
 
 
 def _parse(model: type[Model], path: Path, remedy: str) -> Model:
+    return _validated(model, read_json(path), path, remedy)
+
+
+def _validated(model: type[Model], content: Any, path: Path, remedy: str) -> Model:
     try:
-        return model.model_validate(read_json(path))
+        return model.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "content"

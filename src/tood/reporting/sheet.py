@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tood.data.decode import decode_image
 from tood.evaluation.coco import load_ground_truth
 from tood.files import write_with
-from tood.pictures import draw_detections
+from tood.pictures import SHOWN_SCORE, as_corners, draw_detections, spread_evenly
 from tood.reporting.comparison import ComparisonStudy, Row
 
-SCORE = 0.3
 _IMAGES, _COLUMNS = 5, 5
 _TILE, _GAP, _HEADER = 340, 6, 30
 
@@ -24,7 +22,7 @@ def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
     with_objects = [image for image in truth.image_ids if truth.coco.getAnnIds(imgIds=[image], iscrowd=False)]
     if not with_objects:
         return False
-    chosen = _spread(with_objects, _IMAGES)
+    chosen = spread_evenly(with_objects, _IMAGES)
     rows = _columns(study, best)
     labels = {category: label for label, category in enumerate(truth.category_ids)}
     found = [_by_image(row.runs[0].detections(), chosen) for row in rows]
@@ -41,12 +39,6 @@ def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
     return True
 
 
-def _spread(images: Sequence[int], count: int) -> list[int]:
-    """Up to ``count`` of them at even distances: no choice that could favour anyone."""
-    places = np.linspace(0, len(images) - 1, min(count, len(images)) + 2)[1:-1] if len(images) > count else None
-    return list(images) if places is None else [images[round(place)] for place in places]
-
-
 def _columns(study: ComparisonStudy, best: str) -> list[Row]:
     """All rows if they fit; otherwise the baseline and the best among the first ones."""
     if len(study.rows) <= _COLUMNS:
@@ -59,7 +51,7 @@ def _columns(study: ComparisonStudy, best: str) -> list[Row]:
 def _by_image(detections: Sequence[dict[str, Any]], images: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     grouped: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
     for entry in detections:
-        if entry["image_id"] in grouped and entry["score"] >= SCORE:
+        if entry["image_id"] in grouped and entry["score"] >= SHOWN_SCORE:
             grouped[entry["image_id"]].append(entry)
     return grouped
 
@@ -72,7 +64,7 @@ def _tile(
     *,
     scored: bool,
 ) -> Image.Image:
-    boxes = [(x, y, x + width, y + height) for x, y, width, height in (entry["bbox"] for entry in entries)]
+    boxes = as_corners(entry["bbox"] for entry in entries)
     scores = [entry["score"] for entry in entries] if scored else None
     names = [labels[entry["category_id"]] for entry in entries]
     return draw_detections(pixels, boxes, names, scores, classes, longer_side=_TILE)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tood.evaluation.significance import Interval
 from tood.files import write_text, write_with
-from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
+from tood.reporting.comparison import MEASURED, SPREAD, ComparedRow, Comparison
 from tood.reporting.wording import (
     NONE,
     duration,
@@ -21,6 +21,15 @@ from tood.reporting.wording import (
     points_range,
 )
 
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "_&%#${}"},
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+    }
+)
+
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.csv``, ``comparison.md`` and ``comparison.tex`` into ``folder``."""
@@ -31,7 +40,11 @@ def write_tables(comparison: Comparison, folder: Path) -> None:
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """One line per row, measured columns first; fractions, seconds, GiB; blank where undefined."""
+    """One line per row, measured columns first; fractions, seconds, GiB; blank where undefined.
+
+    ``seeds`` counts the runs that a line is the mean of, ``AP_std``, ``AP50_std`` and ``AP75_std`` are sample
+    standard deviations over them.
+    """
     return pd.DataFrame([_record(row, comparison) for row in comparison.rows])
 
 
@@ -41,9 +54,9 @@ def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
     values["delta_AP"] = _rounded(row.delta.value if row.delta else None)
     values |= _bounds("delta_AP", row.delta.interval if row.delta else None)
     values |= _bounds("AP", row.interval)
-    values["AP_std"] = _rounded(row.std)
+    values |= {f"{name}_std": _rounded(row.std[name]) for name in SPREAD}
     return values | {
-        "seeds": len(row.row.runs),
+        "seeds": row.seeds,
         "parameters": None if row.parameters is None else round(row.parameters),
         "gflops": _rounded(row.gflops),
         "training_seconds": round(row.training_seconds, 1),
@@ -72,7 +85,7 @@ def _rounded(value: float | None) -> float | None:
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table for people: AP in percent, differences in percentage points."""
-    with_seeds = any(len(row.row.runs) > 1 for row in comparison.rows)
+    with_seeds = any(row.seeds > 1 for row in comparison.rows)
     header = ["run", *MEASURED, "AP interval", "Δ AP", "Δ AP interval"]
     header += ["seeds"] if with_seeds else []
     header += ["parameters", "GFLOPs", "training", "memory", "images/s"]
@@ -81,15 +94,15 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def _cells(row: ComparedRow, comparison: Comparison, with_seeds: bool) -> list[str]:
     cells = [row.name, *(percent(row.stats[name]) for name in MEASURED)]
-    if row.std is not None:
-        cells[1] += f" ± {percent(row.std)}"
+    if row.std["AP"] is not None:
+        cells[1] += f" ± {percent(row.std['AP'])}"
     cells.append(percent_range(row.interval))
     if row.name == comparison.study.baseline:
         cells += ["baseline", NONE]
     else:
         delta = row.delta
         cells += [points(delta.value if delta else None), points_range(delta.interval if delta else None)]
-    cells += [str(len(row.row.runs))] if with_seeds else []
+    cells += [str(row.seeds)] if with_seeds else []
     memory = NONE if row.peak_memory_gib is None else f"{row.peak_memory_gib:.1f} GiB"
     return [
         *cells,
@@ -129,6 +142,7 @@ def markdown(comparison: Comparison) -> str:
     header, lines = table_cells(comparison)
     best = best_columns(comparison)
     for cells, row in zip(lines, comparison.rows, strict=True):
+        cells[0] = _markdown_text(cells[0])
         for column, name in enumerate(MEASURED, start=1):
             if is_best(row, name, best):
                 cells[column] = f"**{cells[column]}**"
@@ -140,13 +154,18 @@ def markdown(comparison: Comparison) -> str:
     ]
     table[1] = "|" + "|".join(f"{'-' * (width + 1)}{':' if i else '-'}" for i, width in enumerate(widths)) + "|"
     parts = [
-        f"# {comparison.study.title}",
+        f"# {_markdown_text(comparison.study.title)}",
         headline(comparison),
         "\n".join(table),
         COLUMN_NOTE,
         method_note(comparison),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    """On one line, and without a "|" that would start another cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _pad(cell: str, width: int, column: int) -> str:
@@ -177,8 +196,8 @@ def _latex_cells(row: ComparedRow, comparison: Comparison, best: dict[str, float
     cells = [_escaped(row.name)]
     for name in MEASURED:
         text = percent(row.stats[name])
-        if name == "AP" and row.std is not None:
-            text += f" $\\pm$ {percent(row.std)}"
+        if name == "AP" and row.std["AP"] is not None:
+            text += f" $\\pm$ {percent(row.std['AP'])}"
         cells.append(f"\\textbf{{{text}}}" if is_best(row, name, best) else text)
     if row.delta is None:
         cells.append("--")
@@ -190,6 +209,4 @@ def _latex_cells(row: ComparedRow, comparison: Comparison, best: dict[str, float
 
 
 def _escaped(text: str) -> str:
-    for character in "_&%#$":
-        text = text.replace(character, f"\\{character}")
-    return text
+    return " ".join(text.split()).translate(_LATEX)

@@ -2,8 +2,8 @@
 
 One experiment per study, one run per trained model below a parent run. A run is found again by its study,
 name and fingerprint. What MLflow has is compared with the files and only what is missing is sent; what cannot
-be changed in place (a point that is no longer in the files, another value of a parameter) makes a fresh run
-of the same identity and removes the old one. So the mirror is exact, however often and whenever it is made.
+be changed in place (a point or artifact that is no longer in the files, another value of a parameter) makes a
+fresh run of the same identity and removes the old one. So the mirror is exact, however often and whenever it is made.
 """
 
 import os
@@ -25,6 +25,7 @@ from tood.reporting.mirrored import (
     mirrored_study,
     run_folders,
 )
+from tood.reporting.settings import MISSING
 
 _SQLITE = "sqlite:///"
 DEFAULT_URI = f"{_SQLITE}mlflow.db"
@@ -102,8 +103,8 @@ def _mirror(
     if found is not None:
         known = _known_points(client, found)
         missing = [point for point in wanted.points if point not in known]
-        changed = any(wanted.params.get(key, value) != value for key, value in found.data.params.items())
-        if changed or known - set(wanted.points):
+        changed = any(wanted.params.get(key, MISSING) != value for key, value in found.data.params.items())
+        if changed or known - set(wanted.points) or _artifacts(client, found.info.run_id) - wanted.artifact_paths():
             client.delete_run(found.info.run_id)
             outcome, found, missing = "replaced", None, wanted.points
     if found is None:
@@ -148,6 +149,14 @@ def _known_points(client: Any, run: Any) -> set[Point]:
         for key in run.data.metrics
         for metric in client.get_metric_history(run.info.run_id, key)
     }
+
+
+def _artifacts(client: Any, run_id: str, folder: str | None = None) -> set[str]:
+    """Paths of all artifacts of a run, below its folder of artifacts."""
+    found: set[str] = set()
+    for entry in client.list_artifacts(run_id, folder):
+        found |= _artifacts(client, run_id, entry.path) if entry.is_dir else {entry.path}
+    return found
 
 
 def _connect(uri: str) -> Any:
@@ -231,8 +240,9 @@ def _explained(uri: str) -> Iterator[None]:
     except Exception as error:  # three libraries below, each with exceptions of its own
         reason = _shown(" ".join(str(error).split()), uri)[:240] or type(error).__name__
         raise UserError(
-            f"MLflow at {_shown(uri, uri)} does not work ({reason}); the files under results/ are complete, "
-            "run 'tood sync' again when it does."
+            f"MLflow at {_shown(uri, uri)} could not be written to ({reason}); nothing is lost, for the files under "
+            "results/ are the record: start that server or set MLFLOW_TRACKING_URI to another address, then run "
+            "'tood sync'."
         ) from error
 
 

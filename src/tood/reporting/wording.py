@@ -78,7 +78,7 @@ def method_note(comparison: Comparison) -> str:
     """How the numbers were made: split, checkpoint, resampling and what it does not cover."""
     study = comparison.study
     checkpoints = ", ".join(dict.fromkeys(row.checkpoint for row in comparison.rows))
-    seeds = max(len(row.row.runs) for row in comparison.rows)
+    seeds = max(row.seeds for row in comparison.rows)
     text = (
         f"Split {study.split} of {study.dataset}, {comparison.images} images; checkpoint: {checkpoints}. "
         f"Intervals: {CONFIDENCE_TEXT} percentile, paired bootstrap over images, "
@@ -86,4 +86,8 @@ def method_note(comparison: Comparison) -> str:
     )
     if seeds == 1:
         return text + "They say how much depends on the choice of images, not on the seed: there is one run per row."
-    return text + "AP is the mean over the seeds of a row, and that mean is resampled; ± is the standard deviation."
+    return text + (
+        "Seeds counts the runs of a row, which differ in their seed only: its values are means over them (memory "
+        "is the largest), and the mean AP is resampled; ± is the standard deviation over them, here of AP only, in "
+        "comparison.csv of AP50 and AP75 too."
+    )

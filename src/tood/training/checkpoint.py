@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from tood.errors import UserError
-from tood.files import atomic_path
+from tood.files import atomic_path, write_json
 
 _KEEP = 2
 _MAGIC = b"tood-state-1 "
@@ -39,6 +38,13 @@ def exclusive(folder: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def forget_states(state: Path) -> None:
+    """Remove all resume state of a run that is complete and evaluated; the lock's files stay."""
+    for entry in state.iterdir() if state.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 class CheckpointStore:
@@ -83,9 +89,4 @@ class CheckpointStore:
     def describe(self, science: dict[str, Any]) -> None:
         """Keep the configuration beside its state, so that a later change can be named."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / "science.json") as path:
-            path.write_text(json.dumps(science))
-
-    def remove(self) -> None:
-        """Forget the state of a finished run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        write_json(self.folder / "science.json", science)

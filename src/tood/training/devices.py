@@ -4,7 +4,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,14 +12,22 @@ import torch
 from filelock import FileLock, Timeout
 
 from tood.errors import UserError
+from tood.gpus import visible_gpus
+from tood.training.precision import cpu_field
 
 _LEASE_PAUSE = 1.0  # seconds
 
 
 def resolve_gpus(requested: str) -> int:
-    """Number of GPUs for ``auto`` or a number; UserError when there are fewer."""
-    found = torch.cuda.device_count()
+    """Number of GPUs for ``auto`` or a number; UserError when there are fewer, or none that torch can use."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if requested == "auto":
+        shown = visible_gpus()
+        if shown and not found:
+            raise UserError(
+                f"gpu: this machine shows {shown} but PyTorch cannot use them (driver or build); "
+                "mend that, or set gpu to 0 to train on the CPU."
+            )
         return found
     if not requested.isdecimal():
         raise UserError(f"gpu: '{requested}' must be 'auto' or a whole number (0 trains on the CPU).")
@@ -30,7 +38,7 @@ def resolve_gpus(requested: str) -> int:
 
 
 @contextmanager
-def lease_gpus(count: int) -> Iterator[list[str]]:
+def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list[str]]:
     """Reserve ``count`` GPUs that no other run of this user works on, waiting for them; yields their names.
 
     Snakemake counts GPUs but never says which, so runs side by side settle it with one lock file a device.
@@ -40,6 +48,7 @@ def lease_gpus(count: int) -> Iterator[list[str]]:
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         leased: list[str] = []
+        waiting = False
         while len(leased) < count:
             for name in names:
                 if name not in leased and len(leased) < count:
@@ -49,11 +58,19 @@ def lease_gpus(count: int) -> Iterator[list[str]]:
                         continue
                     leased.append(name)
             if len(leased) < count:
+                if not waiting:
+                    echo(f"waiting for {count} of {len(names)} GPUs that other runs work on")
+                waiting = True
                 # Give back what others may be waiting for, then queue again.
                 stack.close()
                 leased.clear()
                 time.sleep(_LEASE_PAUSE * (1 + os.getpid() % 7))
         yield leased
+
+
+def gpu_index(name: str) -> int:
+    """Position of a leased GPU among those visible to this process."""
+    return _visible_names().index(name)
 
 
 def _visible_names() -> list[str]:
@@ -64,25 +81,14 @@ def _visible_names() -> list[str]:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _cpu_name()
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return cpu_field("model name") or platform.processor() or platform.machine()
 
 
 @contextmanager
-def one_device(gpu: str) -> Iterator[torch.device]:
+def one_device(gpu: str, echo: Callable[[str], None] = print) -> Iterator[torch.device]:
     """A single device for inference: a leased GPU if there is one and it is wanted, the CPU otherwise."""
     if min(resolve_gpus(gpu), 1) == 0:
         yield torch.device("cpu")
         return
-    with lease_gpus(1) as names:
-        position = _visible_names().index(names[0])
-        yield torch.device("cuda", position)
+    with lease_gpus(1, echo) as names:
+        yield torch.device("cuda", gpu_index(names[0]))

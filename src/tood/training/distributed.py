@@ -53,18 +53,26 @@ class Group:
         """The model with gradients averaged over processes."""
         if self.world == 1:
             return model
-        if self.device.type == "cuda":
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        live = any(norm.training for norm in norms)
+        if self.device.type == "cuda" and live:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-            return DistributedDataParallel(model, device_ids=[self.device.index])
-        return DistributedDataParallel(model)
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=live)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's running statistics, so that all evaluate the same model."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 @contextmanager
-def process_group(device_type: str) -> Iterator[Group]:
-    """Join the group that torchrun's environment describes; alone where there is none."""
+def process_group(device_type: str, index: int = 0) -> Iterator[Group]:
+    """Join the group that torchrun's environment describes; alone, on GPU ``index``, where there is none."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", index))
     device = torch.device("cuda", local_rank) if device_type == "cuda" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)

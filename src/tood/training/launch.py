@@ -1,20 +1,39 @@
 """Several processes for one run: torchrun around the same command."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tood.errors import UserError
 
+_PR_SET_PDEATHSIG = 1
 RAISED = "TOOD_RAISED"  # file in which a worker leaves the sentence for its launcher
 
 
 def in_worker() -> bool:
     """Whether this process was started by torchrun."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) to end torchrun, and so its workers, when the launcher that holds the lock dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def _passing_on_signals(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Let a SIGTERM to the launcher reach torchrun, which ends its workers."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def launch(arguments: Sequence[str], processes: int, gpus: Sequence[str], message: Path) -> None:
@@ -39,7 +58,9 @@ def launch(arguments: Sequence[str], processes: int, gpus: Sequence[str], messag
         *arguments,
     ]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        status = subprocess.run(command, env=environment, stderr=complaints, check=False).returncode
+        process = subprocess.Popen(command, env=environment, stderr=complaints, preexec_fn=_end_with_parent)
+        with _passing_on_signals(process):
+            status = process.wait()
         if status == 0:
             return
         try:

@@ -30,7 +30,7 @@ from tood.training.progress import Progress
 _LOG_ROWS = 200  # about as many history rows as a figure can show
 _LOG_STEPS = 50
 
-Evaluate = Callable[[], Mapping[str, float]]
+Evaluate = Callable[[], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Job:
     criterion: Criterion
     dataset: DetectionDataset
     data_fingerprint: str
+    code: str
     precision: str
     workers: int
     group: Group
@@ -67,20 +68,24 @@ class _Clock:
     path: Path
     before: float = 0.0
     attempts: int = 0
+    peak_memory: int = 0
     _started: float = field(default_factory=time.monotonic)
 
     def start(self) -> None:
         if self.path.exists():
             kept = read_json(self.path)
             self.before, self.attempts = float(kept["seconds"]), int(kept["attempts"])
+            self.peak_memory = int(kept["peak_memory"])
         self.attempts += 1
         self.keep()
 
     def seconds(self) -> float:
         return self.before + time.monotonic() - self._started
 
-    def keep(self) -> None:
-        write_json(self.path, {"seconds": round(self.seconds(), 3), "attempts": self.attempts})
+    def keep(self, peak_memory: int = 0) -> None:
+        self.peak_memory = max(self.peak_memory, peak_memory)
+        kept = {"seconds": round(self.seconds(), 3), "attempts": self.attempts, "peak_memory": self.peak_memory}
+        write_json(self.path, kept)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -112,6 +117,9 @@ class _Trainer:
         state = self.job.group.broadcast(self.store.load(self.job.echo) if self.job.group.is_main else None)
         if state is None:
             return
+        if state["step"] == self.total and state["code"] != self.job.code:
+            self.job.echo(f"{self.job.config.run:<12} starts anew: it was complete, but the code changed since")
+            return
         if state["data"] != self.job.data_fingerprint:
             raise UserError(
                 f"{self.store.folder}: this training began on other data (the data set changed since); "
@@ -131,6 +139,7 @@ class _Trainer:
                 {
                     "step": self.step,
                     "data": self.job.data_fingerprint,
+                    "code": self.job.code,
                     "detector": self.job.detector.state_dict(),
                     "optimiser": self.optimiser.state_dict(),
                     "history": self.history.rows,
@@ -222,6 +231,7 @@ def train(job: Job) -> Cost:
             world=group.world,
             workers=job.workers,
             start_step=trainer.step - epoch * trainer.per_epoch,
+            pin_memory=group.device.type == "cuda",
         )
         for batch in batches:
             trainer.train_step(batch, epoch)
@@ -236,7 +246,7 @@ def train(job: Job) -> Cost:
                 if progress.due():
                     progress.show(step=trainer.step, epoch=epoch, loss=loss, batch=schedule.batch)
                     if group.is_main:
-                        clock.keep()
+                        clock.keep(peak_memory(group.device))
             if trainer.step % schedule.checkpoint_every == 0 and not ends_epoch:
                 trainer.save()
                 if group.is_main:
@@ -245,19 +255,24 @@ def train(job: Job) -> Cost:
             started = time.monotonic()
             values = job.evaluate()
             progress.pause(time.monotonic() - started)
-            trainer.history.rows[-1].update({f"val_{name}": value for name, value in values.items()})
+            defined = {f"val_{name}": value for name, value in values.items() if value is not None}
+            trainer.history.rows[-1].update(defined)
             progress.evaluated = _evaluated(trainer.history.rows[-1])
             progress.show(step=trainer.step, epoch=epoch, loss=loss, batch=schedule.batch)
         trainer.save()
         if group.is_main:
             trainer.history.write(job.folder / "history.csv")
-            clock.keep()
+            clock.keep(peak_memory(group.device))
+    peak = max(group.gather(peak_memory(group.device)))
     if group.is_main:
         trainer.history.write(job.folder / "history.csv")
-    return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, peak_memory(group.device))
+        clock.keep(peak)
+    return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory)
 
 
 def _evaluated(row: Mapping[str, float]) -> str:
+    if "val_AP50" not in row:
+        return "AP50 –"
     return f"AP {row['val_AP']:.3f} AP50 {row['val_AP50']:.3f}"
 
 

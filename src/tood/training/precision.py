@@ -13,18 +13,19 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    flags = _cpu_flags()
+    flags = set(cpu_field("flags").split())
     return "bf16" if {"avx512_bf16", "amx_bf16"} & flags else "float32"
 
 
-def _cpu_flags() -> set[str]:
+def cpu_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo, empty where there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.partition(":")[2].split())
+            if line.startswith(name):
+                return " ".join(line.partition(":")[2].split())
     except OSError:
         pass
-    return set()
+    return ""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from tood.config.dataset import load_dataset
 from tood.data.check import check_dataset
 from tood.data.grid import sample_grid
 from tood.verbs.locate import PARAMS, RESULTS, Echo, dataset_folder, mirror_for
+from tood.verbs.prepare import described
 
 
 def check(name: str, mirror: Path | None, out: Path | None, echo: Echo) -> bool:
     """Say what was found and draw ``results/checks/<name>.png``; whether the data can be used as they are."""
-    config = load_dataset(name, PARAMS)
+    config = described(name)
     source = mirror_for(name, mirror) if config.format != "shapes" and config.source is not None else None
     report = check_dataset(config, dataset_folder(config), mirror=source, params_root=PARAMS, echo=echo)
     for line in report.lines():

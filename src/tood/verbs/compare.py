@@ -14,7 +14,7 @@ def compare(reference: str, echo: Echo) -> None:
     """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``."""
     study = load_study(reference, PARAMS)
     folder = RESULTS / study.name
-    split = open_dataset(study.dataset).split("val")
+    split = open_dataset(study.dataset).split(study.split)
     echo(f"comparing {len(study.runs)} runs on {split.image_count:,} images")
     comparison = compare_runs(comparison_study(study, folder, split))
     write_tables(comparison, folder)

@@ -1,5 +1,6 @@
 """``tood predict``: pictures with boxes and a COCO-format json for any images."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ import torch
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.decode import decode_image
-from tood.data.headers import list_images
+from tood.data.findings import plural, printable
+from tood.data.headers import is_unicode, list_images
 from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
 from tood.detection.model_file import TrainedModel, load_model
@@ -24,11 +26,15 @@ def predict(folder: Path, images: Path, out: Path, threshold: float, gpu: str, t
     """Detect objects in one image or a folder of them with a run's model.
 
     Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
-    Images that cannot be read are named and left out, and make the command fail in the end.
+    Images that cannot be read are named and left out, and make the command fail in the end; if none can be
+    read, nothing is written. Images below ``out`` are not looked at, and no image is ever overwritten.
     """
-    model = load_model(folder / "model.pt")
-    paths = _image_paths(images)
+    paths = _image_paths(images, out)
     root = images if images.is_dir() else images.parent
+    targets = _picture_paths(paths, root, out)
+    if not (folder / "model.pt").is_file():
+        raise UserError(f"--run {folder}: has no model.pt; give the folder results/<study>/<run> of a trained run.")
+    model = load_model(folder / "model.pt")
     torch.set_num_threads(threads)
     unreadable: list[str] = []
     entries, results = [], []
@@ -36,40 +42,70 @@ def predict(folder: Path, images: Path, out: Path, threshold: float, gpu: str, t
         model.detector.to(device)
         for number, path in enumerate(paths, start=1):
             try:
-                picture = decode_image(path)
+                picture = _decode(path)
             except UserError as error:
                 echo(str(error))
-                unreadable.append(path.name)
+                unreadable.append(printable(path.name))
                 continue
             found = _detect(model, picture, number, device)
             name = path.relative_to(root)
-            _draw(out / name.with_suffix(".png"), picture, found, model.classes, threshold)
+            _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
             entries.append({"id": number, "file_name": name.as_posix(), "width": width, "height": height})
             results += as_coco_results([found], [number], model.category_ids)
             shown = int((found.scores >= threshold).sum())
-            echo(f"{name}: {shown} objects at {threshold:g} or above, {len(found.scores)} in all")
+            echo(f"{name}: {plural(shown, 'object')} at {threshold:g} or above, {len(found.scores)} in all")
+    if not entries:
+        raise UserError(f"{images}: {_unread(unreadable, len(paths))}; nothing was written.")
     categories = [
         {"id": category, "name": name} for category, name in zip(model.category_ids, model.classes, strict=True)
     ]
     content = {"images": entries, "annotations": results, "categories": categories}
     write_json(out / "detections.json", content, indent=None)
-    echo(f"{len(entries)} pictures and detections.json are in {out}")
+    echo(f"{plural(len(entries), 'picture')} and detections.json are in {out}")
     if unreadable:
-        raise UserError(
-            f"{images}: {len(unreadable)} of {len(paths)} images could not be read: {', '.join(unreadable[:5])}."
-        )
+        raise UserError(f"{images}: {_unread(unreadable, len(paths))}.")
 
 
-def _image_paths(images: Path) -> list[Path]:
+def _unread(names: list[str], count: int) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} of {plural(count, 'image')} could not be read: {', '.join(names[:5])}{more}"
+
+
+def _image_paths(images: Path, out: Path) -> list[Path]:
     if images.is_dir():
-        paths = list_images(images)
+        if out.resolve() == images.resolve():
+            raise UserError(f"--out {out}: is the folder of the images; give another one for the pictures.")
+        paths = [path for path in list_images(images) if not path.resolve().is_relative_to(out.resolve())]
         if not paths:
             raise UserError(f"{images}: holds no images; give an image or a folder with JPEG or PNG files.")
         return paths
     if not images.exists():
         raise UserError(f"{images}: no such image or folder.")
     return [images]
+
+
+def _picture_paths(paths: list[Path], root: Path, out: Path) -> dict[Path, Path]:
+    """Where the picture of each image goes; images that differ in their suffix only keep it in its name.
+
+    Raises UserError where an image itself would be overwritten.
+    """
+    names = {path: path.relative_to(root) for path in paths}
+    shared = Counter(name.with_suffix("") for name in names.values())
+    originals = {path.resolve() for path in paths}
+    targets = {}
+    for path, name in names.items():
+        alone = shared[name.with_suffix("")] == 1
+        targets[path] = out / (name.with_suffix(".png") if alone else name.with_name(f"{name.name}.png"))
+        if targets[path].resolve() in originals:
+            raise UserError(f"--out {out}: the picture of {path} would overwrite an image there; give another folder.")
+    return targets
+
+
+def _decode(path: Path) -> torch.Tensor:
+    if not is_unicode(str(path)):
+        raise UserError(f"{printable(path)}: the file's name is not valid UTF-8; rename it.")
+    return decode_image(path)
 
 
 def _detect(model: TrainedModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:

@@ -3,16 +3,27 @@
 from pathlib import Path
 
 from tood.config.dataset import DatasetConfig
-from tood.config.study import RunConfig, load_study
+from tood.config.method import InferenceConfig
+from tood.config.study import RunConfig, Study, load_study
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.errors import UserError
 from tood.verbs.locate import PARAMS, RESULTS, dataset_folder
 
 
+def study_at(folder: Path) -> Study:
+    """The study of ``results/<study>/<run>``, composed from ``params/``."""
+    return load_study(_below_results(folder).parent.as_posix(), PARAMS)
+
+
 def run_at(folder: Path) -> RunConfig:
-    """The run whose results belong in ``results/<study>/<run>``, composed from ``params/``."""
-    folder = _below_results(folder)
-    return load_study(folder.parent.as_posix(), PARAMS).run(folder.name)
+    """The run whose results belong in ``results/<study>/<run>``."""
+    return study_at(folder).run(folder.name)
+
+
+def inference_at(folder: Path, trained: RunConfig) -> InferenceConfig:
+    """The study's settings of inference, as evaluation uses them; those of training outside a study's folder."""
+    inside = (Path.cwd() / folder).resolve().is_relative_to(RESULTS.resolve())
+    return (run_at(folder) if inside else trained).method.inference
 
 
 def _below_results(folder: Path) -> Path:

@@ -1,12 +1,12 @@
 """``tood train``: train one run of a study to its end, in one process or several."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from tood.code_behind import code_digest
 from tood.config.study import RunConfig, changed_fields
 from tood.data.dataset import DetectionDataset
 from tood.data.index import AnnotationIndex
@@ -21,7 +21,7 @@ from tood.evaluation.coco import evaluate_detections
 from tood.evaluation.detections import detect_split
 from tood.files import read_json, write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore, exclusive
-from tood.training.devices import device_name, lease_gpus, resolve_gpus
+from tood.training.devices import device_name, gpu_index, lease_gpus, resolve_gpus
 from tood.training.distributed import Group, process_group
 from tood.training.launch import in_worker, launch
 from tood.training.loop import Cost, Job
@@ -39,16 +39,16 @@ class Machine:
     gpu: str = "auto"
     processes: int = 1
     threads: int = 1
-    workers: int = 0
+    workers: int | None = None
 
 
 def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
     """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process."""
     config = run_at(folder)
     if in_worker():
-        _train_here(config, folder, machine, "cpu" if machine.gpu == "0" else "cuda", echo)
+        _train_here(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
         return
-    if _is_trained(config, folder):
+    if _is_trained(config, folder, open_dataset(config.dataset)):
         echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
         return
     gpus = resolve_gpus(machine.gpu)
@@ -65,19 +65,19 @@ def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) 
         if processes == 1 and gpus == 0:
             _train_here(config, folder, machine, "cpu", echo)
             return
-        with lease_gpus(gpus) as leased:
+        with lease_gpus(gpus, echo) as leased:
             if processes == 1:
-                os.environ["CUDA_VISIBLE_DEVICES"] = leased[0]
-                _train_here(config, folder, machine, "cuda", echo)
+                _train_here(config, folder, machine, "cuda", echo, gpu_index(leased[0]))
             else:
                 launch([*arguments, "--gpu", str(gpus)], processes, leased, folder / "state" / "error.txt")
 
 
-def _is_trained(config: RunConfig, folder: Path) -> bool:
+def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> bool:
     summary = folder / "train.json"
     if not ((folder / "model.pt").exists() and summary.exists()):
         return False
-    return bool(read_json(summary).get("fingerprint") == config.fingerprint)
+    kept = read_json(summary)
+    return bool(kept.get("fingerprint") == config.fingerprint and kept.get("data") == prepared.fingerprint)
 
 
 def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
@@ -92,9 +92,13 @@ def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
             echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
 
 
-def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo) -> None:
-    torch.set_num_threads(machine.threads)
-    with process_group(device_type) as group:
+def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo, gpu: int = 0) -> None:
+    with process_group(device_type, gpu) as group:
+        threads = max(1, machine.threads // group.world)
+        torch.set_num_threads(threads)
+        if machine.workers is None:
+            # A GPU must not wait for decoding; on the CPU a worker would only take the core that trains.
+            machine = replace(machine, workers=threads if group.device.type == "cuda" else 0)
         say = echo if group.is_main else (lambda _: None)
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
@@ -126,7 +130,8 @@ def _job(
     dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
     val = prepared.split("val")
 
-    def evaluate() -> dict[str, float]:
+    def evaluate() -> dict[str, float | None]:
+        group.share_buffers(detector)
         found = detect_split(
             detector,
             val,
@@ -136,13 +141,13 @@ def _job(
             device=group.device,
             rank=group.rank,
             world=group.world,
-            workers=machine.workers,
+            workers=machine.workers or 0,
         )
         shares = group.gather(found.results)
         values = None
         if group.is_main:
             stats = evaluate_detections(val.annotations, [one for share in shares for one in share]).stats
-            values = {name: stats[name] or 0.0 for name in ("AP", "AP50", "AP75")}
+            values = {name: stats[name] for name in ("AP", "AP50", "AP75")}
         return dict(group.broadcast(values))
 
     return Job(
@@ -152,8 +157,9 @@ def _job(
         criterion=build_criterion(config.method),
         dataset=dataset,
         data_fingerprint=prepared.fingerprint,
+        code=code_digest("train"),
         precision=precision,
-        workers=machine.workers,
+        workers=machine.workers or 0,
         group=group,
         evaluate=evaluate,
         echo=say,
@@ -200,4 +206,3 @@ def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, j
             "gflops_at": list(size),
         },
     )
-    CheckpointStore(folder / "state", config.fingerprint).remove()

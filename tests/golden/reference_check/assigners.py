@@ -111,7 +111,6 @@ def _scene(arrays: Arrays, dtype: torch.dtype) -> tuple[Points, Targets, Tensor]
     points = Points(
         centres=(priors[:, :2] + priors[:, 2:]) / 2,
         strides=(priors[:, 2] - priors[:, 0]) / ANCHOR_SCALE,
-        levels=torch.arange(len(counts)).repeat_interleave(counts),
         level_sizes=tuple((1, int(count)) for count in counts),
     )
     targets = pad_targets([arrays["gt_bboxes"]], [arrays["gt_labels"]], dtype)

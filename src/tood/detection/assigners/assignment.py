@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CENTRE_MARGIN = 0.01
+"""Pixels by which a location's centre must lie inside an object."""
+DENSE_ELEMENTS = 1 << 24
+"""Elements of a dense (B, G, N) tensor that are computed at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Assignment:

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tood.detection.assigners.assignment import Assignment, chunk_length, settle_conflicts
+from tood.detection.assigners.assignment import (
+    CENTRE_MARGIN,
+    DENSE_ELEMENTS,
+    Assignment,
+    chunk_length,
+    settle_conflicts,
+)
 from tood.detection.boxes import aligned_iou, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
-
-CENTRE_MARGIN = 0.01
-DENSE_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tood.detection.assigners.assignment import Assignment, chunk_length, settle_conflicts
+from tood.detection.assigners.assignment import (
+    CENTRE_MARGIN,
+    DENSE_ELEMENTS,
+    Assignment,
+    chunk_length,
+    settle_conflicts,
+)
 from tood.detection.boxes import aligned_iou, box_area, inner_margin, pairwise_iou
 from tood.detection.points import Points
 from tood.detection.targets import Targets
 
-CENTRE_MARGIN = 0.01
 METRIC_EPSILON = 1e-7
-DENSE_ELEMENTS = 1 << 24
 
 Conflict = Literal["min_area", "max_iou"]
 

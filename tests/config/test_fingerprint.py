@@ -1,0 +1,80 @@
+"""What a run's identity stands on: what changes the trained weights, and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tood.config.study import RunConfig, load_study, merge
+
+PARAMS = Path(__file__).parents[2] / "params"
+
+
+def run(study: str, name: str = "tood") -> RunConfig:
+    return load_study(study, PARAMS).run(name)
+
+
+def changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    other: RunConfig = RunConfig.model_validate(merge(config.model_dump(mode="json"), changes))
+    assert other != config
+    return other
+
+
+SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "other.csv"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": "other"},
+        {"run": "other"},
+        {"row": "other"},
+        {"dataset": {"source": {"origin": "elsewhere", "license": "another"}}},
+        {"dataset": {"source": SOURCE}},
+        {"dataset": {"source": None, "root": "/data/cells"}},
+        {"method": {"inference": {"score_threshold": 0.1, "nms_iou": 0.5}}},
+        {"schedule": {"evaluate_every": 3}},
+        {"schedule": {"checkpoint_every": 7}},
+    ],
+)
+def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[str, Any]) -> None:
+    config = run("bccd")
+    assert changed(config, changes).fingerprint == config.fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"dataset": {"name": "other"}},
+        {"dataset": {"difficult": "drop"}},
+        {"dataset": {"classes": ["WBC", "RBC", "Platelets"]}},
+        {"dataset": {"splits": {"train": "other.txt"}}},
+        {"dataset": {"splits": None, "draw": {"val": 0.3}}},
+        {"dataset": {"annotations": "Other"}},
+        {"method": {"head": {"convs": 5}}},
+        {"method": {"criterion": {"assigner": {"topk": 9}}}},
+        {"method": {"criterion": {"warmup_share": 0.4}}},
+        {"backbone": {"width": 32}},
+        {"backbone": {"weights": "none"}},
+        {"backbone": {"pretraining": {"epochs": 9}}},
+        {"schedule": {"lr": 0.5}},
+        {"schedule": {"epochs": 61}},
+        {"schedule": {"images": {"flip": 0.0}}},
+        {"schedule": {"drop_empty": True}},
+    ],
+)
+def test_what_training_depends_on_changes_the_fingerprint(changes: dict[str, Any]) -> None:
+    config = run("bccd")
+    assert changed(config, changes).fingerprint != config.fingerprint
+
+
+def test_the_draw_is_part_of_the_fingerprint() -> None:
+    config = changed(run("bccd"), {"dataset": {"splits": None, "draw": {"val": 0.3}}})
+    assert changed(config, {"dataset": {"draw": {"seed": 5}}}).fingerprint != config.fingerprint
+
+
+def test_generated_data_is_identified_by_size_and_seeds() -> None:
+    config = run("demo")
+    for changes in ({"size": 128}, {"splits": {"val": {"seed": 3}}}, {"splits": {"train": {"images": 10}}}):
+        assert changed(config, {"dataset": changes}).fingerprint != config.fingerprint

@@ -1,0 +1,107 @@
+"""``tood predict`` on folders as people have them: nothing of theirs is overwritten, nothing is lost or doubled."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tood.config.study import RunConfig, load_study
+from tood.detection.detector import build_detector
+from tood.detection.model_file import save_model
+from tood.errors import UserError
+from tood.verbs.predict import predict
+
+PARAMS = Path(__file__).parents[2] / "params"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with a small untrained detector that finds something everywhere."""
+    folder = tmp_path_factory.mktemp("run")
+    content = load_study("demo", PARAMS).run("atss").model_dump(mode="json")
+    content["backbone"].update(weights="none", trunk_width=8, width=32, norm_groups=8)
+    content["schedule"]["images"].update(short=64, long=64)
+    config = RunConfig.model_validate(content)
+    torch.manual_seed(0)
+    detector = build_detector(config.method, config.backbone, 2)
+    state = detector.state_dict()
+    state["bbox_head.cls.bias"].fill_(0.0)
+    detector.load_state_dict(state)
+    save_model(folder / "model.pt", config, ("cat", "dog"), (3, 7), detector)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_image) -> Path:
+    for name in ("a.jpg", "a.png", "sub dir/größe 1.JPG"):
+        make_image(tmp_path / "photos" / name.replace("JPG", "jpg")).rename(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def detect(run: Path, images: Path, out: Path) -> list[str]:
+    lines: list[str] = []
+    predict(run, images, out, 0.3, "0", 1, lines.append)
+    return lines
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_every_image_gets_a_picture_of_its_own_and_its_boxes(run: Path, photos: Path, tmp_path: Path) -> None:
+    lines = detect(run, photos, tmp_path / "out")
+    assert list(files(tmp_path / "out")) == ["a.jpg.png", "a.png.png", "detections.json", "sub dir/größe 1.png"]
+    content = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [(image["id"], image["file_name"]) for image in content["images"]] == [
+        (1, "a.jpg"),
+        (2, "a.png"),
+        (3, "sub dir/größe 1.JPG"),
+    ]
+    assert {row["image_id"] for row in content["annotations"]} == {1, 2, 3}
+    assert {row["category_id"] for row in content["annotations"]} <= {3, 7}
+    assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+    assert lines[-1] == f"3 pictures and detections.json are in {tmp_path / 'out'}"
+    with Image.open(tmp_path / "out" / "a.jpg.png") as picture:
+        assert picture.size == (64, 48)
+
+
+def test_a_folder_inside_the_images_is_never_taken_for_images(run: Path, photos: Path) -> None:
+    detect(run, photos, photos / "found")
+    once = files(photos)
+    detect(run, photos, photos / "found")
+    assert files(photos) == once
+    assert len(json.loads(once["found/detections.json"])["images"]) == 3
+
+
+@pytest.mark.parametrize(("images", "out"), [(".", "."), ("a.png", "."), (".", "sub dir/..")])
+def test_no_image_is_overwritten(run: Path, photos: Path, images: str, out: str) -> None:
+    before = files(photos)
+    with pytest.raises(UserError, match=r"--out .*; give another"):
+        detect(run, photos / images, photos / out)
+    assert files(photos) == before
+
+
+def test_unreadable_images_are_named_and_the_others_done(run: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").write_bytes(b"")
+    (photos / "dead.jpg").symlink_to("nowhere")
+    shutil.copyfile(photos / "a.jpg", photos / "\udcf6.jpg")
+    with pytest.raises(UserError, match=r"3 of 5 images could not be read: a.png, dead.jpg, \\udcf6.jpg\.$"):
+        detect(run, photos, tmp_path / "out")
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 2
+
+
+def test_nothing_is_written_when_nothing_can_be_read(run: Path, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 1 image could not be read: notes.txt; nothing was written"):
+        detect(run, photos / "notes.txt", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        detect(run, tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(UserError, match=r"has no model\.pt; give the folder results/<study>/<run>"):
+        detect(tmp_path, photos, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
