@@ -43,8 +43,8 @@ class Settings:
     """What ``--config`` may say."""
 
     study: str
-    gpu: str
-    gpu_count: int
+    gpus: int
+    """GPUs of each run; all that the machine shows unless given."""
     threads: int
     """Threads of each training; 0 where they are shared out."""
 
@@ -65,12 +65,12 @@ def read_settings(config: Mapping[str, object]) -> Settings:
     if study and dataset and "@" in study:
         raise UserError(f"--config study={study} dataset={dataset}: names two data sets; leave one out.")
     count = visible_gpus() if gpu == "auto" else int(gpu)
-    return Settings(study_reference(study, dataset), gpu, count, int(threads))
+    return Settings(study_reference(study, dataset), count, int(threads))
 
 
 def threads_per_run(settings: Settings, cores: int, runs: int) -> int:
     """Threads of each training: runs side by side, one core each, are the fastest use of few cores."""
-    beside = runs if settings.gpu_count == 0 else max(1, min(runs, visible_gpus() // settings.gpu_count))
+    beside = runs if settings.gpus == 0 else max(1, min(runs, visible_gpus() // settings.gpus))
     return settings.threads or max(1, cores // beside)
 
 

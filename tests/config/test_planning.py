@@ -40,10 +40,10 @@ def test_nothing_that_runs_is_missing_from_the_code_of_a_verb(verb: str) -> None
 
 def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert read_settings({}).gpu_count == 2
+    assert read_settings({}).gpus == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert read_settings({}).gpu_count == 0
-    assert read_settings({"gpu": 4}).gpu_count == 4
+    assert read_settings({}).gpus == 0
+    assert read_settings({"gpu": 4}).gpus == 4
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,6 @@ rule compare:
         tex=f"{RESULTS}/comparison.tex",
         figures=directory(f"{RESULTS}/figures"),
         report=f"{RESULTS}/report.html",
-    log:
-        f"{LOGS}/compare.log",
-    benchmark:
-        f"{LOGS}/compare.tsv"
-    conda:
-        "../../environment.yml"
     params:
         study=STUDY.name,
         rows=as_text(
@@ -41,6 +35,12 @@ rule compare:
                 {name: run.row for name, run in STUDY.runs.items()},
             ]
         ),
+    log:
+        f"{LOGS}/compare.log",
+    benchmark:
+        f"{LOGS}/compare.tsv"
+    conda:
+        "../../environment.yml"
     shell:
         "tood compare --study {params.study:q} --log {log:q}"
 
@@ -50,13 +50,13 @@ rule track:
         f"{RESULTS}/report.html",
     output:
         f"{RESULTS}/tracked.json",
+    params:
+        study=STUDY.name,
     log:
         f"{LOGS}/track.log",
     benchmark:
         f"{LOGS}/track.tsv"
     conda:
         "../../environment.yml"
-    params:
-        study=STUDY.name,
     shell:
         "tood sync --study {params.study:q} --log {log:q}"

@@ -11,21 +11,20 @@ rule train:
         config=f"{RESULTS}/{{run}}/config.yaml",
         history=f"{RESULTS}/{{run}}/history.csv",
         summary=f"{RESULTS}/{{run}}/train.json",
+    params:
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        config=lambda wildcards: as_text(STUDY.runs[wildcards.run].science()),
     log:
         f"{LOGS}/train-{{run}}.log",
     benchmark:
         f"{LOGS}/train-{{run}}.tsv"
-    conda:
-        "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=SETTINGS.gpu_count,
-    params:
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        gpu=SETTINGS.gpu,
-        config=lambda wildcards: as_text(STUDY.runs[wildcards.run].science()),
+        gpu=SETTINGS.gpus,
+    conda:
+        "../../environment.yml"
     shell:
-        "tood train --run {params.folder:q} --gpu {params.gpu} --threads {threads} --log {log:q}"
+        "tood train --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"
 
 
 rule evaluate:
@@ -38,21 +37,20 @@ rule evaluate:
         detections=f"{RESULTS}/{{run}}/detections.json",
         curves=f"{RESULTS}/{{run}}/pr.csv",
         samples=directory(f"{RESULTS}/{{run}}/samples"),
-    log:
-        f"{LOGS}/evaluate-{{run}}.log",
-    benchmark:
-        f"{LOGS}/evaluate-{{run}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: CORES  # alone on the machine: its speed is a column of the table
-    resources:
-        gpu=min(SETTINGS.gpu_count, 1),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        gpu="auto" if SETTINGS.gpu == "auto" else min(SETTINGS.gpu_count, 1),
         split=STUDY.split,
         inference=lambda wildcards: as_text(
             STUDY.runs[wildcards.run].method.inference.model_dump(mode="json")
         ),
+    log:
+        f"{LOGS}/evaluate-{{run}}.log",
+    benchmark:
+        f"{LOGS}/evaluate-{{run}}.tsv"
+    threads: CORES  # alone on the machine: its speed is a column of the table
+    resources:
+        gpu=min(SETTINGS.gpus, 1),
+    conda:
+        "../../environment.yml"
     shell:
-        "tood evaluate --run {params.folder:q} --gpu {params.gpu} --threads {threads} --log {log:q}"
+        "tood evaluate --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"

@@ -123,7 +123,7 @@ def _job(
 ) -> Job:
     torch.manual_seed(config.seed)
     detector = build_detector(config.method, config.backbone, len(prepared.classes))
-    for line in load_starting_weights(detector, config.backbone, DATA / "pretrained"):
+    for line in load_starting_weights(detector, config.backbone, DATA / "pretrained", prepared.classes):
         say(f"{config.run:<12} {line}")
     split = prepared.split("train")
     index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
