@@ -96,7 +96,7 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file; UserError names the file and the line where it breaks."""
     content = _read_bytes(path)
     try:
-        return json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}); restore or regenerate it.") from error
 
@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> Any:
     """Parse a YAML file; UserError names the file and the place where it breaks, or a key given twice."""
     content = _read_bytes(path)
     try:
-        return yaml.load(content.decode("utf-8"), _StrictLoader)
+        return yaml.load(content.decode("utf-8-sig"), _StrictLoader)
     except _DuplicateKeyError as error:
         raise UserError(f"{path}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

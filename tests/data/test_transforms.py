@@ -32,7 +32,7 @@ def reference(name: str) -> Path:
     for folder in REFERENCES:
         if (folder / name).exists():
             return folder / name
-    pytest.skip(f"no {name} in {' or '.join(str(folder) for folder in REFERENCES)}")
+    raise FileNotFoundError(name)
 
 
 @pytest.mark.parametrize(

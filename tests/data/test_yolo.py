@@ -233,6 +233,22 @@ def test_a_split_without_images_is_an_error(yolo_root: Path) -> None:
 def test_a_split_outside_the_root_is_an_error(yolo_root: Path, place: str) -> None:
     _, findings = read(yolo_root, splits={**FOLDERS, "test": place})
     assert "split 'test' is outside" in errors(findings)
+    (yolo_root.parent / "elsewhere").mkdir()
+    _, findings = read(yolo_root, images=str(yolo_root.parent / "elsewhere"), draw=Draw(val=0.5))
+    assert "elsewhere: the images are outside" in errors(findings)
+
+
+def test_places_may_be_written_absolute(yolo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(yolo_root.parent)
+    train = str(yolo_root / "images" / "train")
+    for fields in (
+        {"splits": {**FOLDERS, "train": train}},
+        {"images": str(yolo_root / "images"), "draw": Draw(val=0.5)},
+    ):
+        dataset, findings = read(Path("yolo"), **fields)
+        assert not findings.errors
+        names = [image.file_name for split in dataset.splits for image in split.images]
+        assert sorted(names) == ["images/train/a.png", "images/train/b.png", "images/val/c.png", "images/val/d.png"]
 
 
 def test_splits_can_be_drawn(yolo_root: Path) -> None:

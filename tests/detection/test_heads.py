@@ -198,3 +198,9 @@ def test_diverged_distances_keep_boxes_and_gradients_finite(value: float) -> Non
 def test_flatten_levels_is_row_major() -> None:
     level = torch.arange(12.0).reshape(1, 2, 2, 3)
     torch.testing.assert_close(flatten_levels([level])[0], level[0].permute(1, 2, 0).reshape(6, 2))
+
+
+def test_offsets_that_are_not_numbers_do_not_end_the_process() -> None:
+    """torchvision's CPU kernel would read outside its memory."""
+    boxes, offsets = torch.rand(1, 4, 3, 5), torch.full((1, 8, 3, 5), torch.nan)
+    assert sample_boxes(boxes, offsets).shape == boxes.shape

@@ -75,3 +75,21 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.pt: cannot be read as weights") as caught:
         load_model(tmp_path / "model.pt")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["config", "classes", "category_ids", "detector"])
+def test_an_incomplete_model_is_one_sentence(tmp_path: Path, missing: str) -> None:
+    from tood.detection.model_file import load_model
+
+    content = {"format": "tood-1", "config": "{}", "classes": ["a"], "category_ids": [1], "detector": {}}
+    del content[missing]
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"model\.pt") as caught:
+        load_model(tmp_path / "model.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where the run's folder should be")
+    with pytest.raises(UserError, match="cannot be written"), exclusive(tmp_path / "run" / "state"):
+        pass

@@ -143,7 +143,13 @@ def train_batches(
 
 
 def test_batches(
-    dataset: DetectionDataset, *, batch: int, rank: int, world: int, workers: int, pin_memory: bool = False  # noqa: PT028
+    dataset: DetectionDataset,
+    *,
+    batch: int,
+    rank: int,
+    world: int,
+    workers: int,
+    pin_memory: bool = False,  # noqa: PT028
 ) -> Iterator[Batch]:
     """Each image once over all processes, at most ``batch`` together, all of a batch of equal padded size.
 

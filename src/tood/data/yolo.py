@@ -180,15 +180,18 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
         if not folder.is_dir():
             findings.error(folder, f"no such folder; set 'images' of data set '{config.name}'")
             return {}
-        keys = [path.relative_to(root).as_posix() for path in list_images(folder)]
-        return draw_splits(keys, config.draw, findings, folder)
+        if _key(folder, root) is None:
+            findings.error(folder, f"the images are outside {root}; set 'root' to a folder that holds them")
+            return {}
+        keys = [_key(path, root) for path in list_images(folder)]
+        return draw_splits([key for key in keys if key is not None], config.draw, findings, folder)
     members = {}
     for name, place in (config.splits or {}).items():
         path = root / place
         if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
             findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
             continue
-        lines = _lines(path, root, findings, f"set 'splits.{name}' of data set '{config.name}'")
+        lines = _lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
         if lines is None:
             continue
         if not lines:
@@ -201,10 +204,10 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
     return members
 
 
-def _lines(path: Path, root: Path, findings: Findings, advice: str) -> list[str] | None:
+def _lines(path: Path, findings: Findings, advice: str) -> list[str] | None:
     """What a split lists: the images of a folder, or the lines of a file; None (and an error) without either."""
     if path.is_dir():
-        return [image.relative_to(root).as_posix() for image in list_images(path)]
+        return [os.path.abspath(image) for image in list_images(path)]
     if not path.exists():
         findings.error(path, f"no such folder or list file; {advice}")
         return None
@@ -226,11 +229,20 @@ def _listed(line: str, root: Path, list_file: Path, findings: Findings) -> str |
     elif path.suffix.lower() not in IMAGE_SUFFIXES:
         findings.error(list_file, f"lists '{line}', which is not an image file")
     else:
-        for place, base in ((Path(os.path.abspath(path)), os.path.abspath(root)), (path.resolve(), root.resolve())):
-            if place.is_relative_to(base):
-                return place.relative_to(base).as_posix()
-        findings.error(list_file, f"lists '{line}', which is outside {root}")
+        key = _key(path, root)
+        if key is None:
+            findings.error(list_file, f"lists '{line}', which is outside {root}")
+        return key
     return None
+
+
+def _key(path: Path, root: Path) -> str | None:
+    """``path`` from the root on, as it is written or with links resolved; None outside."""
+    written, base = Path(os.path.abspath(path)), os.path.abspath(root)
+    if written.is_relative_to(base):
+        return written.relative_to(base).as_posix()
+    real, base = path.resolve(), os.path.realpath(root)
+    return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
 
 
 def _with_suffix(path: Path) -> Path | None:

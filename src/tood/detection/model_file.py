@@ -48,13 +48,21 @@ def load_model(path: Path) -> TrainedModel:
     content = load_tensors(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path}: is not a model of this version; train the run again.")
-    config: RunConfig = validate(RunConfig, json.loads(content["config"]), str(path))
-    classes = tuple(content["classes"])
+    try:
+        config: RunConfig = validate(RunConfig, json.loads(content["config"]), str(path))
+        classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
+        weights = dict(content["detector"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is an incomplete model ({error!r}); train the run again.") from error
+    if len(classes) != len(category_ids):
+        raise UserError(f"{path}: names {len(classes)} classes and {len(category_ids)} ids; train the run again.")
     from_scratch = config.backbone.model_copy(update={"weights": "none"})
     detector = build_detector(config.method, from_scratch, len(classes))
     try:
-        detector.load_state_dict(content["detector"])
+        detector.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights do not fit its configuration ({reason[:300]}).") from error
-    return TrainedModel(config, classes, tuple(content["category_ids"]), detector.eval())
+    if not all(value.isfinite().all() for value in detector.state_dict().values()):
+        raise UserError(f"{path}: holds weights that are not finite numbers; train the run again.")
+    return TrainedModel(config, classes, category_ids, detector.eval())

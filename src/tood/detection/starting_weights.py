@@ -62,6 +62,8 @@ def load_starting_weights(
         return fill(detector, _imagenet(backbone), "ImageNet (IMAGENET1K_V1)").lines()
     if backbone.weights == "generated":
         path = pretrained / f"{backbone.name}.pt"
+        if not path.exists():
+            raise UserError(f"{path}: no such file of starting weights; make it with: tood pretrain {backbone.name}")
         return fill(detector, read_checkpoint(path).state, str(path), whole_trunk=True).lines()
     checkpoint = read_checkpoint(Path(backbone.weights))
     same_classes = classes is not None and checkpoint.classes == classes

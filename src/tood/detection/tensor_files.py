@@ -23,7 +23,7 @@ def load_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
+        raise UserError(f"{path}: no such file; make it or name another.") from error
     except Exception as error:  # torch raises many kinds here: zip, pickle, EOF, key errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as weights ({reason}); restore or remake it.") from error

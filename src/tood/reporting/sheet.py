@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tood.data.decode import decode_image
 from tood.evaluation.coco import load_ground_truth
 from tood.files import write_with
-from tood.pictures import SHOWN_SCORE, as_corners, draw_detections, spread_evenly
+from tood.pictures import SHOWN_SCORE, as_corners, caption_font, draw_detections, spread_evenly
 from tood.reporting.comparison import ComparisonStudy, Row
 
 _IMAGES, _COLUMNS = 5, 5
@@ -76,7 +76,7 @@ def _assemble(titles: Sequence[str], lines: Sequence[Sequence[Image.Image]]) -> 
     size = (len(titles) * (width + _GAP) - _GAP, _HEADER + sum(heights) + _GAP * (len(lines) - 1))
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=17)
+    font = caption_font(17, *titles)
     for column, title in enumerate(titles):
         pen.text((column * (width + _GAP) + 2, 4), title, fill="black", font=font)
     top = _HEADER

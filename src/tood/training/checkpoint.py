@@ -22,16 +22,19 @@ _MAGIC = b"tood-state-1 "
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Keep every other trainer out of a run's folder while the block runs."""
-    folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner"
     lock = FileLock(folder / "lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()  # says at once that a folder cannot be written, where locking would wait
         lock.acquire(timeout=0)
-    except Timeout as error:
-        who = owner.read_text().strip() if owner.exists() else "unknown"
-        raise UserError(
-            f"{folder.parent}: process {who} is training this run already; wait for it or stop it, then repeat."
-        ) from error
+    except OSError as error:
+        if isinstance(error, Timeout):
+            who = owner.read_text().strip() if owner.exists() else "unknown"
+            said = f"process {who} is training this run already; wait for it or stop it, then repeat."
+        else:
+            said = f"cannot be written: {error.strerror}."
+        raise UserError(f"{folder.parent}: {said}") from error
     try:
         owner.write_text(f"{os.getpid()}\n")
         yield

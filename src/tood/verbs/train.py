@@ -77,6 +77,8 @@ def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> b
     if not ((folder / "model.pt").exists() and summary.exists()):
         return False
     kept = read_json(summary)
+    if not isinstance(kept, dict):
+        raise UserError(f"{summary}: is not what a training writes; remove it and train the run again.")
     return bool(kept.get("fingerprint") == config.fingerprint and kept.get("data") == prepared.fingerprint)
 
 
