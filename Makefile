@@ -37,7 +37,7 @@ test: lint
 	pytest --numprocesses auto --dist worksteal
 
 pull: $(READY)
-	dvc pull
+	dvc pull --allow-missing    # other studies may not be recorded yet
 	tood sync
 	snakemake --touch --cores all
 

@@ -253,10 +253,11 @@ def dvc(study: Annotated[str, typer.Argument(help="A study of params/studies.")]
 
     Example:  tood dvc bccd   (then: dvc repro workflow/dvc/bccd/dvc.yaml)
     """
-    from tood.reproduction import write_pipeline
+    from tood.reproduction import write_pipelines
     from tood.verbs.locate import PARAMS
 
-    echo(f"written: {write_pipeline(study, PARAMS)}")
+    for path in write_pipelines(study, PARAMS):
+        echo(f"written: {path}")
 
 
 def main() -> None:

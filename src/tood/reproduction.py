@@ -19,6 +19,12 @@ _HEADER = """\
 # Reproduces the study '{study}' through the rules of the Snakefile:  dvc repro{path}
 # `persist` keeps outputs in place for Snakemake, which alone decides what has to be computed again.
 """
+_SHARED_HEADER = """\
+# Written by: tood dvc <any study>
+# What studies share: data sets, and trunks pretrained on generated crops. The studies' pipelines depend on it,
+# so that `dvc repro` makes what it needs of it.
+"""
+SHARED = Path("workflow/dvc/dvc.yaml")
 _EVALUATION = ("metrics.json", "detections.json", "pr.csv", "samples")
 _COMPARISON = ("comparison.csv", "comparison.md", "comparison.tex", "figures", "report.html")
 
@@ -28,8 +34,11 @@ def pipeline_path(study: str) -> Path:
     return Path("dvc.yaml") if study == "demo" else Path("workflow/dvc") / study / "dvc.yaml"
 
 
-def write_pipeline(reference: str, params: Path) -> Path:
-    """Write the ``dvc.yaml`` of a study and return its path; UserError for a study on another data set."""
+def write_pipelines(reference: str, params: Path) -> list[Path]:
+    """Write the ``dvc.yaml`` of a study and the one of all that studies share; returns both paths.
+
+    Raises UserError for a study on another data set than its own.
+    """
     if "@" in reference:
         raise UserError(
             f"study '{reference}': a pipeline belongs to a study file; copy it and set its field 'dataset'."
@@ -37,15 +46,57 @@ def write_pipeline(reference: str, params: Path) -> Path:
     study = load_study(reference, params)
     path = pipeline_path(reference)
     named = "" if reference == "demo" else f" {path.as_posix()}"
-    text = yaml.safe_dump(pipeline(study), sort_keys=False, width=110)
-    write_text(path, _HEADER.format(study=reference, path=named) + text)
-    return path
+    _write(path, _HEADER.format(study=reference, path=named), pipeline(study))
+    _write(SHARED, _SHARED_HEADER, shared_pipeline(params))
+    return [path, SHARED]
+
+
+def _write(path: Path, header: str, content: dict[str, Any]) -> None:
+    write_text(path, header + yaml.safe_dump(content, sort_keys=False, width=110))
+
+
+def shared_pipeline(params: Path) -> dict[str, Any]:
+    """The content of ``workflow/dvc/dvc.yaml``: every data set, and every trunk that a study pretrains.
+
+    An output belongs to one stage only, so what studies share has a pipeline of its own.
+    """
+    stages: dict[str, Any] = {}
+    for file in sorted((params / "datasets").glob("*.yaml")):
+        stages[file.stem] = _stage(
+            "../..",
+            f"data/{file.stem}/dataset.json",
+            f"study=demo dataset={file.stem}",
+            deps=code_files("prepare"),
+            params=[{f"params/datasets/{file.name}": None}],
+            outs=_kept(f"data/{file.stem}"),
+        )
+    for study in (load_study(name, params) for name in study_names(params)):
+        for backbone in {run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}:
+            stages[f"pretrain-{backbone}"] = _stage(
+                "../..",
+                f"data/pretrained/{backbone}.pt",
+                f"study={study.name}",
+                deps=code_files("pretrain"),
+                params=[{f"params/backbones/{backbone}.yaml": None}],
+                outs=_kept(f"data/pretrained/{backbone}.pt"),
+            )
+    return {"stages": stages}
+
+
+def study_names(params: Path) -> list[str]:
+    """Names of all studies."""
+    folder = params / "studies"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def _stage(up: str, target: str, settings: str, **fields: Any) -> dict[str, Any]:
+    words = ['PATH="$PWD/.venv/bin:$PATH" snakemake', target, "--cores all --config", settings]
+    return {**({"wdir": up} if up else {}), "cmd": " ".join(word for word in words if word), **fields}
 
 
 def pipeline(study: Study) -> dict[str, Any]:
     """The content of the study's ``dvc.yaml``."""
     up = "/".join([".."] * (len(pipeline_path(study.name).parts) - 1))
-    wdir = {"wdir": up} if up else {}
     prefix = f"{up}/" if up else ""
     folder = f"results/{study.name}"
     file = f"params/studies/{study.name}.yaml"
@@ -54,24 +105,9 @@ def pipeline(study: Study) -> dict[str, Any]:
     run = f"{folder}/${{key}}"
 
     def stage(target: str, **fields: Any) -> dict[str, Any]:
-        command = f'PATH="$PWD/.venv/bin:$PATH" snakemake {target} --cores all --config study={study.name}'
-        return {**wdir, "cmd": command, **fields}
+        return _stage(up, target, f"study={study.name}", **fields)
 
-    stages: dict[str, Any] = {
-        "data": stage(
-            f"{dataset}/dataset.json",
-            deps=code_files("prepare"),
-            params=[{f"params/datasets/{study.dataset.name}.yaml": None}],
-            outs=_kept(dataset),
-        )
-    }
-    for backbone in sorted({one.backbone.name for one in _pretrained(study)}):
-        stages[f"pretrain-{backbone}"] = stage(
-            f"data/pretrained/{backbone}.pt",
-            deps=code_files("pretrain"),
-            params=[{f"params/backbones/{backbone}.yaml": None}],
-            outs=_kept(f"data/pretrained/{backbone}.pt"),
-        )
+    stages: dict[str, Any] = {}
     blocks = [f"params/datasets/{study.dataset.name}.yaml"]
     blocks += sorted({f"params/methods/{one.method.name}.yaml" for one in study.runs.values()})
     blocks += sorted({f"params/backbones/{one.backbone.name}.yaml" for one in study.runs.values()})
@@ -87,14 +123,16 @@ def pipeline(study: Study) -> dict[str, Any]:
             outs=_kept(f"{run}/model.pt", f"{run}/config.yaml", f"{run}/history.csv", f"{run}/train.json"),
         ),
     }
+    # DVC complains about every declared metric that is not there yet, so only the default study declares them.
+    shown = ["metrics.json"] if study.name == "demo" else []
     stages["evaluate"] = {
         "foreach": "${runs}",
         "do": stage(
             f"{run}/metrics.json",
             deps=[f"{dataset}/dataset.json", f"{run}/model.pt", *code_files("evaluate")],
             params=chosen,
-            outs=_kept(*(f"{run}/{name}" for name in _EVALUATION if name != "metrics.json")),
-            metrics=_kept(f"{run}/metrics.json"),
+            outs=_kept(*(f"{run}/{name}" for name in _EVALUATION if name not in shown)),
+            **({"metrics": _kept(*(f"{run}/{name}" for name in shown))} if shown else {}),
         ),
     }
     files = ("config.yaml", "history.csv", "train.json", "metrics.json", "detections.json", "pr.csv")
@@ -109,12 +147,13 @@ def pipeline(study: Study) -> dict[str, Any]:
         params=[{file: None}],
         outs=_kept(*(f"{folder}/{name}" for name in _COMPARISON)),
     )
-    stages["compare"]["cmd"] = " ".join(stages["compare"]["cmd"].split())
+    content = {"vars": [f"{prefix}{file}"], "stages": stages}
+    if not shown:
+        return content
     curves = {f"{prefix}{folder}/{name}/history.csv": "val_AP" for name in study.runs}
     precision = {f"{prefix}{folder}/{name}/pr.csv": "precision" for name in study.runs}
     return {
-        "vars": [f"{prefix}{file}"],
-        "stages": stages,
+        **content,
         "plots": [
             {"AP by epoch": {"x": "epoch", "y": curves, "title": "AP on val by epoch"}},
             {

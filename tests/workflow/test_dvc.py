@@ -9,19 +9,18 @@ import pytest
 import yaml
 from tiny_project import Project
 
-from tood.config.study import load_study
-from tood.reproduction import pipeline
+from tood.reproduction import study_names
 
 
 @pytest.fixture
 def versioned(finished: Project) -> Project:
-    """The finished project under git and DVC, with the pipeline of its study."""
-    study = load_study("demo", finished.folder / "params")
-    (finished.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline(study), sort_keys=False))
-    (finished.folder / "src").unlink()
-    shutil.copytree(
-        Path(__file__).parents[2] / "src", finished.folder / "src", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    """The finished project under git and DVC, with the pipelines of all studies."""
+    for name in ("src", "workflow"):
+        (finished.folder / name).unlink()
+        unwanted = shutil.ignore_patterns("__pycache__", "dvc")
+        shutil.copytree(Path(__file__).parents[2] / name, finished.folder / name, ignore=unwanted)
+    for name in study_names(finished.folder / "params"):
+        finished.run("tood", "dvc", name)
     finished.git("init", "--quiet")
     finished.run("dvc", "init", "--quiet")
     finished.git("add", "--all")
@@ -34,9 +33,11 @@ def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path
     said = versioned.run("dvc", "repro")
     assert "step " not in said, "something was trained again"
     assert {path: path.read_bytes() for path in models} == models
-    assert "up to date" in versioned.run("dvc", "status")
+    assert "up to date" in versioned.run("dvc", "repro")
+    assert not (versioned.folder / "data/bccd").exists(), "plain dvc repro is the default study's alone"
     metrics = json.loads(versioned.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert metrics.keys() == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
+    shown = {path for path, content in metrics.items() if content.get("data")}
+    assert shown == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
     versioned.run("dvc", "plots", "show", "--out", "plots")
     assert (versioned.folder / "plots/index.html").is_file()
 
@@ -47,7 +48,7 @@ def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path
     versioned.run("dvc", "push")
     other = Project(tmp_path / "other")
     versioned.git("clone", "--quiet", ".", str(other.folder))
-    other.run("dvc", "pull")
+    other.run("dvc", "pull", "--allow-missing")
     other.run("tood", "sync")
     other.snakemake("--touch")
     assert (other.folder / "mlflow.db").is_file()
@@ -76,7 +77,9 @@ def test_the_stages_depend_on_what_the_rules_take(versioned: Project) -> None:
     summary = versioned.snakemake("--detailed-summary")
     header, *lines = [line.split("\t") for line in summary.splitlines() if "\t" in line]
     inputs = {line[header.index("output_file")]: set(line[header.index("input-file(s)")].split(",")) for line in lines}
+    shared = yaml.safe_load((versioned.folder / "workflow/dvc/dvc.yaml").read_text())["stages"]
     stages = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())["stages"]
+    stages |= {name: shared[name] for name in ("shapes", "pretrain-light")}
     compared = 0
     for stage in stages.values():
         body = stage.get("do", stage)

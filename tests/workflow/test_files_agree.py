@@ -9,13 +9,10 @@ import pytest
 import yaml
 
 from tood.config.study import load_study
-from tood.reproduction import pipeline, pipeline_path
+from tood.reproduction import SHARED, pipeline, pipeline_path, shared_pipeline, study_names
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted(
-    path.relative_to(ROOT / "params/studies").with_suffix("").as_posix()
-    for path in (ROOT / "params/studies").rglob("*.yaml")
-)
+STUDIES = study_names(ROOT / "params")
 
 
 def name_of(requirement: str) -> str:
@@ -56,6 +53,19 @@ def test_every_study_has_an_up_to_date_pipeline(study: str) -> None:
     """``tood dvc <study>`` would write what is committed: runs, commands, dependencies, outputs."""
     written = yaml.safe_load((ROOT / pipeline_path(study)).read_text())
     assert written == pipeline(load_study(study, ROOT / "params"))
+
+
+def test_what_studies_share_has_an_up_to_date_pipeline() -> None:
+    assert yaml.safe_load((ROOT / SHARED).read_text()) == shared_pipeline(ROOT / "params")
+
+
+def test_an_output_belongs_to_one_stage_of_one_pipeline() -> None:
+    outputs = []
+    for name in [*(pipeline_path(study) for study in STUDIES), SHARED]:
+        for stage in yaml.safe_load((ROOT / name).read_text())["stages"].values():
+            body = stage.get("do", stage)
+            outputs += [path for out in [*body["outs"], *body.get("metrics", [])] for path in out]
+    assert len(outputs) == len(set(outputs))
 
 
 def test_the_runs_of_a_pipeline_are_those_of_its_study() -> None:
