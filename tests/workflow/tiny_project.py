@@ -99,7 +99,5 @@ def build_project(folder: Path) -> Project:
     shutil.copytree(ROOT / "params", folder / "params")
     for block, content in TINY.items():
         (folder / "params" / f"{block}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    (folder / ".gitignore").write_text(
-        "/data/\n/results/\n/mlflow.db*\n/mlruns/\n/.snakemake/\n__pycache__/\n"
-    )
+    (folder / ".gitignore").write_text("/data/\n/results/\n/mlflow.db*\n/mlruns/\n/.snakemake/\n__pycache__/\n")
     return Project(folder)
