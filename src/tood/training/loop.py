@@ -219,7 +219,6 @@ def train(job: Job) -> Cost:
         progress.evaluated = _evaluated(last_evaluation)
     loss = math.nan
     for epoch in range(trainer.step // trainer.per_epoch, schedule.epochs):
-        job.dataset.set_epoch(epoch)
         job.detector.train()
         interval_started, interval_step = time.monotonic(), trainer.step
         batches = train_batches(
