@@ -90,7 +90,7 @@ METHODS = {
     },
     "atss": {
         "head": {"kind": "parallel", "boxes": "delta", "centerness": True},
-        "criterion": {"kind": "atss"},
+        "criterion": {"kind": "focal"},
     },
     "gfl": {"head": {"kind": "parallel", "boxes": "bins"}, "criterion": {"kind": "gfl"}},
     "parallel_tal": {

@@ -11,7 +11,8 @@ from tood.detection.detector import build_head
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import LevelScales
 from tood.detection.heads.parallel import ParallelHead
-from tood.detection.heads.task_aligned import TaskAlignedHead, TaskDecomposition, align_boxes, sample_boxes
+from tood.detection.heads.alignment import align_boxes, sample_boxes
+from tood.detection.heads.task_aligned import TaskAlignedHead, TaskDecomposition
 from tood.detection.points import make_points
 from tood.detection.predictions import flatten_levels
 

@@ -1,5 +1,6 @@
 """Backbones: the trunk, its weights, and the width of neck and head."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +9,8 @@ from pydantic import Field, model_validator
 from tood.config.base import Config, PositiveFloat, PositiveInt
 from tood.config.blocks import read_block
 from tood.config.messages import validate
+
+_ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
 
 
 class PretrainingConfig(Config):
@@ -23,9 +26,19 @@ class PretrainingConfig(Config):
 
 class BackboneConfig(Config):
     name: str
-    kind: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_64x4d", "light"]
+    kind: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnext50_32x4d",
+        "resnext101_32x4d",
+        "resnext101_64x4d",
+        "light",
+    ]
     weights: str = Field(
-        "none", description="'imagenet', 'none', 'generated' (trunk pretrained on generated crops) or a file."
+        "none",
+        description="'imagenet', 'none', 'generated' (trunk pretrained on generated crops), a file, or an address.",
     )
     frozen_stages: Annotated[int, Field(ge=0, le=4)] | None = Field(
         None,
@@ -34,16 +47,27 @@ class BackboneConfig(Config):
     norm: Literal["batch", "frozen_statistics"] | None = Field(
         None, description="By default running statistics are frozen when starting from weights."
     )
+    deformable: tuple[Literal["c3", "c4", "c5"], ...] = Field(
+        (), description="Stages whose 3x3 convolutions are modulated deformable ones (DCNv2)."
+    )
     width: PositiveInt = Field(256, description="Channels of neck and head.")
     norm_groups: PositiveInt = Field(32, description="Groups of the head's group normalisation.")
     trunk_width: PositiveInt = Field(16, description="Channels of the first stage of the light trunk.")
     pretraining: PretrainingConfig = PretrainingConfig()
 
     @model_validator(mode="after")
-    def _groups_divide_width(self) -> "BackboneConfig":
+    def _parts_fit(self) -> "BackboneConfig":
+        if len(set(self.deformable)) != len(self.deformable):
+            raise ValueError("deformable names a stage twice")
         if self.width % self.norm_groups != 0:
             raise ValueError(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
         return self
+
+
+def address_digest(address: str) -> str | None:
+    """The first digits of the SHA-256 that the name of a published file ends with, as in ``name-0123abcd.pth``."""
+    found = _ADDRESS.fullmatch(address)
+    return found["digits"] if found else None
 
 
 def load_backbone(name: str, params: Path, named_in: str | None = None) -> BackboneConfig:

@@ -1,17 +1,21 @@
 """Trunks: images in, C3, C4 and C5 (strides 8, 16, 32) out."""
 
+from collections.abc import Callable, Collection, Sequence
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet
 
 from tood.config.backbone import BackboneConfig
+from tood.detection.deformable import DeformableConv
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
     "resnet101": resnet.resnet101,
     "resnext50_32x4d": resnet.resnext50_32x4d,
+    "resnext101_32x4d": lambda: resnet.ResNet(resnet.Bottleneck, [3, 4, 23, 3], groups=32, width_per_group=4),
     "resnext101_64x4d": resnet.resnext101_64x4d,
 }
 
@@ -70,13 +74,16 @@ class Trunk(nn.Module):
 class ResNetTrunk(Trunk):
     """A torchvision ResNet or ResNeXt without its classifier; the keys of the state dict stay the same."""
 
-    def __init__(self, kind: str, *, frozen_stages: int, frozen_statistics: bool) -> None:
+    def __init__(
+        self, kind: str, *, frozen_stages: int, frozen_statistics: bool, deformable: Collection[str] = ()
+    ) -> None:
         super().__init__(frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
-        net = _BUILDERS[kind](weights=None)
+        net = _BUILDERS[kind]()
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         channels = net.fc.in_features
         self.out_channels = (channels // 4, channels // 2, channels)
+        _deform(self.stages(), deformable)
         self.freeze()
 
     def stem(self) -> list[nn.Module]:
@@ -94,7 +101,9 @@ class LightTrunk(Trunk):
     pixel is skipped. Stage i has ``width`` * 2^(i-1) channels.
     """
 
-    def __init__(self, width: int, *, frozen_stages: int, frozen_statistics: bool) -> None:
+    def __init__(
+        self, width: int, *, frozen_stages: int, frozen_statistics: bool, deformable: Collection[str] = ()
+    ) -> None:
         super().__init__(frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
         narrow = max(8, width // 2)
         self.conv1 = nn.Conv2d(3, narrow, 3, stride=2, padding=1, bias=False)
@@ -108,6 +117,7 @@ class LightTrunk(Trunk):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _deform(self.stages(), deformable)
         self.freeze()
 
     def stem(self) -> list[nn.Module]:
@@ -127,6 +137,20 @@ def _light_stage(in_channels: int, channels: int, *, blocks: int) -> nn.Sequenti
     return nn.Sequential(first, *(resnet.BasicBlock(channels, channels) for _ in range(blocks - 1)))
 
 
+def _deform(stages: Sequence[nn.Module], levels: Collection[str]) -> None:
+    """Make the second convolution (the 3x3 one that may carry the stride) of every block in C2 .. C5 deformable."""
+    for level, stage in zip(("c2", "c3", "c4", "c5"), stages, strict=True):
+        if level not in levels:
+            continue
+        for block in stage.children():
+            plain = block.conv2
+            assert isinstance(plain, nn.Conv2d)
+            block.conv2 = DeformableConv(
+                plain.in_channels, plain.out_channels, stride=plain.stride[0], groups=plain.groups
+            )
+            nn.init.kaiming_normal_(block.conv2.weight, mode="fan_out", nonlinearity="relu")
+
+
 def build_trunk(config: BackboneConfig) -> Trunk:
     """The trunk of a backbone, randomly initialised; weights are loaded separately.
 
@@ -139,5 +163,15 @@ def build_trunk(config: BackboneConfig) -> Trunk:
         frozen_stages = 1 if pretrained else 0
     frozen_statistics = pretrained if config.norm is None else config.norm == "frozen_statistics"
     if config.kind == "light":
-        return LightTrunk(config.trunk_width, frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
-    return ResNetTrunk(config.kind, frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
+        return LightTrunk(
+            config.trunk_width,
+            frozen_stages=frozen_stages,
+            frozen_statistics=frozen_statistics,
+            deformable=config.deformable,
+        )
+    return ResNetTrunk(
+        config.kind,
+        frozen_stages=frozen_stages,
+        frozen_statistics=frozen_statistics,
+        deformable=config.deformable,
+    )

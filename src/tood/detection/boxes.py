@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-6
-DELTA_STDS = (0.1, 0.1, 0.2, 0.2)
+DeltaStds = tuple[float, float, float, float]
+DELTA_STDS: DeltaStds = (0.1, 0.1, 0.2, 0.2)
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
@@ -66,16 +67,31 @@ def centerness(points: Tensor, boxes: Tensor) -> Tensor:
     return (numerator / denominator).sqrt()
 
 
-def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
-    """Boxes from offsets of centre (in anchor sizes) and log size, both divided by DELTA_STDS: (..., 4) each.
+def decode_deltas(anchors: Tensor, deltas: Tensor, stds: DeltaStds = DELTA_STDS) -> Tensor:
+    """Boxes from offsets of centre (in anchor sizes) and log size, each divided by its deviation: (..., 4) each.
 
     Log sizes are clamped to +-log(1000 / 16).
     """
-    shift_std, size_std = DELTA_STDS[0], DELTA_STDS[2]
-    anchor_centre, anchor_size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
-    centre = anchor_centre + deltas[..., :2] * shift_std * anchor_size
-    half = anchor_size * (deltas[..., 2:] * size_std).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() / 2
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    shift_x, shift_y, log_width, log_height = (delta * std for delta, std in zip(deltas.unbind(-1), stds, strict=True))
+    centre = anchor_centre + torch.stack([shift_x, shift_y], dim=-1) * anchor_size
+    log_size = torch.stack([log_width, log_height], dim=-1).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    half = anchor_size * log_size.exp() / 2
     return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def encode_deltas(anchors: Tensor, boxes: Tensor, stds: DeltaStds = DELTA_STDS) -> Tensor:
+    """The inverse of :func:`decode_deltas`; a box without extent counts as one of 1e-6 px."""
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    centre, size = _centre_and_size(boxes)
+    shift = (centre - anchor_centre) / anchor_size
+    log_size = (size.clamp(min=EPSILON) / anchor_size).log()
+    deltas = [value / std for value, std in zip((*shift.unbind(-1), *log_size.unbind(-1)), stds, strict=True)]
+    return torch.stack(deltas, dim=-1)
+
+
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
 
 
 def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:

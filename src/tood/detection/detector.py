@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tood.config.backbone import BackboneConfig
 from tood.config.method import (
-    AtssCriterionConfig,
+    FocalCriterionConfig,
     GflCriterionConfig,
     HeadConfig,
     MethodConfig,
@@ -15,13 +15,14 @@ from tood.config.method import (
     TaskAlignedHeadConfig,
 )
 from tood.detection.backbones import Trunk, build_trunk
-from tood.detection.criteria.atss import AtssCriterion
 from tood.detection.criteria.base import Criterion
+from tood.detection.criteria.focal import FocalCriterion
 from tood.detection.criteria.gfl import GflCriterion
 from tood.detection.criteria.task_aligned import TaskAlignedCriterion
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
+from tood.detection.points import AnchorShapes
 from tood.detection.predictions import Predictions
 
 
@@ -45,7 +46,7 @@ def build_detector(method: MethodConfig, backbone: BackboneConfig, num_classes: 
     trunk = build_trunk(backbone)
     return Detector(
         backbone=trunk,
-        neck=FeaturePyramid(trunk.out_channels, backbone.width),
+        neck=FeaturePyramid(trunk.out_channels, backbone.width, extra_levels_from=method.neck.extra_levels_from),
         bbox_head=build_head(
             method.head,
             num_classes=num_classes,
@@ -68,6 +69,7 @@ def build_head(
                 convs=head.convs,
                 norm_groups=norm_groups,
                 boxes=head.boxes,
+                deformable_convs=head.deformable_convs,
             )
         case ParallelHeadConfig():
             return ParallelHead(
@@ -75,10 +77,14 @@ def build_head(
                 in_channels=in_channels,
                 width=width,
                 convs=head.convs,
-                norm_groups=norm_groups,
+                norm_groups=norm_groups if head.norm == "group" else None,
                 boxes=head.boxes,
+                anchors=AnchorShapes(head.anchors.scale, head.anchors.per_octave, head.anchors.ratios),
+                delta_stds=head.delta_stds,
+                level_scales=head.level_scales,
                 reg_max=head.reg_max,
                 centerness=head.centerness,
+                alignment=head.alignment,
             )
         case _:
             assert_never(head)
@@ -88,8 +94,10 @@ def build_criterion(method: MethodConfig) -> Criterion:
     match method.criterion:
         case TaskAlignedCriterionConfig():
             return TaskAlignedCriterion(config=method.criterion)
-        case AtssCriterionConfig():
-            return AtssCriterion(config=method.criterion)
+        case FocalCriterionConfig():
+            if isinstance(method.head, ParallelHeadConfig):
+                return FocalCriterion(config=method.criterion, delta_stds=method.head.delta_stds)
+            return FocalCriterion(config=method.criterion)
         case GflCriterionConfig():
             return GflCriterion(config=method.criterion)
         case _:

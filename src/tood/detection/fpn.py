@@ -1,6 +1,7 @@
-"""Feature pyramid (Lin et al. 2017) with P6 and P7 computed from P5's output."""
+"""Feature pyramid (Lin et al. 2017) with P6 and P7 computed from P5's output, or from C5 as RetinaNet does."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +28,21 @@ class _Conv(nn.Module):
 class FeaturePyramid(nn.Module):
     """C3, C4, C5 in; P3 .. P7 of one width out, without normalisation or activation."""
 
-    def __init__(self, in_channels: Sequence[int], width: int, *, extra_levels: int = 2) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        width: int,
+        *,
+        extra_levels: int = 2,
+        extra_levels_from: Literal["p5", "c5"] = "p5",
+    ) -> None:
         super().__init__()
+        self.extra_levels_from = extra_levels_from
+        first = width if extra_levels_from == "p5" else in_channels[-1]
         self.lateral_convs = nn.ModuleList(_Conv(channels, width, 1) for channels in in_channels)
         self.fpn_convs = nn.ModuleList(
             [_Conv(width, width, 3) for _ in in_channels]
-            + [_Conv(width, width, 3, stride=2) for _ in range(extra_levels)]
+            + [_Conv(width if index else first, width, 3, stride=2) for index in range(extra_levels)]
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -45,7 +55,7 @@ class FeaturePyramid(nn.Module):
         # Full precision costs nothing on these tiny maps, and the CPU's bfloat16 convolution (oneDNN, AMX,
         # torch 2.14) leaves weight gradients uninitialised for stride 2 on a map one cell wide.
         with torch.autocast(features[0].device.type, enabled=False):
-            coarsest = at_least_float32(outputs[-1])
+            coarsest = at_least_float32(outputs[-1] if self.extra_levels_from == "p5" else features[-1])
             for conv in list(self.fpn_convs)[len(laterals) :]:
                 coarsest = conv(coarsest)
                 outputs.append(coarsest)

@@ -2,45 +2,70 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tood.data.transforms import PAD_MULTIPLE
 
 STRIDES = (8, 16, 32, 64, 128)
-ANCHOR_SCALE = 8
+
+
+@dataclass(frozen=True)
+class AnchorShapes:
+    """The anchors of one location: ``per_octave`` sizes for each of the height / width ``ratios``.
+
+    Sizes are ``scale`` * 2^(i / per_octave) strides; an anchor of side a and ratio r is a / sqrt(r) wide and
+    a * sqrt(r) high. One square of 8 strides is what ATSS and its successors use.
+    """
+
+    scale: float = 8.0
+    per_octave: int = 1
+    ratios: tuple[float, ...] = (1.0,)
+
+    @property
+    def per_location(self) -> int:
+        return self.per_octave * len(self.ratios)
+
+    def half_sizes(self, stride: int) -> list[tuple[float, float]]:
+        """Half widths and heights in pixels, the size running fastest; float32 numbers."""
+        sizes = np.array([self.scale * 2 ** (step / self.per_octave) for step in range(self.per_octave)], np.float32)
+        roots = np.sqrt(np.array(self.ratios, np.float32))[:, None]
+        side = np.float32(stride)
+        halves = np.stack([side * (1 / roots) * sizes, side * roots * sizes], axis=-1) / 2
+        return [(float(width), float(height)) for width, height in halves.reshape(-1, 2)]
+
+
+SQUARE = AnchorShapes()
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Locations of all pyramid levels, P3 first, row-major inside a level.
+    """Locations of all pyramid levels, P3 first, row-major inside a level; N of them.
 
-    The location of row r and column c at stride s lies at (c * s, r * s): there is no half-cell shift.
+    The location of row r and column c at stride s lies at (c * s, r * s): there is no half-cell shift. With
+    A anchors at a location it stands here A times, its anchors one after the other.
     """
 
     centres: Tensor
     """(N, 2) x and y in pixels."""
     strides: Tensor
     """(N,) in pixels, same dtype as the centres."""
+    anchors: Tensor
+    """(N, 4) boxes around the centres."""
     level_sizes: tuple[tuple[int, int], ...]
     """(h, w) of every level's map."""
+    anchors_per_location: int = 1
 
     @property
     def level_counts(self) -> list[int]:
-        return [height * width for height, width in self.level_sizes]
+        return [height * width * self.anchors_per_location for height, width in self.level_sizes]
 
     def split(self, values: Tensor, dim: int = 1) -> tuple[Tensor, ...]:
         """Cut a tensor with all locations along ``dim`` into one per level."""
         return torch.split(values, self.level_counts, dim)
-
-    @cached_property
-    def anchors(self) -> Tensor:
-        """(N, 4) square anchors of side 8 * stride around the centres."""
-        with torch.inference_mode(False):
-            half = (self.strides * (ANCHOR_SCALE / 2))[:, None]
-            return torch.cat([self.centres - half, self.centres + half], dim=1)
 
 
 @lru_cache(maxsize=512)
@@ -49,6 +74,7 @@ def make_points(
     strides: tuple[int, ...],
     device: torch.device,
     dtype: torch.dtype,
+    shapes: AnchorShapes = SQUARE,
 ) -> Points:
     """Locations for maps of the given (h, w); one shared object per size, device and dtype.
 
@@ -57,19 +83,31 @@ def make_points(
     """
     # A cached tensor made in inference mode could never be used in training.
     with torch.inference_mode(False):
-        centres, steps = [], []
+        centres, steps, anchors = [], [], []
         for (height, width), stride in zip(level_sizes, strides, strict=True):
             rows = torch.arange(height, device=device)[:, None].expand(height, width)
             columns = torch.arange(width, device=device)[None, :].expand(height, width)
-            centres.append(torch.stack([columns, rows], dim=-1).reshape(-1, 2) * stride)
-            steps.append(torch.full((height * width,), stride, device=device, dtype=dtype))
-        return Points(centres=torch.cat(centres).to(dtype), strides=torch.cat(steps), level_sizes=level_sizes)
+            grid = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2) * stride
+            sides = [torch.full((), side, device=device) for pair in shapes.half_sizes(stride) for side in pair]
+            half = torch.stack(sides).reshape(-1, 2)
+            anchors.append(torch.cat([grid - half, grid + half], dim=-1).flatten(0, 1))
+            centres.append(grid.expand(-1, shapes.per_location, -1).flatten(0, 1))
+            steps.append(torch.full((len(centres[-1]),), stride, device=device, dtype=dtype))
+        return Points(
+            centres=torch.cat(centres).to(dtype),
+            strides=torch.cat(steps),
+            anchors=torch.cat(anchors).to(dtype),
+            level_sizes=level_sizes,
+            anchors_per_location=shapes.per_location,
+        )
 
 
-def points_of(maps: Sequence[Tensor], strides: tuple[int, ...], dtype: torch.dtype) -> Points:
+def points_of(
+    maps: Sequence[Tensor], strides: tuple[int, ...], dtype: torch.dtype, shapes: AnchorShapes = SQUARE
+) -> Points:
     """Locations of feature maps (B, C, h, w)."""
     sizes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps)
-    return make_points(sizes, strides, maps[0].device, dtype)
+    return make_points(sizes, strides, maps[0].device, dtype, shapes)
 
 
 def valid_points(points: Points, sizes: Tensor) -> Tensor:

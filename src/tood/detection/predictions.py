@@ -26,7 +26,7 @@ class AlignmentDetails:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Dense predictions for B images at N locations of all levels, in at least float32."""
+    """Dense predictions for B images at N locations (or their anchors) of all levels, in at least float32."""
 
     points: Points
     class_logits: Tensor
@@ -65,9 +65,12 @@ class Predictions:
         return ((F.logsigmoid(self.class_logits) + F.logsigmoid(self.alignment_logits)[..., None]) / 2).exp()
 
 
-def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (B, D, h, w) of all levels -> (B, N, D)."""
-    return torch.cat([m.flatten(2) for m in maps], dim=2).transpose(1, 2)
+def flatten_levels(maps: Sequence[Tensor], anchors: int = 1) -> Tensor:
+    """Maps (B, A * D, h, w) of all levels -> (B, N, D), the A anchors of a location one after the other."""
+    if anchors == 1:
+        return torch.cat([m.flatten(2) for m in maps], dim=2).transpose(1, 2)
+    levels = [torch.unflatten(m, 1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for m in maps]
+    return torch.cat(levels, dim=1)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

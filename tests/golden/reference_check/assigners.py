@@ -1,5 +1,6 @@
 """``tal_assign*`` and ``atss_assign*``: assigners on recorded inputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reference_check.folder import Arrays, below, read_arrays, read_json, tensor
-from reference_check.rows import EXACT, Report, Tolerance
+from reference_check.rows import EXACT, Report, Tolerance, UnsupportedError
 from reference_check.scene import pad_targets
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.atss import assign_atss, atss_candidates
 from tood.detection.assigners.task_aligned import Conflict, aligned_candidates, assign_task_aligned
-from tood.detection.points import ANCHOR_SCALE, Points
+from tood.detection.points import STRIDES, Points, make_points
 from tood.detection.targets import Targets
 
 RULES: tuple[Conflict, ...] = ("max_iou", "min_area")
@@ -32,7 +33,7 @@ def check_task_aligned(folder: Path, stem: str, report: Report) -> None:
 def _task_aligned_instance(arrays: Arrays, options: dict[str, Any], report: Report) -> None:
     rule = {"topk": options["topk"], "alpha": options["alpha"], "beta": options["beta"]}
     for dtype in (torch.float32, torch.float64):
-        points, targets, valid = _scene(arrays, dtype)
+        points, targets, valid = _scene(arrays, options["featmap_sizes"], dtype)
         scores, boxes = tensor(arrays["scores"], dtype)[None], tensor(arrays["bboxes"], dtype)[None]
         if dtype == torch.float32:
             found = aligned_candidates(scores, boxes, points, targets.with_a_slot(), valid, **rule)
@@ -75,7 +76,7 @@ def check_atss(folder: Path, stem: str, report: Report) -> None:
 
 def _atss_instance(arrays: Arrays, options: dict[str, Any], report: Report) -> None:
     for dtype in (torch.float32, torch.float64):
-        points, targets, valid = _scene(arrays, dtype)
+        points, targets, valid = _scene(arrays, options["featmap_sizes"], dtype)
         assignment = assign_atss(points, targets, valid, topk=options["topk"])
         if not options.get("strict", True):
             # Equal distances at the cut: which are taken depends on how a sort orders equal values.
@@ -104,15 +105,13 @@ def _atss_instance(arrays: Arrays, options: dict[str, Any], report: Report) -> N
             report.compare("raw_max_overlaps", overlaps[0], arrays["raw_max_overlaps"], FLOAT32)
 
 
-def _scene(arrays: Arrays, dtype: torch.dtype) -> tuple[Points, Targets, Tensor]:
-    """Recorded priors as points (a prior's side gives its stride), one image's objects, all valid."""
+def _scene(arrays: Arrays, sizes: Sequence[Sequence[int]], dtype: torch.dtype) -> tuple[Points, Targets, Tensor]:
+    """The grid of recorded map sizes, which must give the recorded priors; one image's objects, all valid."""
+    level_sizes = tuple((height, width) for height, width in sizes)
+    points = make_points(level_sizes, STRIDES[: len(level_sizes)], torch.device("cpu"), dtype)
     priors = tensor(arrays["priors"], dtype)
-    counts = tensor(arrays["num_level_priors"])
-    points = Points(
-        centres=(priors[:, :2] + priors[:, 2:]) / 2,
-        strides=(priors[:, 2] - priors[:, 0]) / ANCHOR_SCALE,
-        level_sizes=tuple((1, int(count)) for count in counts),
-    )
+    if not torch.equal(points.anchors, priors):
+        raise UnsupportedError("only square anchors on the grid of the map sizes are known")
     targets = pad_targets([arrays["gt_bboxes"]], [arrays["gt_labels"]], dtype)
     return points, targets, torch.ones(1, len(priors), dtype=torch.bool)
 

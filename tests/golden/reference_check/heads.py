@@ -14,6 +14,7 @@ from reference_check.rows import EXACT, Report, Tolerance, UnsupportedError
 from reference_check.scene import compare_detections, meta_tensor, targets_of
 from reference_check.toolbox import Recorded, build_recorded
 from tood.detection.assigners.assignment import Assignment
+from tood.detection.boxes import DeltaStds, encode_deltas
 from tood.detection.criteria.base import Criterion, LossTerm, Progress, normalisers
 from tood.detection.foreign_keys import translate, translate_key
 from tood.detection.points import valid_points
@@ -28,6 +29,7 @@ NORM64 = Tolerance(relative=1e-9, own_peak=1e-13)
 GRADIENT = Tolerance(own_peak=2e-3, common_peak=2e-4)
 NORM32 = Tolerance(relative=2e-3, own_peak=2e-4)
 TARGET = Tolerance(relative=1e-3)
+BOX_TARGET = Tolerance(relative=1e-6, absolute=1e-6)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Outcome:
     terms: list[LossTerm]
     assignment: Assignment
     valid: Tensor
+    anchors: Tensor
     per_level: dict[str, Tensor]
     """Loss by name and level, with gradient."""
 
@@ -106,7 +109,15 @@ def _check_training(
     outcome = train_once(head(features), targets, recorded.criterion, metas, epoch)
     single = dtype == torch.float32
     if single:
-        compare_assignment(report, outcome, targets, num_classes=recorded.num_classes, phase=phase, prefix=prefix)
+        compare_assignment(
+            report,
+            outcome,
+            targets,
+            num_classes=recorded.num_classes,
+            delta_stds=recorded.delta_stds,
+            phase=phase,
+            prefix=prefix,
+        )
     compare_losses(report, outcome, phase, prefix, dtype)
     outcome.total.backward()
     gradients = gradients_by_name(head)
@@ -139,7 +150,15 @@ def _check_min_area(
         outcome = train_once(predictions, targets, recorded.min_area_criterion, metas, epoch)
     expected = below(phase, "min_area_")
     prefix = f"{prefix}min_area_"
-    compare_assignment(report, outcome, targets, num_classes=recorded.num_classes, phase=expected, prefix=prefix)
+    compare_assignment(
+        report,
+        outcome,
+        targets,
+        num_classes=recorded.num_classes,
+        delta_stds=recorded.delta_stds,
+        phase=expected,
+        prefix=prefix,
+    )
     compare_losses(report, outcome, expected, prefix, torch.float32)
 
 
@@ -159,7 +178,7 @@ def train_once(
         term.name: torch.stack([part.sum() for part in predictions.points.split(term.per_location)]) / divisor
         for term, divisor in zip(terms, normalisers(terms), strict=True)
     }
-    return Outcome(terms, assignment, valid, per_level)
+    return Outcome(terms, assignment, valid, predictions.points.anchors, per_level)
 
 
 def compare_losses(report: Report, outcome: Outcome, phase: Arrays, prefix: str, dtype: torch.dtype) -> None:
@@ -174,18 +193,33 @@ def compare_losses(report: Report, outcome: Outcome, phase: Arrays, prefix: str,
 
 
 def compare_assignment(
-    report: Report, outcome: Outcome, targets: Targets, *, num_classes: int, phase: Arrays, prefix: str
+    report: Report,
+    outcome: Outcome,
+    targets: Targets,
+    *,
+    num_classes: int,
+    delta_stds: DeltaStds | None,
+    phase: Arrays,
+    prefix: str,
 ) -> None:
-    """Classes, weights, boxes and soft targets that locations were given, as far as recorded."""
+    """Classes, weights, boxes and soft targets that locations were given, as far as recorded.
+
+    Boxes are compared as deltas where ``delta_stds`` are given, in pixels otherwise.
+    """
     assignment = outcome.assignment
     boxes, labels = targets.with_a_slot().take(assignment.gt_index)
     labels = torch.where(assignment.positive, labels, num_classes)
     report.compare(f"{prefix}labels", labels, phase["labels"], EXACT)
     if "label_weights" in phase:
-        report.compare(f"{prefix}label_weights", outcome.valid, phase["label_weights"], EXACT)
+        counted = assignment.counted(outcome.valid)
+        report.compare(f"{prefix}label_weights", counted, phase["label_weights"], EXACT)
     if "bbox_targets" in phase:
+        if delta_stds is not None:
+            boxes = encode_deltas(outcome.anchors, boxes, delta_stds)
         boxes = torch.where(assignment.positive[..., None], boxes, 0)
-        report.compare(f"{prefix}bbox_targets", boxes, phase["bbox_targets"], Tolerance(relative=1e-6))
+        report.compare(f"{prefix}bbox_targets", boxes, phase["bbox_targets"], BOX_TARGET)
+    if "bbox_weights" in phase:
+        report.compare(f"{prefix}bbox_weights", assignment.positive, phase["bbox_weights"], EXACT)
     if "norm_metric" in phase:
         report.compare(f"{prefix}norm_metric", assignment.target, phase["norm_metric"], TARGET)
 

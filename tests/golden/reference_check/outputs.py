@@ -57,9 +57,9 @@ def _raw_boxes(predictions: Predictions) -> Tensor:
 
 
 def _maps(predictions: Predictions, values: Tensor) -> list[Tensor]:
-    """(B, N, D) -> per level (B, D, h, w)."""
+    """(B, N, D) -> per level (B, A * D, h, w) for A anchors at a location."""
     points = predictions.points
     return [
-        level.transpose(1, 2).unflatten(2, size)
+        level.unflatten(1, (*size, points.anchors_per_location)).permute(0, 3, 4, 1, 2).flatten(1, 2)
         for level, size in zip(points.split(values), points.level_sizes, strict=True)
     ]

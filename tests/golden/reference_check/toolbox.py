@@ -1,6 +1,6 @@
 """The toolbox's options in the project's own terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -8,22 +8,23 @@ from torch import nn
 from reference_check.rows import UnsupportedError
 from tood.config.method import (
     AtssAssignerConfig,
-    AtssCriterionConfig,
+    FocalCriterionConfig,
     GflCriterionConfig,
     InferenceConfig,
+    MaxIouAssignerConfig,
     ParallelHeadConfig,
     TaskAlignedAssignerConfig,
     TaskAlignedCriterionConfig,
     TaskAlignedHeadConfig,
 )
-from tood.detection.boxes import DELTA_STDS
-from tood.detection.criteria.atss import AtssCriterion
+from tood.detection.boxes import DELTA_STDS, DeltaStds
 from tood.detection.criteria.base import Criterion
+from tood.detection.criteria.focal import FocalCriterion
 from tood.detection.criteria.gfl import GflCriterion
 from tood.detection.criteria.task_aligned import TaskAlignedCriterion
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
-from tood.detection.points import ANCHOR_SCALE
+from tood.detection.points import SQUARE, AnchorShapes
 
 Options = dict[str, Any]
 
@@ -42,25 +43,29 @@ class Recorded:
     inference: InferenceConfig
     strides: tuple[int, ...]
     num_classes: int
-    phases: bool
+    delta_stds: DeltaStds | None = None
+    """Deviations of the recorded box targets; None where those are in pixels."""
+    phases: bool = False
     """Training depends on the epoch, and arrays carry an epoch prefix."""
 
 
 def build_recorded(kind: str, options: Options) -> Recorded:
     """Build what ``head_config`` describes; UnsupportedError where the project cannot."""
     _require(kind in _BUILDERS, f"there is no head of kind {kind!r} here")
-    _check_geometry(options)
+    _require(not options["anchor_generator"].get("center_offset", 0), "anchors must be centred on the grid")
     return _BUILDERS[kind](options)
 
 
 def _task_aligned(options: Options) -> Recorded:
-    _require(not options.get("num_dcn", 0), "deformable layers in the head are not built yet")
+    _check_square(options)
     train, initial, quality = options["train_cfg"], options["initial_loss_cls"], options["loss_cls"]
     _require(options["loss_bbox"]["type"] == "GIoULoss", "only GIoU box losses are known")
     _require(initial.get("activated") and quality.get("activated"), "T-head scores are probabilities")
     boxes = {"anchor_free": "distance", "anchor_based": "delta"}[options["anchor_type"]]
     config = TaskAlignedHeadConfig(kind="task_aligned", convs=options["stacked_convs"], boxes=boxes)
-    head = TaskAlignedHead(convs=config.convs, boxes=config.boxes, **_sizes(options))
+    head = TaskAlignedHead(
+        convs=config.convs, boxes=config.boxes, deformable_convs=options.get("num_dcn", 0), **_sizes(options)
+    )
 
     def criterion(conflict: str) -> TaskAlignedCriterion:
         return TaskAlignedCriterion(
@@ -93,13 +98,14 @@ def _task_aligned(options: Options) -> Recorded:
 
 
 def _atss(options: Options) -> Recorded:
+    _check_square(options)
     focal = _unit_weight(options["loss_cls"])
     _unit_weight(options["loss_centerness"])
     config = ParallelHeadConfig(kind="parallel", convs=options["stacked_convs"], boxes="delta", centerness=True)
     head = ParallelHead(convs=config.convs, boxes="delta", centerness=True, **_sizes(options))
-    criterion = AtssCriterion(
-        config=AtssCriterionConfig(
-            kind="atss",
+    criterion = FocalCriterion(
+        config=FocalCriterionConfig(
+            kind="focal",
             assigner=AtssAssignerConfig(topk=options["train_cfg"]["assigner"]["topk"]),
             box_weight=options["loss_bbox"]["loss_weight"],
         ),
@@ -110,6 +116,7 @@ def _atss(options: Options) -> Recorded:
 
 
 def _gfl(options: Options) -> Recorded:
+    _check_square(options)
     quality = _unit_weight(options["loss_cls"])
     config = ParallelHeadConfig(
         kind="parallel", convs=options["stacked_convs"], boxes="bins", reg_max=options.get("reg_max", 16)
@@ -127,8 +134,45 @@ def _gfl(options: Options) -> Recorded:
     return _parallel(options, head, criterion)
 
 
+def _retina(options: Options) -> Recorded:
+    focal = _unit_weight(options["loss_cls"])
+    _require(options["loss_bbox"]["type"] == "L1Loss", "RetinaNet is known with the box loss L1 only")
+    rule, anchors = options["train_cfg"]["assigner"], options["anchor_generator"]
+    _require(
+        rule["type"] == "MaxIoUAssigner" and not rule.get("min_pos_iou", 0), "objects must claim their best anchor"
+    )
+    stds = tuple(options["bbox_coder"]["target_stds"])
+    _require(not any(options["bbox_coder"].get("target_means", ())), "box deltas must have means 0")
+    sizes = _sizes(options)
+    head = ParallelHead(
+        convs=options["stacked_convs"],
+        boxes="delta",
+        anchors=AnchorShapes(anchors["octave_base_scale"], anchors["scales_per_octave"], tuple(anchors["ratios"])),
+        delta_stds=stds,
+        level_scales=False,
+        **{**sizes, "norm_groups": sizes["norm_groups"] if options.get("norm_cfg") else None},
+    )
+    criterion = FocalCriterion(
+        config=FocalCriterionConfig(
+            kind="focal",
+            assigner=MaxIouAssignerConfig(kind="max_iou", positive=rule["pos_iou_thr"], negative=rule["neg_iou_thr"]),
+            box_loss="l1",
+            box_weight=options["loss_bbox"]["loss_weight"],
+            weight_by="nothing",
+        ),
+        delta_stds=stds,
+        focal_alpha=focal["alpha"],
+        focal_gamma=focal["gamma"],
+    )
+    return replace(_recorded(options, head, criterion), delta_stds=stds)
+
+
 def _parallel(options: Options, head: ParallelHead, criterion: Criterion) -> Recorded:
     _require(options["loss_bbox"]["type"] == "GIoULoss", "only GIoU box losses are known")
+    return _recorded(options, head, criterion)
+
+
+def _recorded(options: Options, head: ParallelHead, criterion: Criterion) -> Recorded:
     return Recorded(
         head=head,
         criterion=criterion,
@@ -136,11 +180,10 @@ def _parallel(options: Options, head: ParallelHead, criterion: Criterion) -> Rec
         inference=_inference(options, clip_boxes=True),
         strides=tuple(head.strides),
         num_classes=options["num_classes"],
-        phases=False,
     )
 
 
-_BUILDERS = {"tood_af": _task_aligned, "tood_ab": _task_aligned, "atss": _atss, "gfl": _gfl}
+_BUILDERS = {"tood_af": _task_aligned, "tood_ab": _task_aligned, "atss": _atss, "gfl": _gfl, "retina": _retina}
 
 
 def _sizes(options: Options) -> Options:
@@ -155,12 +198,11 @@ def _sizes(options: Options) -> Options:
     }
 
 
-def _check_geometry(options: Options) -> None:
+def _check_square(options: Options) -> None:
     anchors = options["anchor_generator"]
     one = list(anchors.get("ratios", [])) == [1.0] and anchors.get("scales_per_octave", 1) == 1
     _require(one, "only heads with one square anchor are known")
-    _require(anchors.get("octave_base_scale") == ANCHOR_SCALE, f"anchors must have side {ANCHOR_SCALE} strides")
-    _require(not anchors.get("center_offset", 0), "anchors must be centred on multiples of the stride")
+    _require(anchors.get("octave_base_scale") == SQUARE.scale, f"anchors must have side {SQUARE.scale} strides")
     coder = options.get("bbox_coder", {})
     if coder.get("type") == "DeltaXYWHBBoxCoder":
         _require(tuple(coder["target_stds"]) == DELTA_STDS, f"box deltas must have deviations {DELTA_STDS}")

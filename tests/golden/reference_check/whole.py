@@ -55,21 +55,36 @@ def _head_options(model: dict[str, Any]) -> dict[str, Any]:
 
 def _build(model: dict[str, Any], recorded: Recorded) -> Detector:
     backbone, neck = model["backbone"], model["neck"]
-    if backbone.get("dcn") is not None:
-        raise UnsupportedError("deformable layers in the backbone are not built yet")
-    if neck["type"] != "FPN" or neck.get("start_level") != 1 or neck.get("add_extra_convs") != "on_output":
-        raise UnsupportedError("only pyramids from C3 with extra levels from P5's output are built yet")
+    origins = {"on_output": "p5", "on_input": "c5"}
+    if neck["type"] != "FPN" or neck.get("start_level") != 1 or neck.get("add_extra_convs") not in origins:
+        raise UnsupportedError("only pyramids from C3 with extra levels from P5's output or C5 are known")
     trunk = build_trunk(
         BackboneConfig(
             name="recorded",
             kind=_trunk_kind(backbone),
             frozen_stages=backbone["frozen_stages"],
             norm="frozen_statistics" if backbone["norm_eval"] else "batch",
+            deformable=_deformable_stages(backbone),
         )
     )
     extra = neck["num_outs"] - len(trunk.out_channels)
-    pyramid = FeaturePyramid(trunk.out_channels, neck["out_channels"], extra_levels=extra)
+    pyramid = FeaturePyramid(
+        trunk.out_channels,
+        neck["out_channels"],
+        extra_levels=extra,
+        extra_levels_from=origins[neck["add_extra_convs"]],
+    )
     return Detector(backbone=trunk, neck=pyramid, bbox_head=recorded.head)
+
+
+def _deformable_stages(backbone: dict[str, Any]) -> tuple[str, ...]:
+    dcn = backbone.get("dcn")
+    if dcn is None:
+        return ()
+    if dcn["type"] != "DCNv2" or dcn.get("deform_groups", 1) != 1:
+        raise UnsupportedError("deformable layers of a trunk are known as DCNv2 with one offset group")
+    stages = ("c2", "c3", "c4", "c5")
+    return tuple(name for name, deform in zip(stages, backbone["stage_with_dcn"], strict=True) if deform)
 
 
 def _trunk_kind(backbone: dict[str, Any]) -> str:
@@ -157,7 +172,15 @@ def _check_training(
         with torch.set_grad_enabled(dtype == torch.float32):
             outcome = train_once(detector(batch.to(dtype)), targets, recorded.criterion, reference["img_metas"], epoch)
         compare_losses(report, outcome, phase, prefix, dtype)
-    compare_assignment(report, outcome, targets, num_classes=recorded.num_classes, phase=phase, prefix=prefix)
+    compare_assignment(
+        report,
+        outcome,
+        targets,
+        num_classes=recorded.num_classes,
+        delta_stds=recorded.delta_stds,
+        phase=phase,
+        prefix=prefix,
+    )
     outcome.total.backward()
     gradients = gradients_by_name(detector)
     names = [str(translate_key(key)) for key in reference["parameters_with_gradient"]]

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tood.detection.boxes import aligned_iou
+from tood.detection.points import Points
+from tood.detection.targets import Targets
+
 CENTRE_MARGIN = 0.01
 """Pixels by which a location's centre must lie inside an object."""
 DENSE_ELEMENTS = 1 << 24
@@ -23,10 +27,26 @@ class Assignment:
     """What the assigner ranks by, for the object chosen; 0 for background."""
     target: Tensor
     """How strongly the location shall answer, in [0, 1]; 0 for background."""
+    ignored: Tensor | None = None
+    """bool: neither object nor background, where an assigner leaves such; they take no part in the loss."""
 
     @property
     def positive(self) -> Tensor:
         return self.gt_index >= 0
+
+    def counted(self, valid: Tensor) -> Tensor:
+        """Of the ``valid`` (B, N) locations those that the classification loss counts."""
+        return valid if self.ignored is None else valid & ~self.ignored
+
+
+def prior_assignment(
+    points: Points, targets: Targets, gt_index: Tensor, *, ignored: Tensor | None = None
+) -> Assignment:
+    """The assignment of objects ``gt_index`` (B, N) whose overlaps are those of the anchors."""
+    boxes, _ = targets.take(gt_index)
+    positive = (gt_index >= 0).to(boxes.dtype)
+    iou = aligned_iou(points.anchors.to(boxes.dtype), boxes) * positive
+    return Assignment(gt_index=gt_index, iou=iou, metric=iou, target=positive, ignored=ignored)
 
 
 def chunk_length(images: int, locations: int, elements: int) -> int:

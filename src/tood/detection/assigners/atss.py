@@ -10,6 +10,7 @@ from tood.detection.assigners.assignment import (
     DENSE_ELEMENTS,
     Assignment,
     chunk_length,
+    prior_assignment,
     settle_conflicts,
 )
 from tood.detection.boxes import aligned_iou, inner_margin
@@ -44,10 +45,7 @@ def assign_atss(
     targets = targets.with_a_slot()
     candidates = atss_candidates(points, targets, valid, topk=topk, dense_elements=dense_elements)
     gt_index = settle_conflicts(candidates.locations, candidates.accepted, -candidates.iou, points.centres.shape[0])
-    boxes, _ = targets.take(gt_index)
-    positive = (gt_index >= 0).to(boxes.dtype)
-    iou = aligned_iou(points.anchors.to(boxes.dtype), boxes) * positive
-    return Assignment(gt_index=gt_index, iou=iou, metric=iou, target=positive)
+    return prior_assignment(points, targets, gt_index)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""GFL's criterion: quality focal loss, GIoU and distribution focal loss (Li et al. 2020)."""
+"""GFL's criterion: quality focal loss, GIoU and, with bins, distribution focal loss (Li et al. 2020)."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 from tood.config.method import GflCriterionConfig
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import assign_atss
+from tood.detection.assigners.prior import assign_by_prior
 from tood.detection.boxes import aligned_iou, encode_distances
 from tood.detection.criteria.base import DIVISOR_EPSILON, AssignThenLoss, LossTerm, Progress
-from tood.detection.criteria.matching import boxes_or_target, match, positives_per_image
+from tood.detection.criteria.matching import Matched, boxes_or_target, match, positives_per_image
 from tood.detection.losses import (
     distribution_focal_loss,
     giou_loss,
@@ -25,13 +25,13 @@ END_MARGIN = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class GflCriterion(AssignThenLoss):
-    """Needs a head that represents boxes as bins."""
+    """With a ``dfl_weight`` it needs a head that represents boxes as bins; without it is ATSS + QFL."""
 
     config: GflCriterionConfig
     quality_beta: float = 2.0
 
     def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
-        return assign_atss(predictions.points, targets, valid, topk=self.config.assigner.topk)
+        return assign_by_prior(self.config.assigner, predictions.points, targets, valid)
 
     def losses(
         self,
@@ -41,8 +41,6 @@ class GflCriterion(AssignThenLoss):
         assignment: Assignment,
         progress: Progress,
     ) -> list[LossTerm]:
-        assert predictions.bins is not None
-        points, bins = predictions.points, predictions.bins
         matched = match(assignment, targets, predictions.class_logits.shape[2])
         count = positives_per_image(assignment, predictions.boxes.dtype)
         iou = aligned_iou(predictions.boxes.detach(), matched.boxes)
@@ -52,12 +50,22 @@ class GflCriterion(AssignThenLoss):
         )
         weight = log_hit.detach().amax(dim=2).exp() * matched.positive
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
-        distances = encode_distances(points.centres, matched.boxes) / points.strides[:, None]
-        distribution = distribution_focal_loss(bins, distances.clamp(0, bins.shape[3] - 1 - END_MARGIN))
         box_share = self.config.box_weight / (1 + DIVISOR_EPSILON)
-        dfl_share = self.config.dfl_weight / (4 + DIVISOR_EPSILON)
-        return [
-            LossTerm("loss_cls", classification.sum(dim=2) * valid, count, epsilon=DIVISOR_EPSILON),
+        counted = assignment.counted(valid)
+        terms = [
+            LossTerm("loss_cls", classification.sum(dim=2) * counted, count, epsilon=DIVISOR_EPSILON),
             LossTerm("loss_bbox", box * weight * box_share, weight.sum()),
-            LossTerm("loss_dfl", distribution.sum(dim=2) * weight * dfl_share, weight.sum()),
         ]
+        if self.config.dfl_weight is not None:
+            dfl_share = self.config.dfl_weight / (4 + DIVISOR_EPSILON)
+            distribution = _distribution_loss(predictions, matched)
+            terms.append(LossTerm("loss_dfl", distribution * weight * dfl_share, weight.sum()))
+        return terms
+
+
+def _distribution_loss(predictions: Predictions, matched: Matched) -> Tensor:
+    """(B, N) distribution focal loss summed over the four sides."""
+    assert predictions.bins is not None
+    points, bins = predictions.points, predictions.bins
+    distances = encode_distances(points.centres, matched.boxes) / points.strides[:, None]
+    return distribution_focal_loss(bins, distances.clamp(0, bins.shape[3] - 1 - END_MARGIN)).sum(dim=2)

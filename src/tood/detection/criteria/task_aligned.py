@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tood.config.method import TaskAlignedCriterionConfig
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import assign_atss
+from tood.detection.assigners.prior import assign_by_prior
 from tood.detection.assigners.task_aligned import assign_task_aligned
 from tood.detection.boxes import centerness
 from tood.detection.criteria.base import DIVISOR_EPSILON, AssignThenLoss, LossTerm, Progress
@@ -35,7 +35,7 @@ class TaskAlignedCriterion(AssignThenLoss):
 
     def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
         if self.in_warmup(progress):
-            return assign_atss(predictions.points, targets, valid, topk=self.config.warmup_assigner.topk)
+            return assign_by_prior(self.config.warmup_assigner, predictions.points, targets, valid)
         with torch.no_grad():
             scores = predictions.scores()
         rule = self.config.assigner

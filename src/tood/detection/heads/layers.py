@@ -5,23 +5,36 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tood.detection.deformable import DeformableConv
 from tood.detection.points import Points
 
 PRIOR_BIAS = -math.log(99)
 """Initial bias of class logits: every score starts at 0.01 (Lin et al. 2017)."""
+OFFSET_GROUPS = 4
+"""Groups of sampling offsets in deformable layers of a head (TOOD's DCN models)."""
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, group normalisation, ReLU."""
+    """Convolution without bias, group normalisation, ReLU; without ``groups`` a convolution with bias, ReLU."""
 
-    def __init__(self, in_channels: int, channels: int, *, kernel: int = 3, groups: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, kernel: int = 3, groups: int | None, deformable: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
-        self.gn = nn.GroupNorm(groups, channels)
+        self.conv: nn.Conv2d
+        if deformable:
+            self.conv = DeformableConv(in_channels, channels, offset_groups=OFFSET_GROUPS)
+        else:
+            self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=groups is None)
+        self.gn = None if groups is None else nn.GroupNorm(groups, channels)
         initialise(self.conv, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu_(self.gn(self.conv(x)))
+        return self.activate(self.conv(x))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """What follows the convolution."""
+        return torch.relu_(x if self.gn is None else self.gn(x))
 
 
 class LevelScale(nn.Module):

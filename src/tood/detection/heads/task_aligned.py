@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
+from tood.detection.heads.alignment import align_boxes, alignment_layers, offset_layers
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import PRIOR_BIAS, ConvNorm, LevelScales, initialise
-from tood.detection.points import STRIDES, Points, points_of
+from tood.detection.points import STRIDES, points_of
 from tood.detection.predictions import AlignmentDetails, Predictions, at_least_float32, flatten_levels
 
 
@@ -49,16 +49,16 @@ class TaskDecomposition(nn.Module):
         Weighting the layers and weighting the kernel of the reduction that follows are the same; the smaller
         of the two is weighted. For large maps that avoids a second copy of all layers.
         """
-        conv, norm = self.reduction_conv.conv, self.reduction_conv.gn
+        conv, activate = self.reduction_conv.conv, self.reduction_conv.activate
         size = stacked.shape[2:]
         if size.numel() < conv.out_channels:
             layers = torch.unflatten(stacked, 1, (self.layers, -1))
             weighted = (layers * attention.to(stacked.dtype)[..., None, None, None]).flatten(1, 2)
-            return torch.relu_(norm(conv(weighted)))
+            return activate(conv(weighted))
         kernel = torch.unflatten(conv.weight.flatten(1), 1, (self.layers, -1))
         kernel = (kernel * attention[:, None, :, None]).flatten(2)
         reduced = torch.bmm(kernel.to(stacked.dtype), stacked.flatten(2))
-        return torch.relu_(norm(torch.unflatten(reduced, 2, size)))
+        return activate(torch.unflatten(reduced, 2, size))
 
 
 class TaskAlignedHead(nn.Module):
@@ -73,6 +73,7 @@ class TaskAlignedHead(nn.Module):
         convs: int,
         norm_groups: int,
         boxes: Literal["distance", "delta"],
+        deformable_convs: int = 0,
         strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
@@ -80,22 +81,17 @@ class TaskAlignedHead(nn.Module):
         self.boxes: Literal["distance", "delta"] = boxes
         stacked, hidden = width * convs, max(1, width // 4)
         self.inter_convs = nn.ModuleList(
-            ConvNorm(in_channels if index == 0 else width, width, groups=norm_groups) for index in range(convs)
+            ConvNorm(
+                in_channels if index == 0 else width, width, groups=norm_groups, deformable=index < deformable_convs
+            )
+            for index in range(convs)
         )
         self.cls_decomp = TaskDecomposition(width=width, layers=convs, norm_groups=norm_groups)
         self.reg_decomp = TaskDecomposition(width=width, layers=convs, norm_groups=norm_groups)
         self.tood_cls = initialise(nn.Conv2d(width, num_classes, 3, padding=1), std=0.01, bias=PRIOR_BIAS)
         self.tood_reg = initialise(nn.Conv2d(width, 4, 3, padding=1), std=0.01)
-        self.cls_prob_module = nn.Sequential(
-            initialise(nn.Conv2d(stacked, hidden, 1), std=0.01),
-            nn.ReLU(),
-            initialise(nn.Conv2d(hidden, 1, 3, padding=1), std=0.01, bias=PRIOR_BIAS),
-        )
-        self.reg_offset_module = nn.Sequential(
-            initialise(nn.Conv2d(stacked, hidden, 1), std=0.001),
-            nn.ReLU(),
-            initialise(nn.Conv2d(hidden, 8, 3, padding=1), std=0.001),
-        )
+        self.cls_prob_module = alignment_layers(stacked, hidden)
+        self.reg_offset_module = offset_layers(stacked, hidden)
         self.scales = LevelScales(len(self.strides))
 
     def forward(self, features: Sequence[Tensor]) -> Predictions:
@@ -140,29 +136,3 @@ class TaskAlignedHead(nn.Module):
             alignment=self.cls_prob_module(stacked),
             offsets=self.reg_offset_module(stacked),
         )
-
-
-def align_boxes(boxes: Tensor, offsets: Sequence[Tensor], points: Points) -> Tensor:
-    """Move each side of each box to where the offsets point (eq. 9): (B, N, 4) pixels, same shape out.
-
-    Where the sampled box is inverted, the box before sampling stays and gets the gradient.
-    """
-    sampled = flatten_levels(
-        [
-            sample_boxes(torch.unflatten(level.transpose(1, 2), 2, size), offset)
-            for level, size, offset in zip(points.split(boxes), points.level_sizes, offsets, strict=True)
-        ]
-    )
-    inverted = (sampled[..., 2:] < sampled[..., :2]).any(dim=-1, keepdim=True)
-    return torch.where(inverted, boxes, sampled)
-
-
-def sample_boxes(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Read every coordinate of a box map (B, 4, h, w) at its own offset (B, 8, h, w), bilinearly.
-
-    Offsets are in cells, (dy, dx) for each coordinate in turn; outside the map counts as 0. A 1x1
-    deformable convolution with weights 1 and one group per coordinate is exactly this.
-    """
-    # The CPU kernel reads outside its memory where an offset is not a number, as in a training that diverges.
-    sampled: Tensor = deform_conv2d(boxes, offsets.nan_to_num(), boxes.new_ones(4, 1, 1, 1))
-    return sampled

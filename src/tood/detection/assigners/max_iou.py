@@ -1,0 +1,46 @@
+"""Assignment by the overlap of anchor and object (RetinaNet; Lin et al. 2017, section 4)."""
+
+import torch
+from torch import Tensor
+
+from tood.detection.assigners.assignment import DENSE_ELEMENTS, Assignment, chunk_length, prior_assignment
+from tood.detection.boxes import pairwise_iou
+from tood.detection.points import Points
+from tood.detection.targets import Targets
+
+
+@torch.no_grad()
+def assign_max_iou(
+    points: Points,
+    targets: Targets,
+    valid: Tensor,
+    *,
+    positive: float,
+    negative: float,
+    dense_elements: int = DENSE_ELEMENTS,
+) -> Assignment:
+    """Anchors go to the object they overlap most if that is at least ``positive``; below ``negative`` to none.
+
+    Between the two they are ignored. Then every object claims the anchors that overlap it most, so that none
+    goes without (of several objects the later one gets the anchor). ``valid`` (B, N) marks the anchors that
+    take part; objects are treated in pieces of at most ``dense_elements`` overlaps.
+    """
+    targets = targets.with_a_slot()
+    anchors = points.anchors.to(targets.boxes.dtype)
+    best = torch.zeros(valid.shape, dtype=anchors.dtype, device=anchors.device)
+    owner = torch.full(valid.shape, -1, dtype=torch.int64, device=anchors.device)
+    claimant = owner
+    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements)
+    for start in range(0, targets.boxes.shape[1], step):
+        boxes, exists = targets.boxes[:, start : start + step], targets.valid[:, start : start + step]
+        iou = pairwise_iou(boxes, anchors) * (exists[..., None] & valid[:, None])
+        overlap, index = iou.max(dim=1)
+        owner = torch.where(overlap > best, index + start, owner)
+        best = torch.maximum(best, overlap)
+        most = iou.amax(dim=2, keepdim=True)
+        number = torch.arange(start, start + boxes.shape[1], device=iou.device)[:, None]
+        claimant = torch.maximum(claimant, torch.where((iou == most) & (most > 0), number, -1).amax(dim=1))
+    unclaimed = claimant < 0
+    gt_index = torch.where(unclaimed, torch.where(best >= positive, owner, -1), claimant)
+    ignored = unclaimed & (best >= negative) & (best < positive)
+    return prior_assignment(points, targets, gt_index, ignored=ignored)

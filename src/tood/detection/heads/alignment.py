@@ -1,0 +1,55 @@
+"""Prediction alignment (TAP; TOOD section 3.1): scores by an alignment probability, boxes by sampling offsets."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from tood.detection.heads.layers import PRIOR_BIAS, initialise
+from tood.detection.points import Points
+from tood.detection.predictions import flatten_levels
+
+
+def alignment_layers(stacked: int, hidden: int) -> nn.Sequential:
+    """The layers behind M (eq. 8): (B, stacked, h, w) -> (B, 1, h, w) logits."""
+    return nn.Sequential(
+        initialise(nn.Conv2d(stacked, hidden, 1), std=0.01),
+        nn.ReLU(),
+        initialise(nn.Conv2d(hidden, 1, 3, padding=1), std=0.01, bias=PRIOR_BIAS),
+    )
+
+
+def offset_layers(stacked: int, hidden: int) -> nn.Sequential:
+    """The layers behind O (eq. 9): (B, stacked, h, w) -> (B, 8, h, w) offsets in cells."""
+    return nn.Sequential(
+        initialise(nn.Conv2d(stacked, hidden, 1), std=0.001),
+        nn.ReLU(),
+        initialise(nn.Conv2d(hidden, 8, 3, padding=1), std=0.001),
+    )
+
+
+def align_boxes(boxes: Tensor, offsets: Sequence[Tensor], points: Points) -> Tensor:
+    """Move each side of each box to where the offsets point (eq. 9): (B, N, 4) pixels, same shape out.
+
+    Where the sampled box is inverted, the box before sampling stays and gets the gradient.
+    """
+    sampled = flatten_levels(
+        [
+            sample_boxes(torch.unflatten(level.transpose(1, 2), 2, size), offset)
+            for level, size, offset in zip(points.split(boxes), points.level_sizes, offsets, strict=True)
+        ]
+    )
+    inverted = (sampled[..., 2:] < sampled[..., :2]).any(dim=-1, keepdim=True)
+    return torch.where(inverted, boxes, sampled)
+
+
+def sample_boxes(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Read every coordinate of a box map (B, 4, h, w) at its own offset (B, 8, h, w), bilinearly.
+
+    Offsets are in cells, (dy, dx) for each coordinate in turn; outside the map counts as 0. A 1x1
+    deformable convolution with weights 1 and one group per coordinate is exactly this.
+    """
+    # The CPU kernel reads outside its memory where an offset is not a number, as in a training that diverges.
+    sampled: Tensor = deform_conv2d(boxes, offsets.nan_to_num(), boxes.new_ones(4, 1, 1, 1))
+    return sampled
