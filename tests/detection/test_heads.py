@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from tood.config.method import MethodConfig
 from tood.detection.detector import build_head
+from tood.detection.heads.alignment import align_boxes, sample_boxes
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import LevelScales
 from tood.detection.heads.parallel import ParallelHead
-from tood.detection.heads.alignment import align_boxes, sample_boxes
-from tood.detection.heads.task_aligned import TaskAlignedHead, TaskDecomposition
+from tood.detection.heads.task_aligned import TaskAlignedHead, TaskDecomposition, mix_channels
 from tood.detection.points import make_points
 from tood.detection.predictions import flatten_levels
 
@@ -105,9 +105,10 @@ def test_bf16_autocast_gives_float32_predictions(method: MethodConfig) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(2, 3), (5, 7)])
-def test_decomposition_equals_its_definition(size: tuple[int, int]) -> None:
-    """Weight every layer by its attention, concatenate, reduce; whichever of the cheap forms is used."""
+def test_decomposition_equals_its_definition(size: tuple[int, int], layout: torch.memory_format) -> None:
+    """Weight every layer by its attention, concatenate, reduce; on small and large maps in either layout."""
     module = TaskDecomposition(width=16, layers=3, norm_groups=4).double()
     for parameter in module.parameters():
         nn.init.normal_(parameter)
@@ -118,7 +119,8 @@ def test_decomposition_equals_its_definition(size: tuple[int, int]) -> None:
     torch.testing.assert_close(attention[0], module.layer_attention(hidden).flatten(1))
     weighted = stacked * attention[0].repeat_interleave(16, dim=1)[..., None, None]
     expected = torch.relu(module.reduction_conv.gn(module.reduction_conv.conv(weighted)))
-    torch.testing.assert_close(module(stacked, attention[0]), expected)
+    reduced = mix_channels(module.kernel(attention[0]), stacked.contiguous(memory_format=layout))
+    torch.testing.assert_close(module.activate(reduced), expected)
 
 
 def test_sampling_at_zero_offset_is_the_identity() -> None:

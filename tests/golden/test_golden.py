@@ -39,6 +39,8 @@ def test_embedded_part_has_every_kind() -> None:
         "tal_assign",
         "atss_assign",
         "resize_shapes",
+        "resize_sample",
+        "coco_mini*",
         "head_tood*",
         "head_atss",
         "head_gfl",

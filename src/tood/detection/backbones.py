@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet
 
 from tood.config.backbone import BackboneConfig
 from tood.detection.deformable import DeformableConv
+from tood.detection.folding import conv_norm, run_stage
 
 _BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
     "resnet18": resnet.resnet18,
@@ -28,6 +30,8 @@ class Trunk(nn.Module):
     """
 
     out_channels: tuple[int, int, int]
+    channels_last = False
+    """Whether convolutions are fastest with the channels innermost in memory."""
 
     def __init__(self, *, frozen_stages: int, frozen_statistics: bool) -> None:
         super().__init__()
@@ -60,26 +64,32 @@ class Trunk(nn.Module):
             module.training = False
         return self
 
+    def enter(self, images: Tensor) -> Tensor:
+        """What the stem makes of images."""
+        raise NotImplementedError
+
+    def stage_outputs(self, images: Tensor) -> list[Tensor]:
+        """C2, C3, C4, C5."""
+        outputs = [run_stage(self.stages()[0], self.enter(images))]
+        for stage in self.stages()[1:]:
+            outputs.append(run_stage(stage, outputs[-1]))
+        return outputs
+
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = images
-        for part in self.stem():
-            x = part(x)
-        outputs = []
-        for stage in self.stages():
-            x = stage(x)
-            outputs.append(x)
-        return outputs[1:]
+        return self.stage_outputs(images)[1:]
 
 
 class ResNetTrunk(Trunk):
     """A torchvision ResNet or ResNeXt without its classifier; the keys of the state dict stay the same."""
+
+    channels_last = True
 
     def __init__(
         self, kind: str, *, frozen_stages: int, frozen_statistics: bool, deformable: Collection[str] = ()
     ) -> None:
         super().__init__(frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
         net = _BUILDERS[kind]()
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.conv1, self.bn1, self.maxpool = net.conv1, net.bn1, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         channels = net.fc.in_features
         self.out_channels = (channels // 4, channels // 2, channels)
@@ -87,7 +97,11 @@ class ResNetTrunk(Trunk):
         self.freeze()
 
     def stem(self) -> list[nn.Module]:
-        return [self.conv1, self.bn1, self.relu, self.maxpool]
+        return [self.conv1, self.bn1]
+
+    def enter(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.maxpool(torch.relu_(conv_norm(self.conv1, self.bn1, images)))
+        return pooled
 
     def stages(self) -> list[nn.Module]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]
@@ -95,6 +109,9 @@ class ResNetTrunk(Trunk):
 
 class LightTrunk(Trunk):
     """A small residual trunk for small images on a CPU.
+
+    Not with the channels innermost: there the CPU's 1x1 convolution of stride 2 (oneDNN, torch 2.14) writes
+    outside its memory when it has fewer than 16 channels.
 
     A narrow stem halves the image at once and every stage begins with stride 2, since large maps cost most of
     the time and hardly any accuracy at 128 to 160 pixels. Shortcuts average before they project, so that no
@@ -108,7 +125,6 @@ class LightTrunk(Trunk):
         narrow = max(8, width // 2)
         self.conv1 = nn.Conv2d(3, narrow, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(narrow)
-        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _light_stage(narrow, width, blocks=1)
         self.layer2 = _light_stage(width, 2 * width, blocks=2)
         self.layer3 = _light_stage(2 * width, 4 * width, blocks=2)
@@ -121,7 +137,10 @@ class LightTrunk(Trunk):
         self.freeze()
 
     def stem(self) -> list[nn.Module]:
-        return [self.conv1, self.bn1, self.relu]
+        return [self.conv1, self.bn1]
+
+    def enter(self, images: Tensor) -> Tensor:
+        return torch.relu_(conv_norm(self.conv1, self.bn1, images))
 
     def stages(self) -> list[nn.Module]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]

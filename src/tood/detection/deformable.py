@@ -27,13 +27,20 @@ class DeformableConv(nn.Conv2d):
         assert self.conv_offset.bias is not None
         nn.init.zeros_(self.conv_offset.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with the given weight and bias: what ``nn.Conv2d`` calls in its forward pass."""
         with torch.autocast(x.device.type, enabled=False):
             x = at_least_float32(x)
             predicted = self.conv_offset(x)
             offset, mask = predicted.split(predicted.shape[1] // 3 * 2, dim=1)
             # The CPU kernel reads outside its memory where an offset is not a number.
             sampled: Tensor = deform_conv2d(
-                x, offset.nan_to_num(), self.weight, stride=self.stride, padding=self.padding, mask=mask.sigmoid()
+                x,
+                offset.nan_to_num(),
+                weight,
+                bias,
+                stride=(self.stride[0], self.stride[1]),
+                padding=(1, 1),
+                mask=mask.sigmoid(),
             )
             return sampled

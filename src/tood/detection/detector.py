@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+import torch
 from torch import Tensor, nn
 
 from tood.config.backbone import BackboneConfig
@@ -34,15 +35,25 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
+        self.channels_last = backbone.channels_last
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Predictions:
         """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         predictions: Predictions = self.bbox_head(self.neck(self.backbone(images)))
         return predictions
 
 
-def build_detector(method: MethodConfig, backbone: BackboneConfig, num_classes: int) -> Detector:
-    """A randomly initialised detector; ``tood.detection.starting_weights`` fills it."""
+def build_detector(
+    method: MethodConfig, backbone: BackboneConfig, num_classes: int, *, head_width: int | None = None
+) -> Detector:
+    """A randomly initialised detector; ``tood.detection.starting_weights`` fills it.
+
+    The head is as wide as the neck unless ``head_width`` says otherwise, as imported ones can be.
+    """
     trunk = build_trunk(backbone)
     return Detector(
         backbone=trunk,
@@ -51,7 +62,7 @@ def build_detector(method: MethodConfig, backbone: BackboneConfig, num_classes: 
             method.head,
             num_classes=num_classes,
             in_channels=backbone.width,
-            width=backbone.width,
+            width=head_width or backbone.width,
             norm_groups=backbone.norm_groups,
         ),
     )

@@ -67,10 +67,8 @@ class Predictions:
 
 def flatten_levels(maps: Sequence[Tensor], anchors: int = 1) -> Tensor:
     """Maps (B, A * D, h, w) of all levels -> (B, N, D), the A anchors of a location one after the other."""
-    if anchors == 1:
-        return torch.cat([m.flatten(2) for m in maps], dim=2).transpose(1, 2)
-    levels = [torch.unflatten(m, 1, (anchors, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for m in maps]
-    return torch.cat(levels, dim=1)
+    levels = [m.permute(0, 2, 3, 1).flatten(1, 2) for m in maps]  # views where the channels lie innermost
+    return torch.cat([torch.unflatten(level, 2, (anchors, -1)).flatten(1, 2) for level in levels], dim=1)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -131,13 +131,7 @@ def _check_outputs(
 ) -> None:
     trunk = detector.backbone
     with torch.no_grad():
-        x = batch
-        for part in trunk.stem():
-            x = part(x)
-        stages = []
-        for stage in trunk.stages():
-            x = stage(x)
-            stages.append(x)
+        stages = trunk.stage_outputs(batch)
         pyramid = detector.neck(stages[1:])
         predictions = detector.bbox_head(pyramid)
     named = [(f"c{level}", x) for level, x in enumerate(stages, 2)]

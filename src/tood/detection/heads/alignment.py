@@ -11,22 +11,38 @@ from tood.detection.points import Points
 from tood.detection.predictions import flatten_levels
 
 
-def alignment_layers(stacked: int, hidden: int) -> nn.Sequential:
-    """The layers behind M (eq. 8): (B, stacked, h, w) -> (B, 1, h, w) logits."""
-    return nn.Sequential(
-        initialise(nn.Conv2d(stacked, hidden, 1), std=0.01),
-        nn.ReLU(),
-        initialise(nn.Conv2d(hidden, 1, 3, padding=1), std=0.01, bias=PRIOR_BIAS),
-    )
+class AlignmentBranch(nn.Sequential):
+    """1x1 convolution, ReLU, 3x3 convolution: from features of both tasks to one of the two alignment maps."""
+
+    def __init__(self, in_channels: int, hidden: int, channels: int, *, std: float, bias: float = 0.0) -> None:
+        super().__init__(
+            initialise(nn.Conv2d(in_channels, hidden, 1), std=std),
+            nn.ReLU(),
+            initialise(nn.Conv2d(hidden, channels, 3, padding=1), std=std, bias=bias),
+        )
+
+    @property
+    def reduce(self) -> nn.Conv2d:
+        """The 1x1 convolution, for heads that compute it together with others."""
+        conv = self[0]
+        assert isinstance(conv, nn.Conv2d)
+        return conv
+
+    def finish(self, reduced: Tensor) -> Tensor:
+        """The rest, from what the 1x1 convolution gives without its bias."""
+        assert self.reduce.bias is not None
+        finished: Tensor = self[2](self[1](reduced + self.reduce.bias[:, None, None]))
+        return finished
 
 
-def offset_layers(stacked: int, hidden: int) -> nn.Sequential:
-    """The layers behind O (eq. 9): (B, stacked, h, w) -> (B, 8, h, w) offsets in cells."""
-    return nn.Sequential(
-        initialise(nn.Conv2d(stacked, hidden, 1), std=0.001),
-        nn.ReLU(),
-        initialise(nn.Conv2d(hidden, 8, 3, padding=1), std=0.001),
-    )
+def score_branch(in_channels: int, hidden: int) -> AlignmentBranch:
+    """M of eq. 8: (B, in_channels, h, w) -> (B, 1, h, w) logits."""
+    return AlignmentBranch(in_channels, hidden, 1, std=0.01, bias=PRIOR_BIAS)
+
+
+def offset_branch(in_channels: int, hidden: int) -> AlignmentBranch:
+    """O of eq. 9: (B, in_channels, h, w) -> (B, 8, h, w) offsets in cells."""
+    return AlignmentBranch(in_channels, hidden, 8, std=0.001)
 
 
 def align_boxes(boxes: Tensor, offsets: Sequence[Tensor], points: Points) -> Tensor:

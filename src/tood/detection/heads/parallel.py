@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tood.detection.boxes import DELTA_STDS, DeltaStds
-from tood.detection.heads.alignment import align_boxes, alignment_layers, offset_layers
+from tood.detection.heads.alignment import align_boxes, offset_branch, score_branch
 from tood.detection.heads.decoding import BoxKind, decode_boxes
 from tood.detection.heads.layers import PRIOR_BIAS, ConvNorm, LevelScales, initialise
 from tood.detection.points import SQUARE, STRIDES, AnchorShapes, points_of
@@ -52,8 +52,8 @@ class ParallelHead(nn.Module):
         self.cls = initialise(nn.Conv2d(width, count * num_classes, 3, padding=1), std=0.01, bias=PRIOR_BIAS)
         self.reg = initialise(nn.Conv2d(width, count * sides, 3, padding=1), std=0.01)
         self.centerness = initialise(nn.Conv2d(width, 1, 3, padding=1), std=0.01) if centerness else None
-        self.cls_prob_module = alignment_layers(2 * width, max(1, width // 4)) if alignment else None
-        self.reg_offset_module = offset_layers(2 * width, max(1, width // 4)) if alignment else None
+        self.cls_prob_module = score_branch(2 * width, max(1, width // 4)) if alignment else None
+        self.reg_offset_module = offset_branch(2 * width, max(1, width // 4)) if alignment else None
         self.scales = LevelScales(len(self.strides)) if level_scales else None
 
     def forward(self, features: Sequence[Tensor]) -> Predictions:

@@ -6,11 +6,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tood.detection.heads.alignment import align_boxes, alignment_layers, offset_layers
+from tood.detection.heads.alignment import align_boxes, offset_branch, score_branch
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import PRIOR_BIAS, ConvNorm, LevelScales, initialise
 from tood.detection.points import STRIDES, points_of
 from tood.detection.predictions import AlignmentDetails, Predictions, at_least_float32, flatten_levels
+
+_FEW_CELLS = 16
 
 
 class _Level(NamedTuple):
@@ -43,22 +45,17 @@ class TaskDecomposition(nn.Module):
         attention: Tensor = self.layer_attention(averages.flatten(0, 1)[..., None, None])
         return attention.reshape(*averages.shape[:2], self.layers)
 
-    def forward(self, stacked: Tensor, attention: Tensor) -> Tensor:
-        """Features (B, width, h, w) from stacked layers (B, layers * width, h, w) and attention (B, layers).
+    def kernel(self, attention: Tensor) -> Tensor:
+        """The reduction's kernel (B, width, layers * width) for an attention (B, layers).
 
-        Weighting the layers and weighting the kernel of the reduction that follows are the same; the smaller
-        of the two is weighted. For large maps that avoids a second copy of all layers.
+        Weighting this kernel is the same as weighting the layers that it reduces, without a copy of them.
         """
-        conv, activate = self.reduction_conv.conv, self.reduction_conv.activate
-        size = stacked.shape[2:]
-        if size.numel() < conv.out_channels:
-            layers = torch.unflatten(stacked, 1, (self.layers, -1))
-            weighted = (layers * attention.to(stacked.dtype)[..., None, None, None]).flatten(1, 2)
-            return activate(conv(weighted))
-        kernel = torch.unflatten(conv.weight.flatten(1), 1, (self.layers, -1))
-        kernel = (kernel * attention[:, None, :, None]).flatten(2)
-        reduced = torch.bmm(kernel.to(stacked.dtype), stacked.flatten(2))
-        return activate(torch.unflatten(reduced, 2, size))
+        kernel = torch.unflatten(self.reduction_conv.conv.weight.flatten(1), 1, (self.layers, -1))
+        return (kernel * attention[:, None, :, None]).flatten(2)
+
+    def activate(self, reduced: Tensor) -> Tensor:
+        """Task-specific features from the reduced layers, both (B, width, h, w)."""
+        return self.reduction_conv.activate(reduced)
 
 
 class TaskAlignedHead(nn.Module):
@@ -90,8 +87,8 @@ class TaskAlignedHead(nn.Module):
         self.reg_decomp = TaskDecomposition(width=width, layers=convs, norm_groups=norm_groups)
         self.tood_cls = initialise(nn.Conv2d(width, num_classes, 3, padding=1), std=0.01, bias=PRIOR_BIAS)
         self.tood_reg = initialise(nn.Conv2d(width, 4, 3, padding=1), std=0.01)
-        self.cls_prob_module = alignment_layers(stacked, hidden)
-        self.reg_offset_module = offset_layers(stacked, hidden)
+        self.cls_prob_module = score_branch(stacked, hidden)
+        self.reg_offset_module = offset_branch(stacked, hidden)
         self.scales = LevelScales(len(self.strides))
 
     def forward(self, features: Sequence[Tensor]) -> Predictions:
@@ -130,9 +127,36 @@ class TaskAlignedHead(nn.Module):
         return torch.cat(interactive, dim=1)
 
     def _predict(self, stacked: Tensor, cls_attention: Tensor, reg_attention: Tensor) -> _Level:
+        """All that reads the stack does so in one product: the gradient of this largest tensor is made once.
+
+        Not on maps of a few cells: group normalisation has so few values there that it magnifies rounding, and
+        products of the reference's shapes round as the reference does.
+        """
+        score, offset = self.cls_prob_module, self.reg_offset_module
+        kernels = [
+            self.cls_decomp.kernel(cls_attention),
+            self.reg_decomp.kernel(reg_attention),
+            score.reduce.weight.flatten(1).expand(len(stacked), -1, -1),
+            offset.reduce.weight.flatten(1).expand(len(stacked), -1, -1),
+        ]
+        if stacked.shape[2:].numel() > _FEW_CELLS:
+            mixed = mix_channels(torch.cat(kernels, dim=1), stacked)
+            parts = mixed.split([kernel.shape[1] for kernel in kernels], dim=1)
+        else:
+            parts = tuple(mix_channels(kernel, stacked) for kernel in kernels)
+        cls_part, reg_part, score_part, offset_part = parts
         return _Level(
-            classes=self.tood_cls(self.cls_decomp(stacked, cls_attention)),
-            sides=self.tood_reg(self.reg_decomp(stacked, reg_attention)),
-            alignment=self.cls_prob_module(stacked),
-            offsets=self.reg_offset_module(stacked),
+            classes=self.tood_cls(self.cls_decomp.activate(cls_part)),
+            sides=self.tood_reg(self.reg_decomp.activate(reg_part)),
+            alignment=score.finish(score_part),
+            offsets=offset.finish(offset_part),
         )
+
+
+def mix_channels(kernel: Tensor, maps: Tensor) -> Tensor:
+    """A 1x1 convolution with a kernel (B, D, C) for each image: (B, C, h, w) -> (B, D, h, w), same layout."""
+    kernel = kernel.to(maps.dtype)
+    if maps.shape[2:].numel() > _FEW_CELLS and maps.is_contiguous(memory_format=torch.channels_last):
+        mixed = torch.bmm(maps.permute(0, 2, 3, 1).flatten(1, 2), kernel.transpose(1, 2))
+        return torch.unflatten(mixed, 1, maps.shape[2:]).permute(0, 3, 1, 2)
+    return torch.unflatten(torch.bmm(kernel, maps.flatten(2)), 2, maps.shape[2:])
