@@ -144,7 +144,7 @@ def test_nothing_that_is_never_trained_may_stay_random(build: Build, lost: str) 
 def test_what_is_trained_may_start_at_random(build: Build) -> None:
     state = {key: value for key, value in build().backbone.state_dict().items() if key != "layer4.0.conv1.weight"}
     report = fill(build(weights="x.pt"), state, "other.pt")
-    assert "not in other.pt, so random at first: backbone.layer4.0.conv1.weight" in report.lines()
+    assert "not in other.pt, so freshly initialised: backbone.layer4.0.conv1.weight" in report.lines()
 
 
 def test_generated_weights_fill_the_whole_trunk(build: Build, tmp_path: Path) -> None:

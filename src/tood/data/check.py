@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ShapesDataset
+from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.decode import decode_image
 from tood.data.findings import Finding, Findings, plural
 from tood.data.listing import repeated
@@ -109,7 +109,7 @@ def check_dataset(
     _find_copies(dataset, findings)
     _find_repeated_boxes(dataset, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
-    for summary in summaries:
+    for summary in () if isinstance(config, ImagesDataset) else summaries:
         _note_gaps(summary, dataset.classes, findings)
     sentences = [("error", text) for text in findings.sentences("error")]
     sentences += [("note", text) for text in findings.sentences("note")]

@@ -4,7 +4,7 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tood.config.dataset import CocoDataset, CocoSplit
+from tood.config.dataset import CocoDataset, CocoSplit, ImagesDataset
 from tood.data.draw import draw_splits
 from tood.data.findings import Findings
 from tood.data.headers import Frame, settle_frame
@@ -14,6 +14,7 @@ from tood.errors import UserError
 from tood.files import read_json
 
 _LARGEST_ID = 2**63 - 1  # of the arrays that hold ids
+_UNLABELLED = ("images", "categories")
 
 
 def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset:
@@ -45,9 +46,21 @@ def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset
     return RawDataset(categories, tuple(splits))
 
 
+def read_images(config: ImagesDataset, root: Path, findings: Findings) -> RawDataset:
+    """Read lists of images without annotations below ``root``, in the same way."""
+    read = [
+        _read_split(name, CocoSplit(images=split.images, annotations=split.listing), root, config, findings)
+        for name, split in config.splits.items()
+    ]
+    files = [root / split.listing for split in config.splits.values()]
+    categories = _common_categories(list(zip(files, (categories for categories, _ in read), strict=True)), findings)
+    return RawDataset(categories, tuple(split for _, split in read))
+
+
 def _read_split(
-    name: str, split: CocoSplit, root: Path, config: CocoDataset, findings: Findings
+    name: str, split: CocoSplit, root: Path, config: CocoDataset | ImagesDataset, findings: Findings
 ) -> tuple[tuple[Category, ...], RawSplit]:
+    """The categories and content of one split; without boxes where the data set is a list of images."""
     folder, path = root / split.images, root / split.annotations
     empty = RawSplit(name, folder, [], [])
     if not folder.is_dir():
@@ -58,7 +71,8 @@ def _read_split(
     except UserError as error:
         findings.error(path, str(error).removeprefix(f"{path}: ").rstrip("."))
         return (), empty
-    tables = _tables(content, path, findings)
+    labelled = isinstance(config, CocoDataset)
+    tables = _tables(content, path, findings, ("images", "annotations", "categories") if labelled else _UNLABELLED)
     if tables is None:
         return (), empty
     categories = _categories(tables["categories"], path, findings)
@@ -66,14 +80,16 @@ def _read_split(
     if not tables["images"]:
         findings.error(path, f"split '{name}' has no images")
     boxes = []
-    if images and categories:  # otherwise that is the problem, reported once
+    if labelled and images and categories:  # otherwise that is the problem, reported once
         boxes = _boxes(tables["annotations"], path, images, frames, {item.id for item in categories}, findings)
     return categories, RawSplit(name, folder, [image for image in images.values() if image.id in frames], boxes)
 
 
-def _tables(content: Any, path: Path, findings: Findings) -> dict[str, list[dict[str, Any]]] | None:
+def _tables(
+    content: Any, path: Path, findings: Findings, fields: tuple[str, ...]
+) -> dict[str, list[dict[str, Any]]] | None:
     tables: dict[str, list[dict[str, Any]]] = {}
-    for field in ("images", "annotations", "categories"):
+    for field in fields:
         rows = content.get(field) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             findings.error(path, f"field '{field}' is missing or not a list of entries; a COCO file has one")

@@ -47,6 +47,11 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
 
+    def split(self, parts: int) -> list["Batch"]:
+        """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
+        shares = {name: value.chunk(parts) for name, value in self._tensors()}
+        return [Batch(**{name: share[part] for name, share in shares.items()}) for part in range(parts)]
+
     def pin_memory(self) -> "Batch":
         return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
 

@@ -84,17 +84,18 @@ def _problem(path: Path, entry: ManifestEntry) -> str | None:
 
 
 def verify_counts(folder: Path, counts: Mapping[str, int]) -> None:
-    """Check numbers of files in folders and annotations in COCO files; UserError names what differs."""
+    """Check numbers of files in folders and annotations (else images) in COCO files; UserError names what differs."""
     for name, expected in counts.items():
         path = folder / name
         if path.is_dir():
             found, noun = sum(1 for file in path.rglob("*") if file.is_file() and file.name[0] != "."), "file"
         elif path.is_file():
             content = read_json(path)
-            rows = content.get("annotations") if isinstance(content, dict) else None
-            if not isinstance(rows, list):
+            tables = content if isinstance(content, dict) else {}
+            key = "annotations" if "annotations" in tables else "images"
+            if not isinstance(tables.get(key), list):
                 raise UserError(f"{path}: has no list 'annotations' to count; get an unchanged copy of the data.")
-            found, noun = len(rows), "annotation"
+            found, noun = len(tables[key]), key.removesuffix("s")
         else:
             raise UserError(f"{path}: is missing; get a complete copy of the data.")
         if found != expected:

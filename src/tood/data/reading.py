@@ -3,16 +3,16 @@
 import re
 from pathlib import Path
 
-from tood.config.dataset import CocoDataset, VocDataset, YoloDataset, split_names
-from tood.data.coco import read_coco
+from tood.config.dataset import CocoDataset, ImagesDataset, VocDataset, YoloDataset, split_names
+from tood.data.coco import read_coco, read_images
 from tood.data.findings import Findings
 from tood.data.listing import repeated
-from tood.data.records import RawDataset
+from tood.data.records import RawDataset, RawSplit
 from tood.data.voc import read_voc
 from tood.data.yolo import read_yolo
 from tood.errors import UserError
 
-OnDisk = CocoDataset | VocDataset | YoloDataset
+OnDisk = CocoDataset | VocDataset | YoloDataset | ImagesDataset
 _NEEDED = ("train", "val")
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -29,18 +29,23 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     _look_over_splits(config, findings)
     for name in repeated(dataset.classes):
         findings.error(root, f"class '{name}' is listed twice; give every class one name")
-    for split in dataset.splits if dataset.classes else ():  # without classes there is no object, said already
-        if split.images and not split.boxes:
-            text = f"split '{split.name}' has no objects at all"
-            if split.name == "train":
-                findings.error(root, f"{text}; see that its annotations are where they are looked for")
-            else:
-                findings.note(root, text)
-        elif split.name == "train" and split.images and not split.has_targets():
-            findings.error(
-                root, "split 'train' has only boxes narrower than a pixel or not to be trained on; boxes are in pixels"
-            )
+    if dataset.classes and not isinstance(config, ImagesDataset):  # without classes no object, which is said already
+        for split in dataset.splits:
+            _look_for_objects(split, root, findings)
     return dataset
+
+
+def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:
+    if split.images and not split.boxes:
+        text = f"split '{split.name}' has no objects at all"
+        if split.name == "train":
+            findings.error(root, f"{text}; see that its annotations are where they are looked for")
+        else:
+            findings.note(root, text)
+    elif split.name == "train" and split.images and not split.has_targets():
+        findings.error(
+            root, "split 'train' has only boxes narrower than a pixel or not to be trained on; boxes are in pixels"
+        )
 
 
 def _read(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
@@ -48,6 +53,8 @@ def _read(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
         return read_coco(config, root, findings)
     if isinstance(config, VocDataset):
         return read_voc(config, root, findings)
+    if isinstance(config, ImagesDataset):
+        return read_images(config, root, findings)
     return read_yolo(config, root, findings)
 
 
@@ -58,14 +65,16 @@ def _look_over_splits(config: OnDisk, findings: Findings) -> None:
     for name in names:
         if not _SPLIT_NAME.fullmatch(name):
             findings.error(where, f"split '{name}' must be named with letters, digits, '.', '_' or '-'")
-    for name in _NEEDED:
+    for name in () if isinstance(config, ImagesDataset) else _NEEDED:
         if name not in names:
-            advice = f"add '{name}' to 'splits'" if config.draw is None else "raise 'draw.val' above 0"
+            advice = f"add '{name}' to 'splits'" if config.splits is not None else "raise 'draw.val' above 0"
             findings.error(where, f"has no split '{name}', which training and evaluation need; {advice}")
 
 
 def own_places(config: OnDisk) -> list[str]:
     """The files and folders below the root that the configuration names."""
+    if isinstance(config, ImagesDataset):
+        return [place for split in config.splits.values() for place in (split.images, split.listing)]
     named = [config.images] if isinstance(config, YoloDataset) else [config.images, config.annotations]
     for split in (config.splits or {}).values():
         named += [split] if isinstance(split, str) else [split.images, split.annotations]

@@ -11,10 +11,10 @@ from filelock import FileLock
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from tood.config.backbone import BackboneConfig
+from tood.config.backbone import BackboneConfig, address_digest
 from tood.detection.detector import Detector
+from tood.detection.foreign_file import read_foreign_file
 from tood.detection.foreign_keys import translate
-from tood.detection.tensor_files import load_tensors
 from tood.errors import UserError
 
 _CONTAINERS = ("detector", "state_dict", "model", "trunk")
@@ -34,7 +34,7 @@ class LoadedWeights:
     left_out: tuple[str, ...]
     """In the file, but of the class layer (these first), of another shape, or unknown here."""
     initialised: tuple[str, ...]
-    """In the detector, but not in the file: these keep their random values."""
+    """In the detector, but not in the file: these keep the values that they are made with."""
 
     def lines(self) -> list[str]:
         """The same for a log."""
@@ -43,7 +43,7 @@ class LoadedWeights:
             lines.append(f"not used from {self.source}: {_shorten(self.left_out)}")
         trunk = [name for name in self.initialised if name.startswith(_TRUNK)]
         if trunk:
-            lines.append(f"not in {self.source}, so random at first: {_shorten(trunk)}")
+            lines.append(f"not in {self.source}, so freshly initialised: {_shorten(trunk)}")
         return lines
 
 
@@ -65,6 +65,8 @@ def load_starting_weights(
         if not path.exists():
             raise UserError(f"{path}: no such file of starting weights; make it with: tood pretrain {backbone.name}")
         return fill(detector, read_checkpoint(path).state, str(path), whole_trunk=True).lines()
+    if address_digest(backbone.weights) is not None:
+        return fill(detector, read_checkpoint(_fetched(backbone)).state, backbone.weights).lines()
     checkpoint = read_checkpoint(Path(backbone.weights))
     same_classes = classes is not None and checkpoint.classes == classes
     return fill(detector, checkpoint.state, backbone.weights, same_classes=same_classes).lines()
@@ -110,7 +112,7 @@ def fill(
         source=source,
         loaded=tuple(fitting),
         left_out=tuple(left_out),
-        initialised=tuple(key for key in own if key not in state),
+        initialised=tuple(key for key in own if key not in state and not key.endswith(_COUNTER)),
     )
 
 
@@ -136,9 +138,9 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """A plain state dict, or one inside a training checkpoint such as ``model.pt``.
 
-    Only tensors and plain values are unpickled. Raises UserError if the file is missing or something else.
+    Nothing in it is executed. Raises UserError if the file is missing or something else.
     """
-    content: Any = load_tensors(path)
+    content: Any = read_foreign_file(path)
     if isinstance(content, dict):
         classes = content.get("classes")
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
@@ -164,6 +166,23 @@ def _imagenet(backbone: BackboneConfig) -> Mapping[str, Tensor]:
             f"({error}); download the file by hand and give its path as weights, or set weights to 'none'."
         ) from error
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
+
+
+def _fetched(backbone: BackboneConfig) -> Path:
+    """The file behind an address, whose name says the first digits of its SHA-256, in torch's folder of downloads."""
+    url = backbone.weights
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    try:
+        with _one_download_at_a_time(url):
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=address_digest(url), progress=False)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"backbone {backbone.name}: the weights could not be fetched from {url} ({error}); download the file by "
+            "hand and give its path as weights, or set weights to 'none'."
+        ) from error
+    return path
 
 
 @contextmanager

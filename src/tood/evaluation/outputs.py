@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tood.config.imported import ImportedConfig
 from tood.config.study import RunConfig
 from tood.evaluation.coco import PR_IOU, RECALLS, CocoResult
 from tood.files import write_json, write_with
@@ -18,13 +19,14 @@ def write_evaluation(
     checkpoint: str,
     images_per_second: float | None,
     seconds: float | None,
-    config: RunConfig | None = None,
+    config: RunConfig | ImportedConfig | None = None,
 ) -> None:
     """Write ``pr.csv`` and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
     and ``seconds`` describe inference on the whole split. ``config`` is the run as it was evaluated, so that a
-    comparison notices numbers from before the run was trained again or its inference settings changed.
+    comparison notices numbers from before the run was trained again or its inference settings changed; of weights
+    from elsewhere it says which they are.
     """
     write_with(folder / "pr.csv", lambda path: precision_recall_table(result).to_csv(path, index=False))
     write_json(
@@ -37,8 +39,9 @@ def write_evaluation(
             "per_class": {name: {"AP": one.ap, "AP50": one.ap50} for name, one in result.per_class.items()},
             "images_per_second": images_per_second,
             "seconds": seconds,
-            "fingerprint": None if config is None else config.fingerprint,
+            "fingerprint": config.fingerprint if isinstance(config, RunConfig) else None,
             "inference": None if config is None else config.method.inference.model_dump(mode="json"),
+            **({"imported": config.source.model_dump(mode="json")} if isinstance(config, ImportedConfig) else {}),
         },
     )
 

@@ -1,12 +1,17 @@
-"""``tood evaluate``: COCO numbers of a run's last checkpoint."""
+"""``tood evaluate``: COCO numbers of a run's last checkpoint, or of weights from elsewhere."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from tood.config.study import RunConfig, changed_fields
+from tood.config.dataset import load_dataset
+from tood.config.imported import ImportedConfig
+from tood.config.method import InferenceConfig
+from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
-from tood.detection.model_file import TrainedModel, load_model
+from tood.detection.class_layer import fit_classes
+from tood.detection.model_file import DetectionModel, load_detection_model
 from tood.errors import UserError
 from tood.evaluation.coco import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
@@ -14,8 +19,22 @@ from tood.evaluation.outputs import write_evaluation
 from tood.evaluation.samples import write_samples
 from tood.training.checkpoint import forget_states
 from tood.training.devices import one_device
-from tood.verbs.locate import Echo
+from tood.verbs.locate import PARAMS, Echo
 from tood.verbs.runs import open_dataset, study_at
+from tood.verbs.trained import open_trained
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to evaluate and where its results go."""
+
+    name: str
+    model: DetectionModel
+    config: RunConfig | ImportedConfig
+    inference: InferenceConfig
+    split: PreparedSplit
+    classes: tuple[str, ...]
+    target: Path
 
 
 def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int, echo: Echo) -> None:
@@ -28,61 +47,69 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
     split_name = split_name or study.split
     if split_name != study.split and out is None:
         raise UserError(f"--split {split_name}: give --out FOLDER too; {folder} keeps the results on {study.split}.")
-    torch.set_num_threads(threads)
-    model = load_model(folder / "model.pt")
-    changes = changed_fields(model.config.science(), config.science())
-    if changes:
-        raise UserError(
-            f"{folder / 'model.pt'}: was trained with another configuration ({'; '.join(changes[:3])}); "
-            f"train it again with: tood train --run {folder}"
-        )
-    prepared = open_dataset(model.config.dataset)
-    if prepared.classes != model.classes:
-        raise UserError(
-            f"{folder / 'model.pt'}: was trained for the classes {', '.join(model.classes)}, "
-            f"but {prepared.folder} has {', '.join(prepared.classes)}; train the run again."
-        )
+    model, prepared = open_trained(folder, config)
     split = prepared.split(split_name)
-    target = out or folder
-    with one_device(gpu, echo) as device:
-        echo(f"{config.run:<12} detecting objects in {split.image_count:,} images of {split.name}")
-        _evaluate_on(model, config, split, target, device, threads, echo)
+    job = _Job(config.run, model, config, config.method.inference, split, model.classes, out or folder)
+    _evaluate(job, gpu, threads, echo)
     if out is None:
         forget_states(folder / "state")
 
 
-def _evaluate_on(
-    model: TrainedModel,
-    config: RunConfig,
-    split: PreparedSplit,
-    target: Path,
-    device: torch.device,
-    threads: int,
-    echo: Echo,
+def evaluate_weights(
+    weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int, echo: Echo
 ) -> None:
-    schedule = model.config.schedule
-    found = detect_split(
-        model.detector.to(device),
-        split,
-        model.classes,
-        schedule.images,
-        config.method.inference,
-        device=device,
-        workers=threads if device.type == "cuda" else 0,
-    )
-    result = evaluate_detections(split.annotations, found.results)
-    write_results(target / "detections.json", found.results)
-    write_samples(target / "samples", split, model.classes, found.results)
+    """The same of any ``model.pt`` on any data set that has its classes, which are matched by name.
+
+    The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``.
+    """
+    model = load_detection_model(weights)
+    described = load_dataset(dataset, PARAMS, f"--dataset {dataset}")
+    if described.format == "images":
+        raise UserError(f"--dataset {dataset}: has no annotations to compare with; use tood submit instead.")
+    prepared = open_dataset(described)
+    split = prepared.split(split_name)
+    left_out = fit_classes(model, prepared.classes, str(weights), dataset)
+    if left_out:
+        echo(f"{weights.name:<12} without {len(left_out)} classes that {dataset} does not have")
+    target = out or weights.with_suffix("") / f"{dataset}-{split_name}"
+    job = _Job(weights.name, model, model.config, model.method.inference, split, prepared.classes, target)
+    _evaluate(job, gpu, threads, echo)
+    if out is None:
+        echo(f"{weights.name:<12} results: {target}")
+
+
+def _evaluate(job: _Job, gpu: str, threads: int, echo: Echo) -> None:
+    torch.set_num_threads(threads)
+    with one_device(gpu, echo) as device:
+        echo(f"{job.name:<12} detecting objects in {job.split.image_count:,} images of {job.split.name}")
+        found = detect_split(
+            job.model.detector.to(device),
+            job.split,
+            job.classes,
+            job.model.images,
+            job.inference,
+            device=device,
+            workers=threads if device.type == "cuda" else 0,
+        )
+    result = evaluate_detections(job.split.annotations, found.results)
+    write_results(job.target / "detections.json", found.results)
+    write_samples(job.target / "samples", job.split, job.classes, found.results)
     write_evaluation(
-        target,
+        job.target,
         result,
-        config=config,
-        split=split.name,
-        checkpoint=f"last (epoch {schedule.epochs})",
+        config=job.config,
+        split=job.split.name,
+        checkpoint=_checkpoint(job.model.config),
         images_per_second=round(found.images / found.seconds, 3) if found.seconds else None,
         seconds=round(found.seconds, 3),
     )
     shown = "  ".join(
         f"{name} {value:.3f}" if value is not None else f"{name} –" for name, value in result.stats.items()
     )
-    echo(f"{config.run:<12} {shown}")
+    echo(f"{job.name:<12} {shown}")
+
+
+def _checkpoint(config: RunConfig | ImportedConfig) -> str:
+    if isinstance(config, ImportedConfig):
+        return f"imported from {config.source.file}"
+    return f"last (epoch {config.schedule.epochs})"

@@ -1,0 +1,48 @@
+"""``tood import``: weights trained with another code base, as a ``model.pt`` of ours."""
+
+from pathlib import Path
+
+from tood.config.imported import Dialect
+from tood.detection.cost import count_parameters
+from tood.detection.imported import Boxes, Given, ImportedModel, import_checkpoint
+from tood.detection.model_file import save_model
+from tood.errors import UserError
+from tood.verbs.locate import Echo
+
+
+def import_weights(
+    checkpoint: Path, out: Path, *, boxes: Boxes | None, dialect: Dialect | None, classes: Path | None, echo: Echo
+) -> None:
+    """Recognise a checkpoint of MMDetection or the TOOD authors and write it to ``out``."""
+    if out.exists() and out.samefile(checkpoint):
+        raise UserError(f"--out {out}: is the checkpoint itself; give another file.")
+    names = None if classes is None else _read_names(classes)
+    imported = import_checkpoint(checkpoint, Given(boxes, dialect, names))
+    save_model(out, imported.config, imported.classes, imported.category_ids, imported.detector)
+    for line in _described(imported):
+        echo(line)
+    echo(f"written: {out}")
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--classes {path}: cannot be read as a text file with one class name a line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _described(imported: ImportedModel) -> list[str]:
+    config = imported.config
+    source, method, backbone = config.source, config.method, config.backbone
+    total, _ = count_parameters(imported.detector)
+    deformable = f", deformable in {' '.join(backbone.deformable)}" if backbone.deformable else ""
+    clipped = "clipped to the image" if method.inference.clip_boxes else "not clipped to the image"
+    origin = "by the TOOD authors" if source.dialect == "authors" else "in MMDetection"
+    return [
+        f"{source.file}: {method.name} with {backbone.kind}{deformable}, {len(imported.classes)} classes, "
+        f"{total:,} parameters, used as {origin}",
+        f"boxes are {method.head.boxes}s, {clipped}; NMS at {method.inference.nms_iou:g}; images within "
+        f"{config.images.short}x{config.images.long} px, bilinear without antialias",
+        *(f"note: {note}" for note in source.notes),
+    ]

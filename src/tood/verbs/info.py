@@ -1,0 +1,90 @@
+"""``tood info``: what a detector consists of and costs."""
+
+from pathlib import Path
+
+from tood.config.backbone import load_backbone
+from tood.config.blocks import read_block
+from tood.config.imported import ImportedConfig
+from tood.config.messages import validate
+from tood.config.method import MethodConfig
+from tood.data.coco_classes import COCO_CATEGORIES
+from tood.data.prepared import read_entry
+from tood.detection.cost import COUNTED, DetectorCost, PartCost, detector_cost
+from tood.detection.detector import build_detector
+from tood.detection.model_file import DetectionModel, load_detection_model
+from tood.errors import UserError
+from tood.verbs.locate import PARAMS, Echo, dataset_folder
+from tood.verbs.runs import run_at
+
+_HEAD = "bbox_head"
+_WORDS = {"backbone": "trunk", "neck": "neck", _HEAD: "head"}
+
+
+def info_of_method(method: str, backbone: str, classes: int | None, echo: Echo) -> None:
+    """Of a combination of building blocks, with random weights."""
+    value = read_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
+    config: MethodConfig = validate(MethodConfig, value, f"{PARAMS}/methods/{method}.yaml")
+    trunk = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
+    count = classes or len(COCO_CATEGORIES)
+    echo(f"{method} with {backbone}, {count} classes")
+    _say(detector_cost(build_detector(config, trunk, count)), echo)
+
+
+def info_of_run(folder: Path, classes: int | None, echo: Echo) -> None:
+    """Of a run of a study; the number of classes is its data set's."""
+    config = run_at(folder)
+    count = classes
+    if count is None:
+        prepared = dataset_folder(config.dataset)
+        if not (prepared / "dataset.json").exists():
+            raise UserError(
+                f"{prepared}/dataset.json: no such file, so the number of classes is not known; "
+                f"give --classes NUMBER, or make it with: tood data prepare {config.dataset.name}"
+            )
+        count = len(read_entry(prepared).classes)
+    echo(f"{config.study}/{config.run}: {config.method.name} with {config.backbone.name}, {count} classes")
+    _say(detector_cost(build_detector(config.method, config.backbone, count)), echo)
+
+
+def info_of_file(path: Path, echo: Echo) -> None:
+    """Of a ``model.pt``, trained here or imported."""
+    model = load_detection_model(path)
+    echo(f"{path}: {model.method.name} with {model.config.backbone.name}, {len(model.classes)} classes")
+    for line in _origin(model):
+        echo(line)
+    frozen = build_detector(  # unlike the loaded one, as in training
+        model.method, model.config.backbone, len(model.classes), head_width=model.head_width
+    )
+    _say(detector_cost(frozen), echo)
+
+
+def _origin(model: DetectionModel) -> list[str]:
+    config = model.config
+    shown = ", ".join(model.classes[:10]) + (" …" if len(model.classes) > 10 else "")
+    if not isinstance(config, ImportedConfig):
+        return [f"trained by {config.study}/{config.run}, seed {config.seed}", f"classes: {shown}"]
+    source, inference = config.source, config.method.inference
+    return [
+        f"imported from {source.file} (sha256 {source.sha256}), {source.dialect}"
+        + (f" {source.version}" if source.version else ""),
+        *(f"note: {note}" for note in source.notes),
+        f"inference: {', '.join(f'{name} {value}' for name, value in inference.model_dump().items())}",
+        f"images: {config.images.short} within {config.images.long} px, antialias {config.images.antialias}",
+        f"classes: {shown}",
+    ]
+
+
+def _say(cost: DetectorCost, echo: Echo) -> None:
+    height, width = cost.size
+    echo(f"{'part':<24} {'parameters':>12} {'trainable':>12} {'GFLOPs':>9}")
+    for part in cost.parts:
+        whole = part.name in _WORDS
+        name = _WORDS[part.name] if whole else f"  {part.name.removeprefix(f'{_HEAD}.')}"
+        echo(_row(name, part))
+    echo(_row("total", cost.total))
+    echo(f"GFLOPs at {width}x{height} are {COUNTED}.")
+
+
+def _row(name: str, part: PartCost) -> str:
+    gflops = "" if part.gmacs is None else f"{part.gmacs:>9.3f}"
+    return f"{name:<24} {part.parameters:>12,} {part.trainable:>12,} {gflops}".rstrip()

@@ -1,0 +1,70 @@
+"""``tood submit``: detections on a data set as the COCO evaluation server takes them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tood.config.dataset import load_dataset
+from tood.data.prepared import PreparedDataset, PreparedSplit
+from tood.detection.class_layer import fit_classes
+from tood.detection.model_file import DetectionModel, load_detection_model
+from tood.errors import UserError
+from tood.evaluation.detections import detect_split
+from tood.evaluation.submission import write_submission
+from tood.training.devices import one_device
+from tood.verbs.locate import PARAMS, Echo
+from tood.verbs.runs import open_dataset, run_at
+from tood.verbs.trained import open_trained
+
+
+def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int, echo: Echo) -> None:
+    """The submission of a run's last checkpoint, named after the run."""
+    config = run_at(folder)
+    prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
+    model, _ = open_trained(folder, config)
+    model = replace(model, config=config)  # inference as the study has it now
+    _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads, echo)
+
+
+def submit_weights(
+    weights: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int, echo: Echo
+) -> None:
+    """The submission of any ``model.pt``, named after its file."""
+    prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
+    _submit(load_detection_model(weights), weights, weights.stem, prepared, split, out, gpu, threads, echo)
+
+
+def _submit(
+    model: DetectionModel,
+    path: Path,
+    name: str,
+    prepared: PreparedDataset,
+    split_name: str | None,
+    out: Path,
+    gpu: str,
+    threads: int,
+    echo: Echo,
+) -> None:
+    split = _split(prepared, split_name)
+    fit_classes(model, prepared.classes, str(path), prepared.name)
+    torch.set_num_threads(threads)
+    with one_device(gpu, echo) as device:
+        echo(f"{name:<12} detecting objects in {split.image_count:,} images of {split.name}")
+        found = detect_split(
+            model.detector.to(device),
+            split,
+            prepared.classes,
+            model.images,
+            model.method.inference,
+            device=device,
+            workers=threads if device.type == "cuda" else 0,
+        )
+    archive = write_submission(out, split.name, name, found.results)
+    echo(f"{name:<12} {len(found.results):,} detections; to be uploaded: {archive}")
+
+
+def _split(prepared: PreparedDataset, name: str | None) -> PreparedSplit:
+    if name is None and len(prepared.splits) > 1:
+        raise UserError(f"data set '{prepared.name}': has the splits {', '.join(prepared.splits)}; give --split NAME.")
+    return prepared.split(name or next(iter(prepared.splits)))

@@ -1,0 +1,35 @@
+"""What the verbs that look at a trained run begin with: its model, checked against its study and data set.
+
+Not in ``runs.py``, so that verbs without a detector do not depend on the code of one.
+"""
+
+from pathlib import Path
+
+from tood.config.study import RunConfig, changed_fields
+from tood.data.prepared import PreparedDataset
+from tood.detection.model_file import TrainedModel, load_model
+from tood.errors import UserError
+from tood.verbs.runs import open_dataset
+
+
+def open_trained(folder: Path, config: RunConfig) -> tuple[TrainedModel, PreparedDataset]:
+    """The model of ``results/<study>/<run>`` and the data set it was trained on.
+
+    Raises UserError, saying what differs, unless the model was trained with ``config``, the run as the study
+    has it now, and for the classes that the data set has.
+    """
+    path = folder / "model.pt"
+    model = load_model(path)
+    changes = changed_fields(model.config.science(), config.science())
+    if changes:
+        raise UserError(
+            f"{path}: was trained with another configuration ({'; '.join(changes[:3])}); "
+            f"train it again with: tood train --run {folder}"
+        )
+    prepared = open_dataset(model.config.dataset)
+    if prepared.classes != model.classes:
+        raise UserError(
+            f"{path}: was trained for the classes {', '.join(model.classes)}, "
+            f"but {prepared.folder} has {', '.join(prepared.classes)}; train the run again."
+        )
+    return model, prepared

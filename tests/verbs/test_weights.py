@@ -1,0 +1,245 @@
+"""``tood import``, ``evaluate --weights``, ``submit`` and ``info`` on a small data set, as a user calls them."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from tood.cli import app
+from tood.config.backbone import BackboneConfig
+from tood.config.method import MethodConfig
+from tood.data.transforms import MEAN, STD
+from tood.detection.class_layer import fit_classes
+from tood.detection.detector import build_detector
+from tood.detection.foreign_keys import Family, foreign_key
+from tood.detection.model_file import load_detection_model
+from tood.errors import UserError
+
+NAMES = ("cat", "dog", "teapot")
+SIZES = ((64, 48), (40, 60), (64, 50))
+METHODS: dict[Family, dict[str, Any]] = {
+    "tood": {"head": {"kind": "task_aligned"}, "criterion": {"kind": "task_aligned"}},
+    "atss": {"head": {"kind": "parallel", "boxes": "delta", "centerness": True}, "criterion": {"kind": "focal"}},
+    "retina": {
+        "neck": {"extra_levels_from": "c5"},
+        "head": {
+            "kind": "parallel",
+            "boxes": "delta",
+            "norm": "none",
+            "level_scales": False,
+            "anchors": {"scale": 4, "per_octave": 3, "ratios": [0.5, 1, 2]},
+            "delta_stds": [1, 1, 1, 1],
+        },
+        "criterion": {"kind": "focal", "assigner": {"kind": "max_iou"}, "box_loss": "l1", "weight_by": "nothing"},
+    },
+}
+
+
+def save_theirs(path: Path, family: Family = "tood") -> None:
+    """A small detector of three classes with lively scores, under MMDetection's names."""
+    torch.manual_seed(0)
+    backbone = BackboneConfig(name="r18", kind="resnet18", width=32)
+    detector = build_detector(MethodConfig.model_validate({"name": family, **METHODS[family]}), backbone, len(NAMES))
+    state = {foreign_key(key, family, authors=False): value for key, value in detector.state_dict().items()}
+    for key, value in state.items():
+        if key.endswith(("_cls.bias", "cls_prob_module.2.bias")):
+            value.fill_(-0.5)
+        elif key.endswith("_cls.weight"):
+            value.normal_(std=0.3)
+    text = (
+        "model = dict(bbox_head=dict(type='TOODHead', anchor_type='anchor_free'))\n" if family == "tood" else ""
+    ) + "test_pipeline = [dict(type='Resize', scale=(192, 128), keep_ratio=True)]\n"
+    torch.save({"meta": {"cfg": text, "dataset_meta": {"classes": NAMES}}, "state_dict": state}, path)
+
+
+def write_images(folder: Path) -> list[dict[str, Any]]:
+    folder.mkdir(parents=True)
+    rows = []
+    for number, (width, height) in enumerate(SIZES, start=1):
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        rows.append({"id": 10 * number, "file_name": f"{number}.png", "width": width, "height": height})
+    return rows
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three images as data set `odd` (other order and ids of two of the classes) and as `list` (no annotations)."""
+    images = write_images(tmp_path / "files/images")
+    categories = [{"id": 5, "name": "teapot"}, {"id": 9, "name": "cat"}]
+    boxes = [
+        {"id": k, "image_id": 10 * k, "category_id": 5, "bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}
+        for k in (1, 2, 3)
+    ]
+    (tmp_path / "files/odd.json").write_text(
+        json.dumps({"images": images, "annotations": boxes, "categories": categories})
+    )
+    (tmp_path / "files/list.json").write_text(json.dumps({"images": images, "categories": categories}))
+    split = {"images": "images", "annotations": "odd.json"}
+    datasets = {
+        "odd": {"format": "coco", "root": "files", "splits": {"train": split, "val": split}},
+        "list": {
+            "format": "images",
+            "root": "files",
+            "splits": {"test-dev2017": {"images": "images", "listing": "list.json"}},
+        },
+    }
+    (tmp_path / "params/datasets").mkdir(parents=True)
+    for name, content in datasets.items():
+        (tmp_path / f"params/datasets/{name}.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tood(project: Path) -> Callable[..., str]:
+    """The command line; what it says, or the sentence it refuses with."""
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        if isinstance(result.exception, UserError):
+            raise result.exception
+        assert result.exception is None, result.exception
+        return result.output
+
+    return call
+
+
+def test_imported_weights_need_nothing_else(project: Path, tood: Callable[..., str]) -> None:
+    save_theirs(project / "theirs.pth")
+    said = tood("import", "theirs.pth", "--out", "ours.pt")
+    assert "tood with resnet18, 3 classes" in said
+    assert "not clipped" in said
+    tood("data", "prepare", "odd")
+    tood("evaluate", "--weights", "ours.pt", "--dataset", "odd", "--gpu", "0", "--threads", "1")
+    folder = project / "ours/odd-val"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["split"], metrics["images"], metrics["fingerprint"]) == ("val", 3, None)
+    assert metrics["checkpoint"] == "imported from theirs.pth"
+    assert metrics["imported"]["file"] == "theirs.pth"
+    assert metrics["inference"]["clip_boxes"] is False
+    assert set(metrics["per_class"]) == {"teapot", "cat"}
+    found = json.loads((folder / "detections.json").read_text())
+    assert {one["image_id"] for one in found} == {10, 20, 30}
+    assert {one["category_id"] for one in found} == {5, 9}
+    assert (folder / "pr.csv").is_file()
+    assert len(list((folder / "samples").iterdir())) == 3
+
+
+def test_the_image_path_is_the_references(project: Path, tood: Callable[..., str]) -> None:
+    """Decoded, resized (64x48 to 171x128), normalised, padded: the same scores as by hand."""
+    save_theirs(project / "theirs.pth")
+    tood("import", "theirs.pth", "--out", "ours.pt")
+    tood("data", "prepare", "odd")
+    tood("evaluate", "--weights", "ours.pt", "--dataset", "odd", "--gpu", "0", "--threads", "1")
+    found = [one for one in json.loads((project / "ours/odd-val/detections.json").read_text()) if one["image_id"] == 10]
+    best = max(one["score"] for one in found if one["category_id"] == 5)
+    pixels = np.asarray(Image.open(project / "files/images/1.png"))
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    resized = torch.nn.functional.interpolate(image, (128, 171), mode="bilinear", align_corners=False).round()
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
+    padded = torch.zeros(1, 3, 128, 192)
+    padded[..., :171] = (resized - mean) / std
+    model = load_detection_model(project / "ours.pt")
+    with torch.inference_mode():
+        scores = model.detector(padded).scores()
+    assert best == pytest.approx(float(scores[..., NAMES.index("teapot")].max()), abs=2e-3)
+
+
+@pytest.mark.parametrize("family", METHODS)
+def test_classes_are_matched_by_name(project: Path, tood: Callable[..., str], family: Family) -> None:
+    save_theirs(project / "theirs.pth", family)
+    tood("import", "theirs.pth", "--out", "ours.pt")
+    whole, part = load_detection_model(project / "ours.pt"), load_detection_model(project / "ours.pt")
+    assert fit_classes(part, ("teapot", "cat"), "ours.pt", "odd") == ("dog",)
+    images = torch.randn(1, 3, 128, 192)
+    with torch.inference_mode():
+        before, after = whole.detector(images), part.detector(images)
+    assert torch.equal(after.class_logits, before.class_logits[..., [2, 0]])
+    assert torch.equal(after.boxes, before.boxes)
+    with pytest.raises(UserError, match=r"does not know 1 of the 2 classes of data set 'odd' \(kettle\)"):
+        fit_classes(whole, ("cat", "kettle"), "ours.pt", "odd")
+
+
+def test_a_submission_is_what_the_server_takes(project: Path, tood: Callable[..., str]) -> None:
+    save_theirs(project / "theirs.pth")
+    tood("import", "theirs.pth", "--out", "r18.pt")
+    assert "3 images" in tood("data", "prepare", "list")
+    said = tood("submit", "--weights", "r18.pt", "--dataset", "list", "--out", "sent", "--gpu", "0", "--threads", "1")
+    name = "detections_test-dev2017_r18_results"
+    assert f"sent/{name}.zip" in said
+    results = json.loads((project / f"sent/{name}.json").read_text())
+    with zipfile.ZipFile(project / f"sent/{name}.zip") as archive:
+        assert archive.namelist() == [f"{name}.json"]
+        assert json.loads(archive.read(f"{name}.json")) == results
+    assert {one["image_id"] for one in results} == {10, 20, 30}
+    assert {one["category_id"] for one in results} <= {5, 9}
+    assert all(set(one) == {"image_id", "category_id", "bbox", "score"} for one in results)
+    assert all(len(one["bbox"]) == 4 for one in results)
+    before = (project / f"sent/{name}.zip").read_bytes()
+    tood("submit", "--weights", "r18.pt", "--dataset", "list", "--out", "sent", "--gpu", "0", "--threads", "1")
+    assert (project / f"sent/{name}.zip").read_bytes() == before
+    with pytest.raises(UserError, match="has no annotations to compare with; use tood submit"):
+        tood("evaluate", "--weights", "r18.pt", "--dataset", "list", "--gpu", "0")
+
+
+def test_lists_of_images_are_checked_too(project: Path, tood: Callable[..., str]) -> None:
+    assert "Nothing to put right" in tood("data", "check", "list")
+    (project / "files/images/2.png").unlink()
+    with pytest.raises(UserError, match=r"2\.png"):
+        tood("data", "prepare", "list")
+    (project / "files/list.json").write_text(json.dumps({"images": []}))
+    with pytest.raises(UserError, match="field 'categories' is missing"):
+        tood("data", "prepare", "list")
+
+
+def test_info_of_a_file_says_where_it_is_from(project: Path, tood: Callable[..., str]) -> None:
+    save_theirs(project / "theirs.pth", "atss")
+    tood("import", "theirs.pth", "--out", "ours.pt")
+    said = tood("info", "ours.pt")
+    assert "atss with resnet18, 3 classes" in said
+    assert "imported from theirs.pth (sha256 " in said
+    assert "clip_boxes True" in said
+    assert "whose names PAA shares" in said
+    assert "GFLOPs at 1280x800" in said
+
+
+def test_classes_may_come_from_a_text_file(project: Path, tood: Callable[..., str]) -> None:
+    save_theirs(project / "theirs.pth", "atss")
+    content = torch.load(project / "theirs.pth")
+    del content["meta"]["dataset_meta"]
+    torch.save(content, project / "theirs.pth")
+    with pytest.raises(UserError, match="give --classes FILE"):
+        tood("import", "theirs.pth", "--out", "ours.pt")
+    (project / "names.txt").write_text("x\n\ny\nz\n")
+    tood("import", "theirs.pth", "--out", "ours.pt", "--classes", "names.txt")
+    assert load_detection_model(project / "ours.pt").classes == ("x", "y", "z")
+    with pytest.raises(UserError, match=r"--classes none[.]txt: cannot be read"):
+        tood("import", "theirs.pth", "--out", "ours.pt", "--classes", "none.txt")
+    with pytest.raises(UserError, match="is the checkpoint itself"):
+        tood("import", "theirs.pth", "--out", "theirs.pth", "--classes", "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("evaluate",), "give either --run FOLDER, or --weights FILE"),
+        (("evaluate", "--weights", "x.pt"), "give either --run FOLDER, or --weights FILE"),
+        (("evaluate", "--weights", "x.pt", "--run", "y", "--dataset", "odd"), "give either --run FOLDER"),
+        (("evaluate", "--weights", "x.pt", "--dataset", "od"), "x.pt: no such file"),
+        (("submit", "--dataset", "list", "--out", "x"), "give either --run FOLDER or --weights FILE"),
+        (("info",), "give a FILE, or --run FOLDER, or --method NAME and --backbone NAME"),
+        (("info", "--method", "tood"), "give a FILE"),
+    ],
+)
+def test_what_is_left_out_is_said(tood: Callable[..., str], arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tood(*arguments)
