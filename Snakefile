@@ -10,6 +10,8 @@ min_version("9.0")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/submission.smk"
 include: "workflow/rules/comparison.smk"
 
 
@@ -18,3 +20,4 @@ rule all:
     input:
         f"{RESULTS}/report.html",
         f"{RESULTS}/tracked.json",
+        SUBMISSIONS,

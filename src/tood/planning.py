@@ -9,11 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tood.config.messages import nearest
+from tood.config.scale import is_scale
+from tood.config.study import Study
 from tood.data.headers import IMAGE_SUFFIXES
 from tood.errors import UserError
 from tood.gpus import visible_gpus
 
-_SETTINGS = ("study", "dataset", "mirror", "gpu", "threads")
+_SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate")
+_WORDS = {"dataset": "data set", "scale": "scale"}
+
+
+def analysis_files(study: Study) -> list[str]:
+    """What the analyses that a study asks for leave in the folder of each run."""
+    return ["alignment.json", "alignment.npz"] if "alignment" in study.analysis else []
+
+
+def analysis_tables(study: Study) -> list[str]:
+    """What the comparison makes of them in the study's folder, besides figures."""
+    return ["alignment.csv", "alignment.md"] if "alignment" in study.analysis else []
+
+
+def submission_files(study: Study, run: str) -> list[str]:
+    """What a study that names images for an evaluation server has in the run's folder: a list, and its archive."""
+    if study.submission is None:
+        return []
+    (split,) = study.submission.splits
+    return [f"detections_{split}_{run}_results.{suffix}" for suffix in ("json", "zip")]
 
 
 def enter_environment(mirror: object) -> None:
@@ -32,10 +53,22 @@ def as_text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def study_reference(study: str | None, dataset: str | None) -> str:
-    """``<study>`` or ``<study>@<dataset>``; the study is ``demo`` unless given."""
+def study_reference(study: str | None, dataset: str | None, scale: str | None, params: Path = Path("params")) -> str:
+    """``<study>``, ``<study>@<dataset>`` or ``<study>@<scale>``; the study is ``demo`` unless given.
+
+    Raises UserError when more than one of the two is named, or one of them is called the other.
+    """
     name = study or "demo"
-    return f"{name}@{dataset}" if dataset else name
+    if sum((dataset is not None, scale is not None, "@" in name)) > 1:
+        given = {"study": study, "dataset": dataset, "scale": scale}
+        said = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        raise UserError(f"--config {said}: names two of data set, scale and what follows the '@'; leave one out.")
+    for key, other in (("dataset", dataset), ("scale", scale)):
+        if other is not None and is_scale(other, params) != (key == "scale"):
+            right = "dataset" if key == "scale" else "scale"
+            raise UserError(f"--config {key}={other}: '{other}' is a {_WORDS[right]}; say {right}={other}.")
+    other = dataset or scale
+    return f"{name}@{other}" if other else name
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,8 @@ class Settings:
     """GPUs of each run; all that the machine shows unless given."""
     threads: int
     """Threads of each training; 0 where they are shared out."""
+    accumulate: int
+    """Parts in which every training computes the images of a step."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:
@@ -61,11 +96,14 @@ def read_settings(config: Mapping[str, object]) -> Settings:
     threads = str(config.get("threads", "0"))
     if not threads.isdecimal():
         raise UserError(f"--config threads={threads}: must be a whole number (0 shares the cores out).")
-    study, dataset = (str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset"))
-    if study and dataset and "@" in study:
-        raise UserError(f"--config study={study} dataset={dataset}: names two data sets; leave one out.")
+    accumulate = str(config.get("accumulate", "1"))
+    if not accumulate.isdecimal() or int(accumulate) < 1:
+        raise UserError(f"--config accumulate={accumulate}: must be a whole number from 1 on.")
+    study, dataset, scale = (
+        str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset", "scale")
+    )
     count = visible_gpus() if gpu == "auto" else int(gpu)
-    return Settings(study_reference(study, dataset), count, int(threads))
+    return Settings(study_reference(study, dataset, scale), count, int(threads), int(accumulate))
 
 
 def threads_per_run(settings: Settings, cores: int, runs: int) -> int:

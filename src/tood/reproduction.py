@@ -1,18 +1,21 @@
 """The DVC pipeline of a study: the same Snakemake rules, certified and shared by DVC.
 
-``tood dvc <study>`` writes it. Stages ask Snakemake for their files, so no command is written twice; their
+``tood dvc <study> …`` writes it. Stages ask Snakemake for their files, so no command is written twice; their
 dependencies are the rules' inputs, so that DVC and Snakemake agree on what is out of date.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tood.code_behind import code_files, template_files
+from tood.config.dataset import ImagesDataset, load_dataset
 from tood.config.study import Study, load_study
 from tood.errors import UserError
 from tood.files import read_yaml, write_text
+from tood.planning import analysis_files, analysis_tables, submission_files
 
 _HEADER = """\
 # Written by: tood dvc {study}
@@ -34,21 +37,25 @@ def pipeline_path(study: str) -> Path:
     return Path("dvc.yaml") if study == "demo" else Path("workflow/dvc") / study / "dvc.yaml"
 
 
-def write_pipelines(reference: str, params: Path) -> list[Path]:
-    """Write the ``dvc.yaml`` of a study and the one of all that studies share; returns both paths.
+def write_pipelines(references: Sequence[str], params: Path) -> list[Path]:
+    """Write the ``dvc.yaml`` of each study and the one of all that studies share; returns their paths.
 
-    Raises UserError for a study on another data set than its own.
+    Raises UserError for a study on another data set than its own, or at a scale.
     """
-    if "@" in reference:
-        raise UserError(
-            f"study '{reference}': a pipeline belongs to a study file; copy it and set its field 'dataset'."
-        )
-    study = load_study(reference, params)
-    path = pipeline_path(reference)
-    named = "" if reference == "demo" else f" {path.as_posix()}"
-    _write(path, _HEADER.format(study=reference, path=named), pipeline(study))
+    for reference in references:
+        if "@" in reference:
+            raise UserError(
+                f"study '{reference}': a pipeline belongs to a study file as it stands; write one of its own for "
+                "another data set or smaller blocks."
+            )
+    written = []
+    for study in [load_study(reference, params) for reference in references]:
+        path = pipeline_path(study.name)
+        named = "" if study.name == "demo" else f" {path.as_posix()}"
+        _write(path, _HEADER.format(study=study.name, path=named), pipeline(study))
+        written.append(path)
     _write(SHARED, _SHARED_HEADER, shared_pipeline(params))
-    return [path, SHARED]
+    return [*written, SHARED]
 
 
 def _write(path: Path, header: str, content: dict[str, Any]) -> None:
@@ -56,21 +63,28 @@ def _write(path: Path, header: str, content: dict[str, Any]) -> None:
 
 
 def shared_pipeline(params: Path) -> dict[str, Any]:
-    """The content of ``workflow/dvc/dvc.yaml``: every data set, and every trunk that a study pretrains.
+    """The content of ``workflow/dvc/dvc.yaml``: every data set of use, and every trunk that a study pretrains.
 
     An output belongs to one stage only, so what studies share has a pipeline of its own.
     """
     stages: dict[str, Any] = {}
+    studies = [load_study(name, params) for name in study_names(params)]
+    submitted = {study.submission.name: study.name for study in studies if study.submission is not None}
     for file in sorted((params / "datasets").glob("*.yaml")):
+        settings = f"study=demo dataset={file.stem}"
+        if isinstance(load_dataset(file.stem, params), ImagesDataset):  # nothing to train on
+            if file.stem not in submitted:
+                continue
+            settings = f"study={submitted[file.stem]}"
         stages[file.stem] = _stage(
             "../..",
             f"data/{file.stem}/dataset.json",
-            f"study=demo dataset={file.stem}",
+            settings,
             deps=code_files("prepare"),
             params=[{f"params/datasets/{file.name}": None}],
             outs=_kept(f"data/{file.stem}"),
         )
-    for study in (load_study(name, params) for name in study_names(params)):
+    for study in studies:
         for backbone in {run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}:
             stages[f"pretrain-{backbone}"] = _stage(
                 "../..",
@@ -135,17 +149,45 @@ def pipeline(study: Study) -> dict[str, Any]:
             **({"metrics": _kept(*(f"{run}/{name}" for name in shown))} if shown else {}),
         ),
     }
+    if analysis_files(study):
+        used = ("model.pt", "train.json", "metrics.json", "detections.json")
+        stages["analyse"] = {
+            "foreach": "${runs}",
+            "do": stage(
+                f"{run}/{analysis_files(study)[0]}",
+                deps=[f"{dataset}/dataset.json", *(f"{run}/{name}" for name in used), *code_files("analyse")],
+                params=chosen,
+                outs=_kept(*(f"{run}/{name}" for name in analysis_files(study))),
+            ),
+        }
+    if study.submission is not None:
+        wanted = submission_files(study, "${key}")
+        images = study.submission.name
+        stages["submit"] = {
+            "foreach": "${runs}",
+            "do": stage(
+                f"{run}/{wanted[0]}",
+                deps=[
+                    f"{dataset}/dataset.json",
+                    f"data/{images}/dataset.json",
+                    f"{run}/model.pt",
+                    *code_files("submit"),
+                ],
+                params=[*chosen, {f"params/datasets/{images}.yaml": None}],
+                outs=_kept(*(f"{run}/{name}" for name in wanted)),
+            ),
+        }
     files = ("config.yaml", "history.csv", "train.json", "metrics.json", "detections.json", "pr.csv")
     stages["compare"] = stage(
         "",
         deps=[
             f"{dataset}/dataset.json",
-            *(f"{folder}/{name}/{one}" for name in study.runs for one in files),
+            *(f"{folder}/{name}/{one}" for name in study.runs for one in (*files, *analysis_files(study))),
             *code_files("compare"),
             *template_files(),
         ],
-        params=[{file: None}],
-        outs=_kept(*(f"{folder}/{name}" for name in _COMPARISON)),
+        params=[{file: None}, *({f"params/published/{name}.yaml": None} for name in _published(study))],
+        outs=_kept(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
     )
     content = {"vars": [f"{prefix}{file}"], "stages": stages}
     if not shown:
@@ -165,6 +207,11 @@ def pipeline(study: Study) -> dict[str, Any]:
             },
         ],
     }
+
+
+def _published(study: Study) -> list[str]:
+    """The table of published numbers that the study names, if any."""
+    return [study.published.name] if study.published is not None else []
 
 
 def _kept(*paths: str) -> list[dict[str, dict[str, bool]]]:

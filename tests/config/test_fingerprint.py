@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tood.config.study import RunConfig, load_study, merge
+from tood.config.compose import merge
+from tood.config.study import RunConfig, load_study
 
 PARAMS = Path(__file__).parents[2] / "params"
 

@@ -53,8 +53,15 @@ def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"gpu": -1}, "gpu=-1: must be"),
         ({"threads": "many"}, "threads=many: must be a whole number"),
         ({"threads": -2}, "threads=-2: must be"),
+        ({"accumulate": 0}, "accumulate=0: must be a whole number from 1 on"),
+        ({"accumulate": "twice"}, "accumulate=twice: must be"),
         ({"studdy": "bccd"}, "there is no 'studdy'; did you mean 'study'?"),
-        ({"study": "demo@shapes", "dataset": "bccd"}, "names two data sets"),
+        ({"study": "demo@shapes", "dataset": "bccd"}, "names two of data set, scale"),
+        ({"study": "demo@demo", "scale": "demo"}, "names two of data set, scale"),
+        ({"dataset": "shapes", "scale": "demo"}, "dataset=shapes scale=demo: names two of"),
+        ({"dataset": "demo"}, "'demo' is a scale; say scale=demo."),
+        ({"scale": "shapes"}, "'shapes' is a data set; say dataset=shapes."),
+        ({"scale": "demmo"}, "there is neither params/datasets/demmo.yaml nor params/scales/demmo.yaml; did you mean"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(config: dict[str, object], sentence: str) -> None:
@@ -84,5 +91,10 @@ def test_own_annotations_are_watched_and_pictures_are_not(tmp_path: Path) -> Non
 
 
 def test_the_default_study_is_demo() -> None:
-    assert study_reference(None, None) == "demo"
-    assert study_reference("bccd", "mine") == "bccd@mine"
+    assert study_reference(None, None, None) == "demo"
+
+
+def test_a_data_set_and_a_scale_stand_behind_the_study() -> None:
+    assert study_reference("bccd", "shapes", None, ROOT / "params") == "bccd@shapes"
+    assert study_reference("paper/table3", None, "demo", ROOT / "params") == "paper/table3@demo"
+    assert study_reference("paper/table3@demo", None, None, ROOT / "params") == "paper/table3@demo"

@@ -39,10 +39,19 @@ def overriding(**backbone: object) -> dict[str, object]:
     return {"atss": {"method": "atss", "overrides": {"backbone": backbone}}}
 
 
-@pytest.mark.parametrize("name", ["a.1", "figures", "logs", "tracked", "comparison", "report", "Figures", "-a", ""])
+@pytest.mark.parametrize(
+    "name", ["a.1", "alignment", "figures", "logs", "tracked", "comparison", "report", "Figures", "-a", ""]
+)
 def test_run_names_that_cannot_be_addressed_or_collide_are_refused(params: Path, name: str) -> None:
     edit(params / "studies/demo.yaml", runs={**ATSS, name: {"method": "gfl"}})
     assert f"run name '{name}'" in refusal(params)
+
+
+def test_an_analysis_that_does_not_exist_is_refused(params: Path) -> None:
+    edit(params / "studies/demo.yaml", analysis=["alignmnt"])
+    assert "field 'analysis.0' is 'alignmnt', which is not a valid name; did you mean 'alignment'?" in refusal(params)
+    edit(params / "studies/demo.yaml", analysis=["alignment"])
+    assert load_study("demo", params).analysis == ("alignment",)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ def test_an_override_cannot_rename_a_block(params: Path) -> None:
 
 def test_a_data_set_of_the_command_line_is_blamed_there(params: Path) -> None:
     sentence = refusal(params, "demo@shaps")
-    assert sentence.startswith("dataset 'shaps' (given on the command line)")
+    assert sentence.startswith("'shaps' (given on the command line)")
     assert sentence.endswith("did you mean 'shapes'?")
     assert "studies/demo.yaml" not in sentence
 

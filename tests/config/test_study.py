@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tood.config.study import changed_fields, load_study, merge
+from tood.config.compose import merge
+from tood.config.study import changed_fields, load_study
 from tood.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"

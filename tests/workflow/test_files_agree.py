@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from tood.config.study import load_study
+from tood.evaluation.submission import submission_name
+from tood.planning import study_reference, submission_files
 from tood.reproduction import SHARED, pipeline, pipeline_path, shared_pipeline, study_names
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,24 @@ def test_every_study_has_an_up_to_date_pipeline(study: str) -> None:
 
 def test_what_studies_share_has_an_up_to_date_pipeline() -> None:
     assert yaml.safe_load((ROOT / SHARED).read_text()) == shared_pipeline(ROOT / "params")
+
+
+def test_every_command_of_a_pipeline_names_a_study_that_composes() -> None:
+    for name in [*(pipeline_path(study) for study in STUDIES), SHARED]:
+        for stage in yaml.safe_load((ROOT / name).read_text())["stages"].values():
+            words = stage.get("do", stage)["cmd"].partition("--config ")[2].split()
+            settings = {key: value for key, _, value in (word.partition("=") for word in words)}
+            load_study(
+                study_reference(settings["study"], settings.get("dataset"), None, ROOT / "params"), ROOT / "params"
+            )
+
+
+def test_files_for_the_server_are_called_what_it_wants() -> None:
+    study = load_study("paper/table5", ROOT / "params")
+    assert study.submission is not None
+    (split,) = study.submission.splits
+    name = submission_name(split, "tood_r101")
+    assert submission_files(study, "tood_r101") == [f"{name}.json", f"{name}.zip"]
 
 
 def test_an_output_belongs_to_one_stage_of_one_pipeline() -> None:

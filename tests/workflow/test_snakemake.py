@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from tiny_project import Project
 
 RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.json", "detections.json", "pr.csv"}
+RUN_FILES |= {"alignment.json", "alignment.npz"}
 STUDY_FILES = {"comparison.csv", "comparison.md", "comparison.tex", "report.html", "tracked.json", "figures"}
+STUDY_FILES |= {"alignment.csv", "alignment.md"}
 
 
 def planned(said: str) -> dict[str, int]:
@@ -37,6 +40,7 @@ def test_a_study_runs_to_its_report(finished: Project) -> None:
     page = (results / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(https?:)?//", page), "the report must need no network"
     assert page.count("data:image/png;base64,") >= 3
+    assert "Alignment of score and IoU" in page
 
 
 def test_a_second_run_does_nothing(finished: Project) -> None:
@@ -51,9 +55,39 @@ def test_a_changed_run_retrains_that_run_alone(finished: Project) -> None:
     finished.edit("studies/demo", runs=runs)
     plan = finished.snakemake("-n", "--quiet", "host")
     jobs = planned(plan)
-    assert (jobs["train"], jobs["evaluate"], jobs["compare"]) == (1, 1, 1)
+    assert (jobs["train"], jobs["evaluate"], jobs["analyse"], jobs["compare"]) == (1, 1, 1, 1)
     assert "prepare_data" not in jobs
     assert "results/demo/atss/model.pt" in plan
+
+
+def test_published_numbers_redo_the_table_alone(finished: Project) -> None:
+    plan = ("-n", "--quiet", "host", "--rerun-triggers", "params")
+    finished.edit("studies/demo", published="paper/table3")
+    assert set(planned(finished.snakemake(*plan))) == {"all", "compare", "track", "total"}
+    finished.snakemake("--rerun-triggers", "params")
+    table = (finished.folder / "results/demo/comparison.md").read_text()
+    assert "No published numbers stand here: those of paper/table3" in table, "they are for COCO"
+    assert not planned(finished.snakemake(*plan))
+    finished.edit("published/paper/table3", title="Read again")
+    assert set(planned(finished.snakemake(*plan))) == {"all", "compare", "track", "total"}
+
+
+def test_a_study_that_asks_for_no_analysis_is_only_compared_again(finished: Project) -> None:
+    finished.edit("studies/demo", analysis=[])
+    assert set(planned(finished.snakemake("-n", "--quiet", "host"))) == {"all", "compare", "track", "total"}
+
+
+def test_analysis_is_of_what_the_study_has_now(finished: Project) -> None:
+    run = ("tood", "analyse", "--run", "results/demo/atss", "--gpu", "0", "--threads", "1")
+    before = json.loads((finished.folder / "results/demo/atss/alignment.json").read_text())
+    assert before["detections"] == sum(before[name] for name in ("correct", "redundant", "error", "elsewhere"))
+    finished.run(*run)
+    assert json.loads((finished.folder / "results/demo/atss/alignment.json").read_text()) == before
+    changed = {"method": "atss", "overrides": {"method": {"inference": {"nms_iou": 0.5}}}}
+    tood = yaml.safe_load((finished.folder / "params/studies/demo.yaml").read_text())["runs"]["tood"]
+    finished.edit("studies/demo", runs={"tood": tood, "atss": changed})
+    said = finished.run(*run, status=2)
+    assert "was evaluated with other settings than the study has now (nms_iou: 0.6 -> 0.5)" in said
 
 
 def test_touching_changes_nothing(finished: Project) -> None:

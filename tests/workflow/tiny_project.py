@@ -15,6 +15,7 @@ TINY = {
         "title": "Tiny",
         "dataset": "shapes",
         "baseline": "atss",
+        "analysis": ["alignment"],
         "common": {"backbone": "light", "schedule": "demo"},
         "runs": {
             "tood": {

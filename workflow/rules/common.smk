@@ -5,7 +5,15 @@ from pathlib import Path
 from tood.code_behind import code_files, template_files
 from tood.config.study import load_study
 from tood.errors import UserError
-from tood.planning import as_text, own_files_digest, read_settings, threads_per_run
+from tood.planning import (
+    analysis_files,
+    analysis_tables,
+    as_text,
+    own_files_digest,
+    read_settings,
+    submission_files,
+    threads_per_run,
+)
 
 try:
     SETTINGS = read_settings(config)

@@ -14,6 +14,7 @@ rule compare:
                 "metrics.json",
                 "detections.json",
                 "pr.csv",
+                *analysis_files(STUDY),
             ],
         ),
         code=code_files("compare"),
@@ -22,6 +23,7 @@ rule compare:
         csv=f"{RESULTS}/comparison.csv",
         md=f"{RESULTS}/comparison.md",
         tex=f"{RESULTS}/comparison.tex",
+        analysis=expand(f"{RESULTS}/{{file}}", file=analysis_tables(STUDY)),
         figures=directory(f"{RESULTS}/figures"),
         report=f"{RESULTS}/report.html",
     params:
@@ -32,8 +34,12 @@ rule compare:
                 STUDY.description,
                 STUDY.baseline,
                 STUDY.split,
+                STUDY.analysis,
                 {name: run.row for name, run in STUDY.runs.items()},
             ]
+        ),
+        published=as_text(
+            STUDY.published.model_dump(mode="json") if STUDY.published else None
         ),
     log:
         f"{LOGS}/compare.log",

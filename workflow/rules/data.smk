@@ -29,7 +29,8 @@ rule pretrain_trunk:
         config=lambda wildcards: next(
             as_text(
                 run.backbone.model_dump(
-                    mode="json", include={"kind", "trunk_width", "pretraining"}
+                    mode="json",
+                    include={"kind", "deformable", "trunk_width", "pretraining"},
                 )
             )
             for run in STUDY.runs.values()

@@ -21,10 +21,12 @@ rule train:
     threads: THREADS
     resources:
         gpu=SETTINGS.gpus,
+        accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
     conda:
         "../../environment.yml"
     shell:
-        "tood train --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"
+        "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
+        "--threads {threads} --log {log:q}"
 
 
 rule evaluate:

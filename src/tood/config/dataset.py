@@ -147,14 +147,28 @@ class ShapesDataset(Config):
         return self
 
 
-DatasetConfig = Annotated[CocoDataset | VocDataset | YoloDataset | ShapesDataset, Field(discriminator="format")]
+class ImageList(Config):
+    images: str = Field(description="Folder of images below the root.")
+    listing: str = Field(description="COCO json below the root that lists images and categories.")
+
+
+class ImagesDataset(_OnDisk):
+    """Images to detect in, listed without annotations, such as the test sets of challenges."""
+
+    format: Literal["images"]
+    splits: dict[str, ImageList] = Field(min_length=1)
+
+
+DatasetConfig = Annotated[
+    CocoDataset | VocDataset | YoloDataset | ShapesDataset | ImagesDataset, Field(discriminator="format")
+]
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:
     """The splits that a data set will have once it is prepared."""
     if config.splits is not None:
         return tuple(config.splits)
-    draw = None if isinstance(config, ShapesDataset) else config.draw
+    draw = None if isinstance(config, ShapesDataset | ImagesDataset) else config.draw
     shares = {} if draw is None else {"val": draw.val, "test": draw.test}
     return ("train", *(name for name, share in shares.items() if share > 0))
 

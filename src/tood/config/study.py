@@ -1,7 +1,7 @@
-"""Studies: a data set, the runs to compare, and how building blocks compose into a run.
+"""Studies: a data set and the runs to compare.
 
-A study file ``params/studies/<name>.yaml`` names building blocks by file name below ``params/``; composition
-is ``block file <- common.overrides <- run.overrides``, validated once, here.
+A study file ``params/studies/<name>.yaml`` names building blocks by file name below ``params/``, which
+``tood.config.compose`` puts together, validated once, here.
 """
 
 import hashlib
@@ -10,23 +10,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.backbone import BackboneConfig, load_backbone
+from tood.config.backbone import BackboneConfig
 from tood.config.base import Config
-from tood.config.blocks import block_file, read_block
-from tood.config.dataset import DatasetConfig, load_dataset, split_names
+from tood.config.blocks import block_file
+from tood.config.compose import Common, RunEntry, check_splits, check_weights, compose_run
+from tood.config.dataset import DatasetConfig, ImagesDataset, load_dataset
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
+from tood.config.published import PublishedTable, load_published
+from tood.config.scale import ScaleConfig, is_scale, load_scale
 from tood.config.schedule import ScheduleConfig
 from tood.errors import UserError
 from tood.files import read_yaml
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no dots: DVC takes them for steps down
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
-_RESERVED = {"comparison", "figures", "logs", "report", "tracked"}
+_RESERVED = {"alignment", "comparison", "figures", "logs", "report", "tracked"}
+_SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
 _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "study": True,
     "run": True,
@@ -35,36 +39,7 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "method": {"inference"},
     "schedule": {"evaluate_every", "checkpoint_every"},
 }
-_TRUNK_FIELDS = ("weights", "kind", "trunk_width", "pretraining")
-
-
-class Overrides(Config):
-    """Changes to the building blocks, by block."""
-
-    method: dict[str, Any] = Field(default_factory=dict)
-    backbone: dict[str, Any] = Field(default_factory=dict)
-    schedule: dict[str, Any] = Field(default_factory=dict)
-
-
-class Common(Config):
-    """What every run of the study shares unless it says otherwise."""
-
-    method: str | None = None
-    backbone: str | None = None
-    schedule: str | None = None
-    seed: int = Field(0, ge=0)
-    overrides: Overrides = Overrides()
-
-
-class RunEntry(Config):
-    """One run of a study file."""
-
-    method: str | None = None
-    backbone: str | None = None
-    schedule: str | None = None
-    seed: int | None = Field(None, ge=0)
-    row: str | None = Field(None, description="Row of the table; runs that differ only in seed share one.")
-    overrides: Overrides = Overrides()
+Analysis = Literal["alignment"]
 
 
 class StudyFile(Config):
@@ -75,6 +50,9 @@ class StudyFile(Config):
     dataset: str
     baseline: str = Field(description="Row that the others are compared with.")
     split: str = Field("val", description="Split that the runs are evaluated and compared on.")
+    published: str | None = Field(None, description="Published numbers to print beside the study's own.")
+    analysis: list[Analysis] = Field([], description="Analyses of every run beside its evaluation.")
+    submission: str | None = Field(None, description="Data set of images to write an evaluation server's files for.")
     common: Common = Common()
     runs: dict[str, RunEntry] = Field(min_length=1)
 
@@ -118,7 +96,7 @@ class RunConfig(Config):
 
 @dataclass(frozen=True)
 class Study:
-    """A composed study; ``name`` is ``<file>`` or ``<file>@<dataset>``."""
+    """A composed study; ``name`` is ``<file>``, ``<file>@<dataset>`` or ``<file>@<scale>``."""
 
     name: str
     file: Path
@@ -129,6 +107,16 @@ class Study:
     split: str
     """The split to evaluate and compare on."""
     runs: Mapping[str, RunConfig]
+    published: PublishedTable | None = None
+    analysis: tuple[Analysis, ...] = ()
+    """What is asked of every run beside its evaluation."""
+    submission: ImagesDataset | None = None
+    """Images without annotations whose detections are written for an evaluation server."""
+
+    @property
+    def as_written(self) -> bool:
+        """Whether it runs on the data set of its file; only then do published numbers belong beside its own."""
+        return "@" not in self.name
 
     def row_names(self) -> list[str]:
         return list(dict.fromkeys(run.row for run in self.runs.values()))
@@ -146,68 +134,30 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge; a mapping whose ``kind`` changes is replaced as a whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            same_kind = "kind" not in value or value["kind"] == old.get("kind")
-            merged[key] = merge(old, value) if same_kind else dict(value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _compose_run(name: str, entry: RunEntry, study: StudyFile, where: str, params: Path) -> dict[str, Any]:
-    blocks: dict[str, Any] = {}
-    for block, folder, model in (
-        ("method", "methods", MethodConfig),
-        ("backbone", "backbones", BackboneConfig),
-        ("schedule", "schedules", ScheduleConfig),
-    ):
-        chosen = getattr(entry, block) or getattr(study.common, block)
-        if chosen is None:
-            raise UserError(f"{where}: run '{name}' has no {block}; give it there or under 'common'.")
-        value = read_block(params, folder, chosen, model, f"{where}: field 'runs.{name}.{block}'")
-        for place, overrides in (("common", study.common.overrides), (f"runs.{name}", entry.overrides)):
-            changes = getattr(overrides, block)
-            if "name" in changes:
-                raise UserError(
-                    f"{where}: field '{place}.overrides.{block}.name' is not to be given; "
-                    f"choose another file by '{place}.{block}'."
-                )
-            if changes:
-                value = merge(value, changes)
-                validate(model, value, where, f"{place}.overrides.{block}")
-        blocks[block] = value
-    return blocks
-
-
 def load_study(reference: str, params: Path = Path("params")) -> Study:
     """Compose a study from its file.
 
     ``reference`` is a path below ``params/studies`` without suffix, optionally followed by ``@<dataset>`` to
-    run the same study on another data set. Raises UserError, one sentence naming file, field, value and the
-    nearest valid name.
+    run the same study on another data set, or by ``@<scale>`` to run it in a small form. Raises UserError, one
+    sentence naming file, field, value and the nearest valid name.
     """
     if not (params / "studies").is_dir():
         raise UserError(f"{params}/studies: no such folder; run this in the project's folder.")
-    name, at, dataset_name = reference.partition("@")
+    name, at, other = reference.partition("@")
     if not _STUDY_NAME.fullmatch(name):
         raise UserError(f"study '{reference}': a study's name is its path below {params}/studies without .yaml.")
     if name.split("/")[0] == "logs":
         raise UserError(f"study '{reference}': results/logs holds the logs; call the study something else than 'logs'.")
-    if at and (not dataset_name or "@" in dataset_name):
-        raise UserError(f"study '{reference}': must be <study> or <study>@<data set>, with one data set after the '@'.")
+    if at and (not other or "@" in other):
+        raise UserError(
+            f"study '{reference}': must be <study> or <study>@<data set or scale>, with one name after the '@'."
+        )
     path = block_file(params, "studies", name, f"study '{reference}'")
     where = str(path)
     study: StudyFile = validate(StudyFile, read_yaml(path), where)
-    if dataset_name:
-        dataset = load_dataset(dataset_name, params, f"dataset '{dataset_name}' (given on the command line)")
-    else:
-        dataset = load_dataset(study.dataset, params, f"{where}: field 'dataset'")
-    _check_splits(dataset, study.split, where, params)
+    scale = load_scale(other, params) if at and is_scale(other, params) else None
+    dataset = _dataset(study, where, other, scale, params)
+    check_splits(dataset, study.split, where, params)
     runs: dict[str, RunConfig] = {}
     for run, entry in study.runs.items():
         value = {
@@ -216,60 +166,57 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
             "row": entry.row or run,
             "dataset": dataset.model_dump(mode="json"),
             "seed": study.common.seed if entry.seed is None else entry.seed,
-            **_compose_run(run, entry, study, where, params),
+            **compose_run(run, entry, study.common, where, params, scale),
         }
         runs[run] = validate(RunConfig, value, where, f"runs.{run}")
-        _check_weights(runs[run], where, params)
+        check_weights(run, runs[run].backbone, where, params)
         if (path.with_suffix("") / f"{run}.yaml").is_file():
             raise UserError(
                 f"{where}: run '{run}' and the study '{name}/{run}' would write into the same folder; rename one."
             )
-    composed = Study(reference, path, study.title, study.description, study.baseline, dataset, study.split, runs)
+    composed = Study(
+        name=reference,
+        file=path,
+        title=study.title if scale is None else f"{study.title} (at scale {scale.name}: {scale.label})",
+        description=study.description if scale is None else f"{_SMALL} {study.description}",
+        baseline=study.baseline,
+        dataset=dataset,
+        split=study.split,
+        runs=runs,
+        published=_published(study, where, params),
+        analysis=tuple(dict.fromkeys(study.analysis)),
+        submission=None if at else _submission(study, where, params),
+    )
     _check_rows(composed, where)
     return composed
 
 
-def _check_splits(dataset: DatasetConfig, split: str, where: str, params: Path) -> None:
-    names = split_names(dataset)
-    file = f"{params}/datasets/{dataset.name}.yaml"
-    for needed in ("train", "val"):
-        if needed in names:
-            continue
-        if dataset.splits is None:
-            raise UserError(f"{file}: field 'draw.val' is 0, but a study needs a val split; give it a share.")
-        raise UserError(f"{file}: field 'splits' has no '{needed}', but a study needs the splits train and val.")
-    others = [name for name in names if name != "train"]
-    if split not in others:
-        raise UserError(
-            f"{where}: field 'split' is '{split}', which is no split of data set '{dataset.name}' to evaluate on"
-            f"{nearest(split, others)}"
-        )
+def _dataset(study: StudyFile, where: str, other: str, scale: ScaleConfig | None, params: Path) -> DatasetConfig:
+    """The study's data set, or the one that stands behind its ``@``."""
+    if scale is not None:
+        return load_dataset(scale.dataset, params, f"{params}/scales/{scale.name}.yaml: field 'dataset'")
+    if other:
+        return load_dataset(other, params, f"dataset '{other}' (given on the command line)")
+    return load_dataset(study.dataset, params, f"{where}: field 'dataset'")
 
 
-def _check_weights(run: RunConfig, where: str, params: Path) -> None:
-    """Refuse starting weights that cannot be had, or that would be made for another trunk than the run's."""
-    backbone = run.backbone
-    file = f"{params}/backbones/{backbone.name}.yaml"
-    if backbone.weights == "generated":
-        written = load_backbone(backbone.name, params)
-        for field in _TRUNK_FIELDS:
-            if getattr(backbone, field) != getattr(written, field):
-                raise UserError(
-                    f"{where}: run '{run.run}' overrides backbone.{field}, but generated weights are made for {file} "
-                    "as it stands; make a backbone file of its own for it."
-                )
-    elif backbone.weights == "imagenet":
-        if backbone.kind == "light":
-            raise UserError(
-                f"{file}: field 'weights' is 'imagenet' in run '{run.run}' of {where}, but there are no ImageNet "
-                "weights for the light trunk; use 'generated', 'none' or a file."
-            )
-    elif backbone.weights != "none" and not (params.parent / backbone.weights).is_file():
-        hint = nearest(backbone.weights, ("imagenet", "generated", "none"))
+def _published(study: StudyFile, where: str, params: Path) -> PublishedTable | None:
+    if study.published is None:
+        return None
+    return load_published(study.published, params, f"{where}: field 'published'")
+
+
+def _submission(study: StudyFile, where: str, params: Path) -> ImagesDataset | None:
+    """The data set that the study's own runs are to be submitted for."""
+    if study.submission is None:
+        return None
+    dataset = load_dataset(study.submission, params, f"{where}: field 'submission'")
+    if not isinstance(dataset, ImagesDataset) or len(dataset.splits) != 1:
         raise UserError(
-            f"{file}: field 'weights' is '{backbone.weights}' in run '{run.run}' of {where}, which is neither a file "
-            f"below the project's folder nor a valid name{hint}"
+            f"{where}: field 'submission' is '{study.submission}', which is no data set of format 'images' with one "
+            "split; evaluate on others."
         )
+    return dataset
 
 
 def _check_rows(study: Study, where: str) -> None:

@@ -1,0 +1,70 @@
+"""The paper's studies under the real Snakemake: planned in full, run in the small form into folders of their own."""
+
+import json
+import re
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from tiny_project import Project
+
+
+def planned(said: str) -> dict[str, int]:
+    """Jobs by rule, from Snakemake's own table."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("config", "runs", "trunks"),
+    [
+        (("study=paper/table5",), 12, 0),
+        (("study=paper/table5", "scale=demo"), 12, 4),
+        (("study=paper/table3@demo",), 4, 1),
+    ],
+)
+def test_a_study_of_the_paper_is_planned(fresh: Project, config: tuple[str, ...], runs: int, trunks: int) -> None:
+    jobs = planned(fresh.snakemake("-n", "--quiet", "host", "--config", *config))
+    assert (jobs["train"], jobs["evaluate"], jobs["compare"], jobs["track"]) == (runs, runs, 1, 1)
+    assert jobs["prepare_data"] == 1
+    assert jobs.get("pretrain_trunk", 0) == trunks
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (("study=paper/table3", "scale=dem"), "params/scales/dem.yaml; did you mean 'demo'?"),
+        (("study=paper/table3", "scale=shapes"), "'shapes' is a data set; say dataset=shapes."),
+        (("study=demo", "scale=demo"), "names nothing instead of 'light'"),
+    ],
+)
+def test_a_scale_that_does_not_fit_is_refused(fresh: Project, config: tuple[str, ...], sentence: str) -> None:
+    said = fresh.snakemake("-n", "--config", *config, status=1)
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_the_small_form_runs_to_its_report_and_cannot_pass_for_the_full_one(
+    fresh: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.edit(
+        "studies/paper/table3",
+        runs={"atss_anchor_free": {"method": "atss_anchor_free"}, "tood_anchor_based": {"method": "tood_anchor_based"}},
+    )
+    fresh.snakemake("--config", "study=paper/table3", "scale=demo")
+    results = fresh.folder / "results/paper/table3@demo"
+    assert not (fresh.folder / "results/paper/table3").exists()
+    table = pd.read_csv(results / "comparison.csv")
+    assert set(table["run"]) >= {"atss_anchor_free", "tood_anchor_based"}
+    trained = json.loads((results / "tood_anchor_based/train.json").read_text())
+    assert trained["epochs"] == 2, "the schedule is the small one"
+    for name in ("comparison.md", "report.html"):
+        assert "at scale demo: generated shapes, half the epochs, light trunk" in (results / name).read_text(), name
+    assert "--config study=paper/table3 scale=demo" in (results / "report.html").read_text()
+    shown = fresh.run("tood", "show", "--study", "paper/table3@demo")
+    assert "at scale demo" in shown
+
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(fresh.folder)
+    client: Any = mlflow.MlflowClient("sqlite:///mlflow.db")
+    assert {one.name for one in client.search_experiments()} - {"Default"} == {"paper/table3@demo"}
