@@ -148,7 +148,7 @@ def test_missing_files_are_named(make_study: MakeStudy, file: str) -> None:
 def write_study(params: Path, width: int = 64) -> None:
     blocks = {
         "datasets/cells": "format: voc\nroot: /nowhere\ndraw: {val: 0.2}\n",
-        "methods/atss": ("head: {kind: parallel, boxes: delta, centerness: true}\ncriterion: {kind: atss}\n"),
+        "methods/atss": ("head: {kind: parallel, boxes: delta, centerness: true}\ncriterion: {kind: focal}\n"),
         "backbones/r18": "kind: resnet18\n",
         "schedules/short": "epochs: 2\nmilestones: [1]\n",
         "studies/two": (

@@ -66,6 +66,22 @@ class CocoResult:
     matches: MatchRecords
 
 
+@dataclass(frozen=True)
+class CocoTables:
+    """Everything that pycocotools measures, NaN where there is nothing to measure.
+
+    T IoU thresholds 0.5:0.95, R recalls ``RECALLS``, C classes by category id, A areas (all, small, medium,
+    large), M limits on detections.
+    """
+
+    stats: Mapping[str, float | None]
+    """The twelve COCO numbers, fractions."""
+    precision: np.ndarray
+    """(T,R,C,A,M) interpolated."""
+    recall: np.ndarray
+    """(T,C,A,M) the highest that was reached."""
+
+
 def load_ground_truth(annotations: Path) -> GroundTruth:
     """Read a COCO annotations file. Raises UserError if it is missing, unreadable or has no categories."""
     content = read_json(annotations)
@@ -102,23 +118,26 @@ def evaluate_detections(
     """
     truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
     evaluation = _prepare(truth, detections, source)
-    evaluation.params.maxDets = list(max_detections)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    table = evaluation.eval["precision"][:, :, :, 0, -1]  # (T,101,C), area all, largest limit
+    tables = _measure(evaluation, max_detections)
+    table = tables.precision[:, :, :, 0, -1]  # (T,101,C), area all, largest limit
     at_50 = table[int(np.argmin(np.abs(evaluation.params.iouThrs - PR_IOU)))].T  # (C,101)
     per_class = {
         name: ClassResult(_defined(table[:, :, c]), _defined(at_50[c])) for c, name in enumerate(truth.classes)
     }
     return CocoResult(
         images=len(truth.image_ids),
-        stats={name: None if value < 0 else float(value) for name, value in zip(STATS, evaluation.stats, strict=True)},
+        stats=tables.stats,
         per_class=per_class,
-        precision=np.where(at_50 < 0, np.nan, at_50),
+        precision=at_50,
         matches=match_records(evaluation),
     )
+
+
+def coco_tables(
+    truth: GroundTruth, detections: Sequence[Mapping[str, Any]], *, max_detections: tuple[int, int, int] = (1, 10, 100)
+) -> CocoTables:
+    """The full tables behind ``evaluate_detections``; UserError alike."""
+    return _measure(_prepare(truth, detections, None), max_detections)
 
 
 def match_detections(
@@ -137,14 +156,31 @@ def match_detections(
     return match_records(evaluation)
 
 
+def _measure(evaluation: Any, max_detections: tuple[int, int, int]) -> CocoTables:
+    evaluation.params.maxDets = list(max_detections)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision, recall = (evaluation.eval[name] for name in ("precision", "recall"))
+    return CocoTables(
+        stats={name: None if value < 0 else float(value) for name, value in zip(STATS, evaluation.stats, strict=True)},
+        precision=np.where(precision < 0, np.nan, precision),
+        recall=np.where(recall < 0, np.nan, recall),
+    )
+
+
 def _prepare(truth: GroundTruth, detections: Sequence[Mapping[str, Any]], source: Path | None) -> Any:
-    entries = _checked(truth, detections, str(source or "detections"))
+    entries = checked_entries(truth, detections, str(source or "detections"))
     dataset = truth.coco.dataset
     return COCOeval(truth.coco, _index(dataset["images"], dataset["categories"], entries), iouType="bbox")
 
 
-def _checked(truth: GroundTruth, detections: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
-    """Detections as annotations (copies: pycocotools writes into them), numbered in the order given."""
+def checked_entries(truth: GroundTruth, detections: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
+    """Detections as annotations (copies: pycocotools writes into them), numbered in the order given.
+
+    Raises UserError beginning with ``where`` for malformed entries and unknown images or categories.
+    """
     images, categories = set(truth.image_ids), set(truth.category_ids)
     entries = []
     for index, detection in enumerate(detections):
@@ -186,6 +222,6 @@ def _index(images: list[Any], categories: list[Any], annotations: list[Any]) -> 
 
 
 def _defined(values: np.ndarray) -> float | None:
-    """Mean of a part of the precision table, whose undefined entries are -1."""
-    valid = values[values > -1]
+    """Mean of what is defined in a part of the precision table."""
+    valid = values[~np.isnan(values)]
     return float(valid.mean()) if valid.size else None

@@ -16,6 +16,11 @@ _OWN_NAME = re.compile(r"image-\d{6,}\.png")
 _LONGER_SIDE = 480
 
 
+def sampled_positions(index: AnnotationIndex) -> list[int]:
+    """Positions of the images that pictures are drawn of: spread evenly over the split."""
+    return spread_evenly(range(len(index)), _COUNT)
+
+
 def write_samples(
     folder: Path, split: PreparedSplit, classes: tuple[str, ...], results: Sequence[Mapping[str, Any]]
 ) -> None:
@@ -29,7 +34,7 @@ def write_samples(
     for path in folder.iterdir():
         if _OWN_NAME.fullmatch(path.name):
             path.unlink()
-    for position in spread_evenly(range(len(index)), _COUNT):
+    for position in sampled_positions(index):
         image_id = int(index.image_ids[position])
         found = [one for one in results if one["image_id"] == image_id and one["score"] >= SHOWN_SCORE]
         boxes = as_corners(one["bbox"] for one in found)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tood.config.published import PublishedTable
 from tood.config.study import Study
 from tood.data.prepared import PreparedSplit
 from tood.errors import UserError
@@ -38,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True)
 class ComparisonStudy:
-    """What is compared. ``images`` is the folder that the annotations' file names are relative to."""
+    """What is compared. ``images`` is the folder that the annotations' file names are relative to.
+
+    ``published`` are numbers of others for these rows, which are printed but never computed with.
+    """
 
     name: str
     title: str
@@ -49,6 +53,7 @@ class ComparisonStudy:
     annotations: Path
     images: Path
     split: str
+    published: PublishedTable | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class ComparedRow:
     """A row with its numbers: means over seeds, fractions; None where there is nothing to measure.
 
     ``std`` has the sample standard deviation over seeds of each of ``SPREAD``, None for a single run;
-    ``training_seconds`` is a mean over seeds too, ``peak_memory_gib`` the largest of them.
+    ``training_seconds`` is a mean over seeds too, ``peak_memory_gib`` the largest of them; ``epochs`` is what all of
+    them were trained for, where that is known.
     """
 
     row: Row
@@ -84,6 +90,7 @@ class ComparedRow:
     training_seconds: float
     peak_memory_gib: float | None
     images_per_second: float | None
+    epochs: int | None
     checkpoint: str
 
     @property
@@ -142,6 +149,7 @@ def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> Compar
         annotations=split.annotations,
         images=split.images,
         split=split.name,
+        published=study.published,
     )
 
 
@@ -217,6 +225,7 @@ def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> 
         training_seconds=float(np.mean([one.seconds for one in training])),
         peak_memory_gib=max(memory) if memory else None,
         images_per_second=_mean(one.images_per_second for one in metrics),
+        epochs=training[0].epochs if len({one.epochs for one in training}) == 1 else None,
         checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
     )
 

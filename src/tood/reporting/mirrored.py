@@ -20,8 +20,9 @@ from tood.reporting.records import RunFolder
 from tood.reporting.settings import MISSING, aligned
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
-_RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv")
-_STUDY_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "report.html")
+_RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv", "alignment.json")
+_STUDY_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "report.html", "alignment.csv", "alignment.md")
+_ALIGNMENT = ("pcc_top50", "iou_top10", "correct", "redundant", "error")
 _NOT_CURVES = ("step", "epoch", "time")
 _MAX_NOTE = 5000
 
@@ -158,7 +159,7 @@ def _curve_name(column: str) -> tuple[str, str]:
 
 
 def _final(run: RunFolder, epoch: int, time: int) -> Iterator[Point]:
-    """The COCO numbers and costs, which MLflow's table shows as columns."""
+    """The COCO numbers, costs and alignment, which MLflow's table shows as columns."""
     values: dict[str, float | None] = {}
     if (run.path / "metrics.json").is_file():
         metrics = run.metrics()
@@ -172,6 +173,8 @@ def _final(run: RunFolder, epoch: int, time: int) -> Iterator[Point]:
             "training_seconds": took.seconds,
             "peak_memory_gib": took.peak_memory_gib,
         }
+    if (run.path / "alignment.json").is_file() and (aligned := run.alignment()).fingerprint == _fingerprint(run):
+        values |= {f"alignment/{name}": getattr(aligned, name) for name in _ALIGNMENT}
     for key, value in values.items():
         if value is not None and math.isfinite(value):
             yield Point(key, epoch, float(value), time)

@@ -21,8 +21,9 @@ class Provenance:
 
 def provenance(study: str, root: Path = Path()) -> Provenance:
     """What it takes to reproduce a study from the project folder ``root``."""
-    name, _, dataset = study.partition("@")
-    command = f"snakemake --cores all --config study={name}" + (f" dataset={dataset}" if dataset else "")
+    name, _, other = study.partition("@")
+    key = "scale" if (root / "params/scales" / f"{other}.yaml").is_file() else "dataset"
+    command = f"snakemake --cores all --config study={name}" + (f" {key}={other}" if other else "")
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--untracked-files=no") if commit else None
     return Provenance(command, commit, bool(status), {"Python": platform.python_version(), **_versions()})

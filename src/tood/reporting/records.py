@@ -75,6 +75,28 @@ class Metrics(_Record):
     inference: dict[str, Any] | None = None
 
 
+class Alignment(_Record):
+    """``alignment.json``: how well scores and IoUs agree (``evaluation/alignment_files.py``)."""
+
+    split: str
+    checkpoint: str
+    images: int
+    objects: int
+    pcc_top50: float | None
+    objects_with_pcc: int
+    iou_top10: float | None
+    objects_with_iou: int
+    detections: int
+    correct: int
+    redundant: int
+    error: int
+    on_crowd: int
+    elsewhere: int
+    definitions: dict[str, str]
+    fingerprint: str
+    inference: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """``results/<study>/<run>``. Files are read when asked for; UserError names what is missing or broken.
@@ -120,16 +142,25 @@ class RunFolder:
 
     def _check_evaluation(self, wanted: RunConfig) -> None:
         measured = self.metrics()
-        changes = []
-        if measured.inference is not None:
-            changes = changed_fields(measured.inference, wanted.method.inference.model_dump(mode="json"))
-        if measured.fingerprint not in (None, wanted.fingerprint):
-            changes.append("its model has been trained again since")
+        changes = _changes_since(wanted, measured.fingerprint, measured.inference)
         if changes:
             raise UserError(
                 f"{self.path}: run '{self.name}' was evaluated with other settings than the study has now "
                 f"({'; '.join(changes)}); evaluate it again with: tood evaluate --run {self.path}"
             )
+
+    def alignment(self) -> Alignment:
+        """The run's alignment analysis; UserError where the study has other settings now than it was made with."""
+        path, remedy = self.path / "alignment.json", f"make it with: tood analyse --run {self.path}"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; {remedy}")
+        found = _parse(Alignment, path, remedy)
+        changes = [] if self.wanted is None else _changes_since(self.wanted, found.fingerprint, found.inference)
+        if changes:
+            raise UserError(
+                f"{path}: was made with other settings than the study has now ({'; '.join(changes)}); {remedy}"
+            )
+        return found
 
     def metrics(self) -> Metrics:
         return _parse(Metrics, self.path / "metrics.json", "evaluate the run again")
@@ -149,6 +180,16 @@ class RunFolder:
         """Columns class, iou, recall, precision."""
         needed = ("class", "iou", "recall", "precision")
         return _read_csv(self.path / "pr.csv", needed, "evaluate the run again")
+
+
+def _changes_since(wanted: RunConfig, fingerprint: str | None, inference: dict[str, Any] | None) -> list[str]:
+    """In what a measurement of a run differs from one that would be made now."""
+    changes = []
+    if inference is not None:
+        changes = changed_fields(inference, wanted.method.inference.model_dump(mode="json"))
+    if fingerprint not in (None, wanted.fingerprint):
+        changes.append("its model has been trained again since")
+    return changes
 
 
 def _parse(model: type[Model], path: Path, remedy: str) -> Model:

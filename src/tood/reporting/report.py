@@ -10,12 +10,21 @@ import yaml
 from PIL import Image
 
 from tood.files import write_text
+from tood.reporting.alignment import (
+    AlignedRow,
+    AlignmentTable,
+    alignment_cells,
+    alignment_note,
+    defined_terms,
+    is_best_cell,
+)
 from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
 from tood.reporting.figures import Figure
 from tood.reporting.provenance import provenance
+from tood.reporting.published import BLOCK_NOTE, incomparable_note, published_cells, published_view
 from tood.reporting.records import RunFolder
 from tood.reporting.settings import aligned, differing
-from tood.reporting.tables import COLUMN_NOTE, best_columns, is_best, table_cells
+from tood.reporting.tables import best_columns, column_note, is_best, table_cells
 from tood.reporting.wording import NONE, duration, headline, method_note, number, percent
 
 _TEMPLATE = "report.html.j2"
@@ -50,8 +59,37 @@ class RunDetails:
     config: str
 
 
-def write_report(comparison: Comparison, figures: Sequence[Figure], path: Path) -> None:
-    """Write the report of a comparison whose figures are already on disk."""
+@dataclass(frozen=True)
+class PublishedBlock:
+    """The published numbers, in a table of their own."""
+
+    title: str
+    note: str
+    lines: list[list[str]]
+    sources: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AlignmentBlock:
+    """The alignment analysis: its table, what the terms mean, its figures."""
+
+    header: list[str]
+    lines: list[list[Cell]]
+    note: str
+    terms: list[tuple[str, str]]
+    pictures: list[Picture]
+
+
+def write_report(
+    comparison: Comparison,
+    figures: Sequence[Figure],
+    path: Path,
+    *,
+    alignment: AlignmentTable | None = None,
+    alignment_figures: Sequence[Figure] = (),
+) -> None:
+    """Write the report of a comparison, and of its runs' alignment analysis, whose figures are already on disk."""
     study = comparison.study
     runs = [run for row in study.rows for run in row.runs]
     environment = jinja2.Environment(
@@ -67,8 +105,11 @@ def write_report(comparison: Comparison, figures: Sequence[Figure], path: Path) 
         headline=headline(comparison),
         header=header,
         lines=lines,
-        column_note=COLUMN_NOTE,
+        column_note=column_note(comparison),
         method_note=method_note(comparison),
+        incomparable_note=incomparable_note(comparison),
+        published=_published_block(comparison),
+        alignment=None if alignment is None else _alignment_block(alignment, alignment_figures),
         pictures=[_picture(figure) for figure in figures],
         classes=_class_table(comparison.rows),
         training=_training_table(runs),
@@ -87,10 +128,35 @@ def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     lines = []
     for row, cells in zip(comparison.rows, texts, strict=True):
         text = dict(zip(header, cells, strict=True))
-        kinds = {name: "best" for name in MEASURED if is_best(row, name, best)} | {"Δ AP": _delta_kind(row)}
+        kinds = {name: "best" for name in MEASURED if is_best(row, name, best)}
+        kinds |= {"Δ AP": _delta_kind(row), "published AP": "published", "Δ published": "quiet"}
         notes = {name: text[f"{name} interval"] for name in ("AP", "Δ AP") if text[f"{name} interval"] != NONE}
         lines.append([Cell(text[name], kinds.get(name, ""), notes.get(name, "")) for name in shown])
     return shown, lines
+
+
+def _published_block(comparison: Comparison) -> PublishedBlock | None:
+    view = published_view(comparison)
+    if view is None:
+        return None
+    header, lines = published_cells(view)
+    return PublishedBlock(view.table.title, BLOCK_NOTE, [header, *lines], view.sources, view.table.notes)
+
+
+def _alignment_block(table: AlignmentTable, figures: Sequence[Figure]) -> AlignmentBlock:
+    header, texts = alignment_cells(table)
+    lines = [
+        [Cell(text, _aligned_kind(table, row, name)) for text, name in zip(cells, header, strict=True)]
+        for row, cells in zip(table.rows, texts, strict=True)
+    ]
+    pictures = [_picture(figure) for figure in figures]
+    return AlignmentBlock(header, lines, alignment_note(table), defined_terms(table), pictures)
+
+
+def _aligned_kind(table: AlignmentTable, row: AlignedRow, name: str) -> str:
+    if name.startswith("published "):
+        return "published"
+    return "best" if is_best_cell(table, row, name) else ""
 
 
 def _delta_kind(row: ComparedRow) -> str:

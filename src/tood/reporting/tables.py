@@ -1,13 +1,19 @@
 """``comparison.csv`` for programs (fractions, seconds), ``.md`` for people (percent), ``.tex`` for papers."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from tood.evaluation.significance import Interval
 from tood.files import write_text, write_with
-from tood.reporting.comparison import MEASURED, SPREAD, ComparedRow, Comparison
+from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
+from tood.reporting.frame import comparison_frame
+from tood.reporting.published import (
+    BESIDE_NOTE,
+    BLOCK_NOTE,
+    PublishedView,
+    incomparable_note,
+    published_cells,
+    published_view,
+)
 from tood.reporting.wording import (
     NONE,
     duration,
@@ -39,60 +45,18 @@ def write_tables(comparison: Comparison, folder: Path) -> None:
     write_text(folder / "comparison.tex", latex(comparison))
 
 
-def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """One line per row, measured columns first; fractions, seconds, GiB; blank where undefined.
-
-    ``seeds`` counts the runs that a line is the mean of, ``AP_std``, ``AP50_std`` and ``AP75_std`` are sample
-    standard deviations over them.
-    """
-    return pd.DataFrame([_record(row, comparison) for row in comparison.rows])
-
-
-def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
-    values: dict[str, Any] = {"run": row.name}
-    values |= {name: _rounded(row.stats[name]) for name in MEASURED}
-    values["delta_AP"] = _rounded(row.delta.value if row.delta else None)
-    values |= _bounds("delta_AP", row.delta.interval if row.delta else None)
-    values |= _bounds("AP", row.interval)
-    values |= {f"{name}_std": _rounded(row.std[name]) for name in SPREAD}
-    return values | {
-        "seeds": row.seeds,
-        "parameters": None if row.parameters is None else round(row.parameters),
-        "gflops": _rounded(row.gflops),
-        "training_seconds": round(row.training_seconds, 1),
-        "peak_memory_gib": _rounded(row.peak_memory_gib),
-        "images_per_second": _rounded(row.images_per_second),
-        "method": row.row.method,
-        "backbone": row.row.backbone,
-        "schedule": row.row.schedule,
-        "baseline": comparison.study.baseline,
-        "split": comparison.study.split,
-        "checkpoint": row.checkpoint,
-        "resamples": comparison.resamples,
-    }
-
-
-def _bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        f"{name}_low": _rounded(interval.low if interval else None),
-        f"{name}_high": _rounded(interval.high if interval else None),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table for people: AP in percent, differences in percentage points."""
     with_seeds = any(row.seeds > 1 for row in comparison.rows)
+    view = published_view(comparison)
     header = ["run", *MEASURED, "AP interval", "Δ AP", "Δ AP interval"]
+    header += ["published AP", "Δ published"] if view else []
     header += ["seeds"] if with_seeds else []
     header += ["parameters", "GFLOPs", "training", "memory", "images/s"]
-    return header, [_cells(row, comparison, with_seeds) for row in comparison.rows]
+    return header, [_cells(row, comparison, view, with_seeds) for row in comparison.rows]
 
 
-def _cells(row: ComparedRow, comparison: Comparison, with_seeds: bool) -> list[str]:
+def _cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None, with_seeds: bool) -> list[str]:
     cells = [row.name, *(percent(row.stats[name]) for name in MEASURED)]
     if row.std["AP"] is not None:
         cells[1] += f" ± {percent(row.std['AP'])}"
@@ -102,6 +66,9 @@ def _cells(row: ComparedRow, comparison: Comparison, with_seeds: bool) -> list[s
     else:
         delta = row.delta
         cells += [points(delta.value if delta else None), points_range(delta.interval if delta else None)]
+    if view is not None:
+        beside = view.beside.get(row.name)
+        cells += [beside.text, points(beside.delta)] if beside else [NONE, NONE]
     cells += [str(row.seeds)] if with_seeds else []
     memory = NONE if row.peak_memory_gib is None else f"{row.peak_memory_gib:.1f} GiB"
     return [
@@ -137,33 +104,60 @@ COLUMN_NOTE = (
 )
 
 
+def column_note(comparison: Comparison) -> str:
+    """What the columns of ``table_cells`` are."""
+    return COLUMN_NOTE if published_view(comparison) is None else f"{COLUMN_NOTE} {BESIDE_NOTE}"
+
+
 def markdown(comparison: Comparison) -> str:
     """The table with the conclusion above it and what the reader must know below it."""
     header, lines = table_cells(comparison)
     best = best_columns(comparison)
     for cells, row in zip(lines, comparison.rows, strict=True):
-        cells[0] = _markdown_text(cells[0])
+        cells[0] = markdown_text(cells[0])
         for column, name in enumerate(MEASURED, start=1):
             if is_best(row, name, best):
                 cells[column] = f"**{cells[column]}**"
+    parts = [
+        f"# {markdown_text(comparison.study.title)}",
+        headline(comparison),
+        markdown_table(header, lines),
+        column_note(comparison),
+        method_note(comparison),
+        incomparable_note(comparison),
+        *_markdown_published(comparison),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_published(comparison: Comparison) -> list[str]:
+    """The block of published numbers with a footnote for each source."""
+    view = published_view(comparison)
+    if view is None:
+        return []
+    header, lines = published_cells(view)
+    sources = [f"- [{number}] {markdown_text(text)}" for number, text in enumerate(view.sources, start=1)]
+    return [
+        f"## Published: {markdown_text(view.table.title)}",
+        BLOCK_NOTE,
+        markdown_table(header, [[markdown_text(cell) for cell in line] for line in lines]),
+        "\n".join(sources),
+        *(markdown_text(note) for note in view.table.notes),
+    ]
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Cells in columns, the first to the left and the others to the right."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    rule = ["-" * width for width in widths]
     table = [
         "| " + " | ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(line, widths, strict=True))) + " |"
-        for line in [header, rule, *lines]
+        for line in [header, *lines]
     ]
-    table[1] = "|" + "|".join(f"{'-' * (width + 1)}{':' if i else '-'}" for i, width in enumerate(widths)) + "|"
-    parts = [
-        f"# {_markdown_text(comparison.study.title)}",
-        headline(comparison),
-        "\n".join(table),
-        COLUMN_NOTE,
-        method_note(comparison),
-    ]
-    return "\n\n".join(parts) + "\n"
+    rule = "|" + "|".join(f"{'-' * (width + 1)}{':' if i else '-'}" for i, width in enumerate(widths)) + "|"
+    return "\n".join([table[0], rule, *table[1:]])
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """On one line, and without a "|" that would start another cell."""
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -173,9 +167,11 @@ def _pad(cell: str, width: int, column: int) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """A booktabs table; the best value of each column is bold."""
+    """A booktabs table; the best value of each column is bold. Published numbers get a second one."""
     best = best_columns(comparison)
-    header = [*("AP$_{" + name[2:] + "}$" if name != "AP" else "AP" for name in MEASURED), "$\\Delta$AP"]
+    view = published_view(comparison)
+    header = [*(_latex_stat(name) for name in MEASURED), "$\\Delta$AP"]
+    header += ["published AP", "$\\Delta$ published"] if view else []
     header += ["params", "GFLOPs", "images/s"]
     lines = [
         "% Made from comparison.csv; needs \\usepackage{booktabs}.",
@@ -185,14 +181,41 @@ def latex(comparison: Comparison) -> str:
         "\\toprule",
         " & ".join(["method", *header]) + r" \\",
         "\\midrule",
-        *(" & ".join(_latex_cells(row, comparison, best)) + r" \\" for row in comparison.rows),
+        *(" & ".join(_latex_cells(row, comparison, view, best)) + r" \\" for row in comparison.rows),
         "\\bottomrule",
         "\\end{tabular}",
+        *(_latex_published(view) if view else []),
     ]
+    if note := incomparable_note(comparison):
+        lines.insert(3, f"% {note}")
     return "\n".join(lines) + "\n"
 
 
-def _latex_cells(row: ComparedRow, comparison: Comparison, best: dict[str, float]) -> list[str]:
+def _latex_stat(name: str) -> str:
+    return "AP$_{" + name[2:] + "}$" if name.startswith("AP") and name != "AP" else _escaped(name)
+
+
+def _latex_published(view: PublishedView) -> list[str]:
+    header, lines = published_cells(view)
+    cells = [[_escaped(cell).replace(NONE, "--") for cell in line] for line in lines]
+    return [
+        "",
+        f"% {BLOCK_NOTE}",
+        "\\begin{tabular}{l" + "r" * (len(header) - 1) + "}",
+        "\\toprule",
+        " & ".join(_latex_stat(name) for name in header) + r" \\",
+        "\\midrule",
+        *(" & ".join(line) + r" \\" for line in cells),
+        "\\bottomrule",
+        "\\end{tabular}",
+        *(rf"\par{{\footnotesize [{number}] {_escaped(text)}}}" for number, text in enumerate(view.sources, start=1)),
+        *(f"% {' '.join(note.split())}" for note in view.table.notes),
+    ]
+
+
+def _latex_cells(
+    row: ComparedRow, comparison: Comparison, view: PublishedView | None, best: dict[str, float]
+) -> list[str]:
     cells = [_escaped(row.name)]
     for name in MEASURED:
         text = percent(row.stats[name])
@@ -204,6 +227,10 @@ def _latex_cells(row: ComparedRow, comparison: Comparison, best: dict[str, float
     else:
         low, high = (f"{100 * bound:+.1f}" for bound in (row.delta.interval.low, row.delta.interval.high))
         cells.append(f"${100 * row.delta.value:+.1f}$ $[{low}, {high}]$")
+    if view is not None:
+        beside = view.beside.get(row.name)
+        cells.append(_escaped(beside.text) if beside else NONE)
+        cells.append(NONE if beside is None or beside.delta is None else f"${100 * beside.delta:+.1f}$")
     cells += [millions(row.parameters), number(row.gflops), number(row.images_per_second)]
     return [cell.replace(NONE, "--") for cell in cells]
 

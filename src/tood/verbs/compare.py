@@ -1,6 +1,8 @@
 """``tood compare``: a study's tables, figures and report."""
 
 from tood.config.study import load_study
+from tood.reporting.alignment import alignment_table, write_alignment_tables
+from tood.reporting.alignment_figures import draw_alignment_figures
 from tood.reporting.comparison import compare as compare_runs
 from tood.reporting.comparison import comparison_study
 from tood.reporting.figures import draw_figures
@@ -11,7 +13,10 @@ from tood.verbs.runs import open_dataset
 
 
 def compare(reference: str, echo: Echo) -> None:
-    """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``."""
+    """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``.
+
+    Where the study asks for the alignment analysis, ``alignment.csv/.md`` too.
+    """
     study = load_study(reference, PARAMS)
     folder = RESULTS / study.name
     split = open_dataset(study.dataset).split(study.split)
@@ -19,5 +24,13 @@ def compare(reference: str, echo: Echo) -> None:
     comparison = compare_runs(comparison_study(study, folder, split))
     write_tables(comparison, folder)
     figures = draw_figures(comparison, folder / "figures")
-    write_report(comparison, figures, folder / "report.html")
+    alignment = alignment_table(comparison) if "alignment" in study.analysis else None
+    write_alignment_tables(alignment, folder)
+    write_report(
+        comparison,
+        figures,
+        folder / "report.html",
+        alignment=alignment,
+        alignment_figures=draw_alignment_figures(alignment, folder / "figures"),
+    )
     echo(f"report: {folder / 'report.html'}")

@@ -1,0 +1,149 @@
+"""The alignment of a whole split: one pass of the detector without suppression."""
+
+import math
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tood.config.method import InferenceConfig
+from tood.config.schedule import ImagesConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.index import AnnotationIndex
+from tood.data.loader import Batch, test_batches
+from tood.data.prepared import PreparedSplit
+from tood.detection.boxes import clip_boxes
+from tood.detection.detector import Detector
+from tood.detection.predictions import Predictions
+from tood.evaluation.alignment import ObjectAlignment, align_objects
+from tood.evaluation.alignment_files import IOU_BINS, SCORE_BINS, BestAnchors, SplitAlignment
+from tood.evaluation.coco import GroundTruth
+from tood.evaluation.samples import sampled_positions
+from tood.pictures import as_corners
+
+
+@dataclass
+class _Tally:
+    """What is kept of every image: two numbers an object, the histogram, the best anchors of sample images."""
+
+    images: int = 0
+    correlations: list[float] = field(default_factory=list)
+    top_ious: list[float] = field(default_factory=list)
+    density: Tensor = field(default_factory=lambda: torch.zeros(SCORE_BINS * IOU_BINS, dtype=torch.int64))
+    best: list[BestAnchors] = field(default_factory=list)
+
+    def add(self, found: ObjectAlignment) -> None:
+        self.images += 1
+        self.correlations += found.correlation.tolist()
+        self.top_ious += found.top_iou.tolist()
+        rows, columns = (
+            (values[found.valid] * bins).long().clamp(0, bins - 1)
+            for values, bins in ((found.scores, SCORE_BINS), (found.ious, IOU_BINS))
+        )
+        self.density += torch.bincount(rows * IOU_BINS + columns, minlength=SCORE_BINS * IOU_BINS).cpu()
+
+
+def analyse_split(
+    detector: Detector,
+    split: PreparedSplit,
+    truth: GroundTruth,
+    images: ImagesConfig,
+    inference: InferenceConfig,
+    *,
+    device: torch.device,
+    workers: int = 0,
+) -> SplitAlignment:
+    """Measure the alignment of score and IoU on a split; the detector is left in evaluation mode.
+
+    ``truth`` holds the split's annotations. One image at a time and with the boxes clipped where inference clips
+    them, so that the predictions are those behind the detections.
+    """
+    detector.eval()
+    index = AnnotationIndex.load(split, truth.classes)
+    dataset = DetectionDataset(index, split.images, images, train=False, seed=0)
+    sampled = {int(index.image_ids[position]) for position in sampled_positions(index)}
+    tally = _Tally()
+    batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")
+    for batch in batches:
+        image_id = int(batch.image_ids)
+        objects, labels = _objects(truth, image_id)
+        _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=image_id in sampled)
+    return SplitAlignment(
+        images=tally.images,
+        objects=len(tally.correlations),
+        pcc_top50=_mean(tally.correlations),
+        objects_with_pcc=_defined(tally.correlations),
+        iou_top10=_mean(tally.top_ious),
+        objects_with_iou=_defined(tally.top_ious),
+        density=tally.density.reshape(SCORE_BINS, IOU_BINS).numpy(),
+        best=_joined(tally.best),
+    )
+
+
+@torch.inference_mode()
+def _analyse_image(
+    detector: Detector,
+    batch: Batch,
+    objects: Tensor,
+    labels: Tensor,
+    inference: InferenceConfig,
+    tally: _Tally,
+    *,
+    sampled: bool,
+) -> None:
+    """One image, in network pixels; ``objects`` (G,4) are in those of the original image."""
+    predictions = detector(batch.images)
+    boxes = predictions.boxes[0]
+    if inference.clip_boxes:
+        boxes = clip_boxes(boxes, batch.sizes[0])
+    scale = batch.scales[0].repeat(2).to(boxes.dtype)
+    found = align_objects(final_scores(predictions)[0], boxes, objects.to(boxes) * scale, labels.to(boxes.device))
+    tally.add(found)
+    if sampled:
+        kept = found.valid[:, 0]
+        anchors = found.anchors[kept]
+        tally.best.append(
+            BestAnchors(
+                image_ids=np.full(len(anchors), int(batch.image_ids), np.int64),
+                objects=_array(objects[kept.cpu()]),
+                points=_array(predictions.points.centres[anchors] / scale[:2]),
+                boxes=_array(boxes[anchors] / scale),
+                scores=_array(found.anchor_scores[kept]),
+                ious=_array(found.anchor_ious[kept]),
+            )
+        )
+
+
+def final_scores(predictions: Predictions) -> Tensor:
+    """(B,N,C) the scores by which detections are ranked: the class score, times the quality where there is one."""
+    scores = predictions.scores()
+    return scores if predictions.quality is None else scores * predictions.quality.sigmoid()[..., None]
+
+
+def _objects(truth: GroundTruth, image_id: int) -> tuple[Tensor, Tensor]:
+    """Boxes (G,4) xyxy px of the original image and labels (G,) of an image's objects, crowds left out."""
+    entries = truth.coco.loadAnns(truth.coco.getAnnIds(imgIds=[image_id], iscrowd=False))
+    known = [entry for entry in entries if entry["category_id"] in truth.category_ids]
+    boxes = torch.tensor(as_corners(entry["bbox"] for entry in known)).reshape(-1, 4)
+    return boxes, torch.tensor([truth.category_ids.index(entry["category_id"]) for entry in known], dtype=torch.int64)
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    return values.float().cpu().numpy()
+
+
+def _mean(values: list[float]) -> float | None:
+    """Mean of the defined values, the same in whatever order they come."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else None
+
+
+def _defined(values: list[float]) -> int:
+    return sum(not math.isnan(value) for value in values)
+
+
+def _joined(parts: list[BestAnchors]) -> BestAnchors:
+    names = [one.name for one in fields(BestAnchors)]
+    return BestAnchors(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -1,0 +1,86 @@
+"""The comparison as a table for programs, which becomes ``comparison.csv``."""
+
+from typing import Any
+
+import pandas as pd
+
+from tood.evaluation.significance import Interval
+from tood.reporting.comparison import MEASURED, SPREAD, ComparedRow, Comparison
+from tood.reporting.published import Printed, PublishedView, published_view
+
+_COUNTS = ("seeds", "parameters", "resamples", "published_epochs", "published_head_parameters", "published_parameters")
+
+
+def comparison_frame(comparison: Comparison) -> pd.DataFrame:
+    """One line per row, measured columns first; fractions, seconds, GiB; blank where undefined.
+
+    ``seeds`` counts the runs that a line is the mean of, ``AP_std``, ``AP50_std`` and ``AP75_std`` are sample
+    standard deviations over them. Where published numbers compare, ``kind`` tells ``measured`` lines, which may have
+    one beside them in ``published_*``, from ``published`` ones, whose other columns are blank.
+    """
+    view = published_view(comparison)
+    records = [_record(row, comparison) for row in comparison.rows]
+    if view is None:
+        return pd.DataFrame(records)
+    records = [
+        {**record, "kind": "measured", **_published(view, view.beside.get(row.name))}
+        for record, row in zip(records, comparison.rows, strict=True)
+    ]
+    records += [{"run": one.row, "kind": "published", **_published(view, one)} for one in view.others]
+    return pd.DataFrame(records).astype(dict.fromkeys(_COUNTS, "Int64"))  # whole also where a line has none
+
+
+def _published(view: PublishedView, one: Printed | None) -> dict[str, Any]:
+    """The columns of a published value, in the units of ours; blank where there is none."""
+    value = None if one is None else one.value
+    return {
+        **{f"published_{name}": _rounded(value.fraction(name)) if value else None for name in MEASURED},
+        "published_delta_AP": _rounded(one.delta) if one else None,
+        "published_source": view.sources[one.source - 1] if one else None,
+        "published_split": value.split if value else None,
+        "published_epochs": value.epochs if value else None,
+        "published_note": (value.note or None) if value else None,
+        "published_head_parameters": _count(value.head_parameters) if value else None,
+        "published_parameters": _count(value.parameters) if value else None,
+        "published_head_gflops": value.head_gflops if value else None,
+        "published_gflops": value.gflops if value else None,
+    }
+
+
+def _count(millions: float | None) -> int | None:
+    return None if millions is None else round(1e6 * millions)
+
+
+def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
+    values: dict[str, Any] = {"run": row.name}
+    values |= {name: _rounded(row.stats[name]) for name in MEASURED}
+    values["delta_AP"] = _rounded(row.delta.value if row.delta else None)
+    values |= _bounds("delta_AP", row.delta.interval if row.delta else None)
+    values |= _bounds("AP", row.interval)
+    values |= {f"{name}_std": _rounded(row.std[name]) for name in SPREAD}
+    return values | {
+        "seeds": row.seeds,
+        "parameters": None if row.parameters is None else round(row.parameters),
+        "gflops": _rounded(row.gflops),
+        "training_seconds": round(row.training_seconds, 1),
+        "peak_memory_gib": _rounded(row.peak_memory_gib),
+        "images_per_second": _rounded(row.images_per_second),
+        "method": row.row.method,
+        "backbone": row.row.backbone,
+        "schedule": row.row.schedule,
+        "baseline": comparison.study.baseline,
+        "split": comparison.study.split,
+        "checkpoint": row.checkpoint,
+        "resamples": comparison.resamples,
+    }
+
+
+def _bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {
+        f"{name}_low": _rounded(interval.low if interval else None),
+        f"{name}_high": _rounded(interval.high if interval else None),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

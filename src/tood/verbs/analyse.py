@@ -1,0 +1,64 @@
+"""``tood analyse``: do a run's surest predictions also locate best, and what becomes of its detections?"""
+
+from pathlib import Path
+
+import torch
+
+from tood.errors import UserError
+from tood.evaluation import alignment, alignment_boxes
+from tood.evaluation.alignment_boxes import count_boxes
+from tood.evaluation.alignment_files import write_alignment
+from tood.evaluation.alignment_split import analyse_split
+from tood.evaluation.coco import load_ground_truth
+from tood.reporting.records import RunFolder
+from tood.training.devices import one_device
+from tood.verbs.locate import Echo
+from tood.verbs.runs import study_at
+from tood.verbs.trained import open_trained
+
+
+def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
+    """Write ``alignment.json`` and ``alignment.npz`` into the folder of an evaluated run.
+
+    Raises UserError unless the run was trained and evaluated with the settings that its study has now.
+    """
+    study = study_at(folder)
+    config = study.run(folder.name)
+    torch.set_num_threads(threads)
+    model, prepared = open_trained(folder, config)
+    run = RunFolder(folder, config)
+    run.check_settings()
+    measured = run.metrics()
+    if measured.split != study.split:
+        raise UserError(
+            f"{folder / 'metrics.json'}: was measured on split '{measured.split}', the study's is '{study.split}'; "
+            f"evaluate the run again with: tood evaluate --run {folder}"
+        )
+    split = prepared.split(study.split)
+    truth = load_ground_truth(split.annotations)
+    counts = count_boxes(truth, run.detections(), folder / "detections.json")
+    with one_device(gpu, echo) as device:
+        echo(f"{config.run:<12} ranking anchors in {split.image_count:,} images of {split.name}")
+        found = analyse_split(
+            model.detector.to(device),
+            split,
+            truth,
+            model.config.schedule.images,
+            config.method.inference,
+            device=device,
+            workers=threads if device.type == "cuda" else 0,
+        )
+    write_alignment(
+        folder,
+        found,
+        counts,
+        config=config,
+        split=split.name,
+        checkpoint=measured.checkpoint,
+        definitions=alignment.DEFINITIONS | alignment_boxes.DEFINITIONS,
+    )
+    means = "  ".join(
+        f"{name} –" if value is None else f"{name} {value:.3f}"
+        for name, value in (("PCC top-50", found.pcc_top50), ("IoU top-10", found.iou_top10))
+    )
+    echo(f"{config.run:<12} {means}  correct {counts.correct}  redundant {counts.redundant}  error {counts.error}")
