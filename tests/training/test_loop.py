@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from tood.training.checkpoint import CheckpointStore
 from tood.training.history import History
 
 ROOT = Path(__file__).parents[2]
@@ -201,15 +202,27 @@ def test_loader_workers_change_nothing(project: Path) -> None:
     assert all(torch.equal(alone[key], helped[key]) for key in alone)
 
 
-@pytest.mark.parametrize("run", ["atss", "tood"])
-def test_two_processes_train_what_one_trains(project: Path, run: str) -> None:
+@pytest.mark.parametrize(("run", "parts"), [("atss", 1), ("tood", 2)])
+def test_two_processes_train_what_one_trains(project: Path, run: str, parts: int) -> None:
     train(project, run)
     one = history(project, run)
     shutil.rmtree(project / "results")
-    said = train(project, run, "--processes", "2")
+    said = train(project, run, "--processes", "2", "--accumulate", str(parts))
     assert "2 x " in said
+    assert ("steps of 4 images in 2 parts" in said) == (parts == 2)
     two = history(project, run)
     assert [float(row["loss"]) for row in two[:6]] == pytest.approx([float(row["loss"]) for row in one[:6]], rel=1e-3)
+
+
+def test_a_training_that_continues_with_other_code_says_so(project: Path) -> None:
+    train(project, "atss")
+    (project / "results/tiny/atss/model.pt").unlink()
+    (state,) = (project / "results/tiny/atss/state").glob("*/")
+    store = CheckpointStore(state.parent, state.name)
+    store.files()[0].unlink()
+    kept = store.load(pytest.fail)
+    store.save(kept["step"], {**kept, "code": "of yesterday"})
+    assert "continues after step 16 of 18, with code that changed since\n" in train(project, "atss")
 
 
 def test_a_changed_parameter_starts_anew_and_says_what_changed(project: Path) -> None:
@@ -238,6 +251,8 @@ def test_a_changed_parameter_starts_anew_and_says_what_changed(project: Path) ->
         (["--gpu", "9"], "9 asked for but this machine has"),
         (["--gpu", "two"], "must be 'auto' or a whole number"),
         (["--gpu", "0", "--processes", "3"], "cannot be split over 3 processes"),
+        (["--gpu", "0", "--accumulate", "3"], "cannot split the 4 images that each process has per step"),
+        (["--gpu", "0", "--processes", "2", "--accumulate", "4"], "cannot split the 2 images"),
     ],
 )
 def test_impossible_machines_are_one_sentence(project: Path, arguments: list[str], sentence: str) -> None:

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.loader import Batch, steps_per_epoch, train_batches
-from tood.detection.criteria.base import Criterion, combine
+from tood.detection.criteria.base import Criterion
 from tood.detection.criteria.base import Progress as Phase
 from tood.detection.detector import Detector
-from tood.detection.points import valid_points
-from tood.detection.targets import Targets
 from tood.errors import UserError
 from tood.files import read_json, write_json
 from tood.training.checkpoint import CheckpointStore
 from tood.training.distributed import Group
 from tood.training.history import History
 from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
-from tood.training.precision import autocast
 from tood.training.progress import Progress
+from tood.training.step import step_gradient
 
 _LOG_ROWS = 200  # about as many history rows as a figure can show
 _LOG_STEPS = 50
@@ -46,6 +44,8 @@ class Job:
     code: str
     precision: str
     workers: int
+    micro_batches: int
+    """Equal parts in which each process computes its share of a step; they change memory and speed only."""
     group: Group
     evaluate: Evaluate
     echo: Callable[[str], None]
@@ -102,6 +102,7 @@ class _Trainer:
         self.job = job
         schedule = job.config.schedule
         self.device = job.group.device
+        job.detector.train()  # wrapping depends on which normalisations learn statistics
         self.model: nn.Module = job.group.wrap(job.detector.to(self.device))
         self.optimiser = build_optimiser(job.detector, schedule)
         self.per_epoch = steps_per_epoch(job.dataset, batch=schedule.batch)
@@ -130,7 +131,8 @@ class _Trainer:
         self.history = History(state["history"])
         self.step = int(state["step"])
         if self.job.group.is_main:
-            self.job.echo(f"{self.job.config.run:<12} continues after step {self.step} of {self.total}")
+            code = "" if state["code"] == self.job.code else ", with code that changed since"
+            self.job.echo(f"{self.job.config.run:<12} continues after step {self.step} of {self.total}{code}")
 
     def save(self) -> None:
         if self.job.group.is_main:
@@ -150,22 +152,22 @@ class _Trainer:
         """One optimiser step; nothing in it waits for the device."""
         schedule, group = self.job.config.schedule, self.job.group
         set_learning_rate(self.optimiser, learning_rate(schedule, self.step, epoch))
-        batch = batch.to(self.device)
-        with autocast(self.device, self.job.precision):
-            predictions = self.model(batch.images)
-        targets = Targets(batch.boxes, batch.labels, batch.valid)
-        valid = valid_points(predictions.points, batch.sizes)
-        phase = Phase(epoch=epoch, step=self.step, total_steps=self.total)
-        terms = self.job.criterion(predictions, targets, valid, phase)
-        losses = combine(terms, world_size=group.world, reduce=group.sum)
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
+        losses = step_gradient(
+            self.model,
+            self.job.criterion,
+            batch.to(self.device),
+            Phase(epoch=epoch, step=self.step, total_steps=self.total),
+            group=group,
+            precision=self.job.precision,
+            micro_batches=self.job.micro_batches,
+        )
         if schedule.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.job.detector.parameters(), schedule.grad_clip)
         self.optimiser.step()
         self.step += 1
         self._names = list(losses)
-        self._losses.append(torch.stack([loss.detach() for loss in losses.values()]))
+        self._losses.append(torch.stack(list(losses.values())))
 
     def read_losses(self) -> dict[str, float]:
         """Mean losses since the last call; this waits for the device. UserError when they are not finite."""

@@ -28,8 +28,9 @@ from tood.training.loop import Cost, Job
 from tood.training.loop import train as run_training
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
-from tood.verbs.locate import DATA, Echo
+from tood.verbs.locate import DATA, RESULTS, Echo
 from tood.verbs.runs import open_dataset, run_at
+from tood.verbs.twins import adopt, find_twin
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Machine:
     processes: int = 1
     threads: int = 1
     workers: int | None = None
+    accumulate: int = 1
+    """Parts in which each process computes its share of a step, for batches that do not fit in memory."""
 
 
 def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
@@ -60,7 +63,15 @@ def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) 
             f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
             f"cannot be split over {processes} processes; use a number that divides it."
         )
+    share = config.schedule.batch // processes
+    if share % machine.accumulate:
+        raise UserError(
+            f"--accumulate {machine.accumulate}: cannot split the {share} images that each process has per step "
+            f"(schedule.batch {config.schedule.batch}); use a number that divides them."
+        )
     with exclusive(folder / "state"):
+        if _taken_from_twin(config, folder, "cuda" if gpus else "cpu", echo):
+            return
         _name_other_states(config, folder, echo)
         if processes == 1 and gpus == 0:
             _train_here(config, folder, machine, "cpu", echo)
@@ -80,6 +91,18 @@ def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> b
     if not isinstance(kept, dict):
         raise UserError(f"{summary}: is not what a training writes; remove it and train the run again.")
     return bool(kept.get("fingerprint") == config.fingerprint and kept.get("data") == prepared.fingerprint)
+
+
+def _taken_from_twin(config: RunConfig, folder: Path, device_type: str, echo: Echo) -> bool:
+    """Spare a training that another study has done; False where there is none such."""
+    precision = resolve_precision(config.schedule.precision, torch.device(device_type))
+    prepared = open_dataset(config.dataset)
+    twin = find_twin(RESULTS, folder, config, prepared, code=code_digest("train"), precision=precision)
+    if twin is None:
+        return False
+    adopt(twin, folder, config)
+    echo(f"{config.run:<12} is taken from {twin}: same configuration, data, seed and code")
+    return True
 
 
 def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
@@ -107,7 +130,7 @@ def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: 
         job = _job(config, folder, prepared, machine, group, precision, say)
         if group.is_main:
             write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
-        say(_opening(config, job, group, precision))
+        say(_opening(config, job))
         cost = run_training(job)
         if group.is_main:
             _write_results(config, folder, prepared, job, cost)
@@ -162,21 +185,23 @@ def _job(
         code=code_digest("train"),
         precision=precision,
         workers=machine.workers or 0,
+        micro_batches=machine.accumulate,
         group=group,
         evaluate=evaluate,
         echo=say,
     )
 
 
-def _opening(config: RunConfig, job: Job, group: Group, precision: str) -> str:
+def _opening(config: RunConfig, job: Job) -> str:
     schedule = config.schedule
     steps = steps_per_epoch(job.dataset, batch=schedule.batch)
-    where = f"{group.world} x {device_name(group.device)}"
+    where = f"{job.group.world} x {device_name(job.group.device)}"
+    parts = f" in {job.micro_batches} parts" if job.micro_batches > 1 else ""
     return (
         f"{config.run:<12} {config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
-        f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images, "
+        f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images{parts}, "
         f"learning rate {base_learning_rate(schedule):g} "
-        f"({schedule.lr:g} at {schedule.lr_batch} images), {precision}, {where}"
+        f"({schedule.lr:g} at {schedule.lr_batch} images), {job.precision}, {where}"
     )
 
 
@@ -192,11 +217,13 @@ def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, j
         {
             "fingerprint": config.fingerprint,
             "data": prepared.fingerprint,
+            "code": job.code,
             "seconds": cost.seconds,
             "attempts": cost.attempts,
             "peak_memory_bytes": cost.peak_memory_bytes,
             "device": device_name(job.group.device),
             "processes": job.group.world,
+            "micro_batches": job.micro_batches,
             "precision": job.precision,
             "effective_batch": schedule.batch,
             "learning_rate": base_learning_rate(schedule),

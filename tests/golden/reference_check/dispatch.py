@@ -5,13 +5,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from reference_check.assigners import check_atss, check_task_aligned
+from reference_check.evaluation import check_coco
 from reference_check.folder import read_json
 from reference_check.heads import check_head
 from reference_check.rows import Report, Row, UnsupportedError
-from reference_check.sizes import check_resize_shapes
+from reference_check.sizes import check_resize_sample, check_resize_shapes
 from reference_check.whole import check_whole
 
-NOT_CASES = ("versions", "whole_inputs", "coco_mini_gt", "coco_mini_dets")
+NOT_CASES = ("versions", "whole_inputs", "coco_*_gt", "coco_*_dets")
 
 Check = Callable[[Path, str, Report], None]
 
@@ -19,13 +20,19 @@ _BY_PREFIX: tuple[tuple[str, Check], ...] = (
     ("tal_assign", check_task_aligned),
     ("atss_assign", check_atss),
     ("resize_shapes", check_resize_shapes),
+    ("resize_sample", check_resize_sample),
+    ("coco_", check_coco),
 )
 
 
 def find_cases(folder: Path, only: Sequence[str]) -> list[str]:
     """Stems of the cases in a folder that match one of the globs, all without any."""
-    stems = sorted(path.stem for path in folder.glob("*.json") if path.stem not in NOT_CASES)
-    return [stem for stem in stems if not only or any(fnmatchcase(stem, glob) for glob in only)]
+    stems = sorted(path.stem for path in folder.glob("*.json") if not _matches(path.stem, NOT_CASES))
+    return [stem for stem in stems if not only or _matches(stem, only)]
+
+
+def _matches(stem: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(stem, glob) for glob in globs)
 
 
 def check_case(folder: Path, stem: str) -> list[Row]:

@@ -1,16 +1,26 @@
-"""``resize_shapes*``: sizes of resized and padded images."""
+"""``resize_shapes*`` and ``resize_sample*``: sizes, pixels and boxes of network inputs."""
 
 from pathlib import Path
+from typing import Any
 
-from reference_check.folder import read_json
-from reference_check.rows import Report, UnsupportedError
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reference_check.folder import read_arrays, read_json, tensor
+from reference_check.rows import EXACT, Report, Tolerance
+from tood.config.schedule import ImagesConfig
+from tood.data.dataset import Sample
+from tood.data.loader import collate
+from tood.data.transforms import MEAN, STD, Augmentation, normalise, resized_size, transform
+
+GREY_LEVEL = Tolerance(absolute=1.0)
+BOXES = Tolerance(absolute=1e-4)
+INPUT = Tolerance(absolute=1e-5)
 
 
 def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
-    try:
-        from tood.data.transforms import resized_size
-    except ImportError as error:
-        raise UnsupportedError(f"tood.data.transforms.resized_size is missing: {error}") from error
     reference = read_json(folder / f"{stem}.json")
     long_edge, divisor = reference["long_edge"], reference["pad_divisor"]
     wrong = {"size": 0, "scale": 0, "padded size": 0}
@@ -28,3 +38,41 @@ def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
             wrong["padded size"] += padded != [expected["pad_w"], expected["pad_h"]]
     for quantity, count in wrong.items():
         report.count(f"{quantity} of {total} resizes", count, total)
+
+
+def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
+    """Resizing to within a grey level; normalising and padding exactly, from the reference's own pixels."""
+    reference, arrays = read_json(folder / f"{stem}.json"), read_arrays(folder / f"{stem}.npz")
+    report.compare("mean", MEAN, reference["mean"], EXACT)
+    report.compare("std", STD, reference["std"], EXACT)
+    image, boxes = _rgb(arrays["image_bgr"]), tensor(arrays["boxes"])
+    original = (image.shape[1], image.shape[2])
+    for name, options in reference["scales"].items():
+        report.at(f"{name}: ")
+        long, short = options["scale"]
+        for flip, suffix in ((False, "resized"), (True, "flipped")):
+            found, found_boxes, kept = transform(
+                image,
+                boxes,
+                torch.arange(len(boxes)),
+                Augmentation(short, flip=flip),
+                ImagesConfig(short=short, long=long),
+            )
+            pixels = _rgb(arrays[f"{name}_{suffix}_bgr"])
+            report.compare(f"{suffix} pixels", found, pixels, GREY_LEVEL)
+            expected = tensor(arrays[f"{name}_boxes" if suffix == "resized" else f"{name}_flipped_boxes"])
+            report.compare(f"{suffix} boxes of at least a pixel", found_boxes, expected[kept], BOXES)
+            dropped = np.setdiff1d(np.arange(len(boxes)), kept.numpy())
+            large = ((expected[:, 2:] - expected[:, :2]) >= 1).all(dim=1)[dropped]
+            report.count(f"{suffix} boxes dropped though large enough", int(large.sum()), len(boxes))
+        pixels = _rgb(arrays[f"{name}_resized_bgr"])
+        normalised = tensor(arrays[f"{name}_normalised_hwc_rgb"]).permute(2, 0, 1)
+        report.compare("normalised", normalise(pixels), normalised, INPUT)
+        batch = collate([Sample(pixels, original, 0, boxes[:0], torch.zeros(0, dtype=torch.int64))])
+        report.compare("model_input", batch.images, arrays[f"{name}_model_input"], INPUT)
+        report.compare("scale factors", batch.scales[0], options["scale_factor_wh"], Tolerance(relative=1e-6))
+
+
+def _rgb(bgr: NDArray[Any]) -> Tensor:
+    """(h,w,3) BGR bytes as the project's (3,h,w) RGB."""
+    return tensor(bgr[..., ::-1].copy()).permute(2, 0, 1)

@@ -31,23 +31,39 @@ class LossTerm:
 
 
 def combine(
-    terms: Sequence[LossTerm], *, world_size: int = 1, reduce: Callable[[Tensor], Tensor] | None = None
+    terms: Sequence[LossTerm],
+    *,
+    world_size: int = 1,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+    total: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Losses by name, each a scalar with gradient.
 
     ``reduce`` sums a tensor over all processes; all divisors travel in one call. Each is then shared out
-    again, so that averaging gradients over k processes equals one process with the whole batch.
+    again, so that averaging gradients over k processes equals one process with the whole batch. Where the
+    terms are only a part of what this process computes for the step, ``total`` (T,) gives the divisors'
+    shares summed over all parts and processes already.
     """
-    divisors = normalisers(terms, world_size=world_size, reduce=reduce)
+    divisors = normalisers(terms, world_size=world_size, reduce=reduce, total=total)
     return {term.name: term.per_location.sum() / divisor for term, divisor in zip(terms, divisors, strict=True)}
 
 
+def normaliser_shares(terms: Sequence[LossTerm]) -> Tensor:
+    """(T,) what these terms add to their divisors, without gradient."""
+    return torch.stack([term.normaliser.detach() for term in terms])
+
+
 def normalisers(
-    terms: Sequence[LossTerm], *, world_size: int = 1, reduce: Callable[[Tensor], Tensor] | None = None
+    terms: Sequence[LossTerm],
+    *,
+    world_size: int = 1,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+    total: Tensor | None = None,
 ) -> list[Tensor]:
     """The final divisor of every term, see :func:`combine`."""
-    total = torch.stack([term.normaliser.detach() for term in terms])
-    total = total if reduce is None else reduce(total)
+    if total is None:
+        total = normaliser_shares(terms)
+        total = total if reduce is None else reduce(total)
     return [
         share.clamp(min=term.floor) / world_size + term.epsilon
         for term, share in zip(terms, total.unbind(), strict=True)

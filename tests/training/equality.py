@@ -1,0 +1,153 @@
+"""One step's gradient in one piece, in micro-batches and in several processes.
+
+Everything is in float64, where what is left after rounding is what the formulas say.
+
+    python equality.py PORTS OUT    (compare processes with one, a free port for each of WORLDS)
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from tood.config.backbone import BackboneConfig
+from tood.config.method import MethodConfig
+from tood.data.loader import Batch
+from tood.detection.criteria.base import Progress
+from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.training.distributed import Group, process_group
+from tood.training.step import step_gradient
+
+PARAMS = Path(__file__).parents[2] / "params/methods"
+METHODS = (
+    "tood",
+    "tood_anchor_based",
+    "parallel_tal",
+    "parallel_tal_tap",
+    "atss",
+    "retinanet",
+    "fcos_sampling",
+    "gfl",
+    "atss_qfl",
+)
+"""Every criterion, assigner and representation of boxes."""
+WORLDS = [(3, 1, 1), (2, 3, 5)]
+"""Numbers of processes, in how many parts each computes its images, and the objects to give the batch."""
+IMAGES = 6
+CLASSES = 3
+EMPTY = 3
+"""The first images, which show nothing: all of a process's, and of a micro-batch's."""
+BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "trunk_width": 8, "width": 16, "norm_groups": 4}
+
+
+def cases() -> Iterator[tuple[str, int]]:
+    """Every method in every phase (by epoch)."""
+    for name in METHODS:
+        for epoch in (0, 5) if load_method(name).criterion.kind == "task_aligned" else (0,):
+            yield name, epoch
+
+
+def load_method(name: str) -> MethodConfig:
+    content = yaml.safe_load((PARAMS / f"{name}.yaml").read_text())
+    return MethodConfig.model_validate({"name": name, **content})
+
+
+def make_detector(name: str, norm: str = "frozen_statistics") -> Detector:
+    """A small detector whose outputs vary from place to place."""
+    torch.manual_seed(4)
+    config = BackboneConfig.model_validate({**BACKBONE, "norm": norm, "frozen_stages": 0})
+    detector = build_detector(load_method(name), config, CLASSES)
+    with torch.no_grad():
+        for parameter in detector.bbox_head.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return detector.double().train()
+
+
+def make_batch(objects: int) -> Batch:
+    """Images of two sizes; with one object in all, so that divisors meet their floor, or several in each of some."""
+    draw = torch.Generator().manual_seed(8)
+    sizes = torch.tensor([[64, 64] if image % 2 else [32, 60] for image in range(IMAGES)])
+    images = torch.randn(IMAGES, 3, 64, 64, generator=draw, dtype=torch.float64)
+    corner = torch.rand(IMAGES, objects, 2, generator=draw) * 30
+    extent = 10 + torch.rand(IMAGES, objects, 2, generator=draw) * 24
+    valid = torch.ones(IMAGES, objects, dtype=torch.bool)
+    valid[: IMAGES - 1 if objects == 1 else EMPTY] = False
+    return Batch(
+        images=images,
+        sizes=sizes,
+        scales=torch.ones(IMAGES, 2),
+        original_sizes=sizes,
+        image_ids=torch.arange(IMAGES),
+        boxes=torch.cat([corner, corner + extent], dim=2).double(),
+        labels=torch.randint(CLASSES, (IMAGES, objects), generator=draw),
+        valid=valid,
+    )
+
+
+def alone() -> Group:
+    return Group(rank=0, world=1, device=torch.device("cpu"))
+
+
+def gradient(
+    name: str, epoch: int, batch: Batch, *, group: Group, micro_batches: int = 1
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses of this process and gradients by parameter after one step."""
+    detector = make_detector(name)
+    criterion = build_criterion(load_method(name))
+    progress = Progress(epoch=epoch, step=0, total_steps=10)
+    losses = step_gradient(group.wrap(detector), criterion, batch, progress, group=group, micro_batches=micro_batches)
+    return losses, {key: value.grad for key, value in detector.named_parameters() if value.grad is not None}
+
+
+def largest_error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Over all entries, relative to the largest entry of the same parameter."""
+    assert found.keys() == expected.keys()
+    return max(
+        float((found[key] - value).abs().max() / value.abs().max().clamp(min=1e-9)) for key, value in expected.items()
+    )
+
+
+def _work(rank: int, ports: list[str], out: Path) -> None:
+    """Process ``rank`` of all groups that are large enough to have one; the first writes the errors."""
+    torch.set_num_threads(1)
+    errors: dict[str, float] = {}
+    for (world, parts, objects), port in zip(WORLDS, ports, strict=True):
+        if rank >= world:
+            continue
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        with process_group("cpu") as group:
+            batch = make_batch(objects)
+            for name, epoch in cases():
+                losses, found = gradient(name, epoch, batch.split(world)[rank], group=group, micro_batches=parts)
+                mean = {key: group.sum(value) / world for key, value in losses.items()}
+                if group.is_main:
+                    whole, expected = gradient(name, epoch, batch, group=alone())
+                    case = f"{name}, epoch {epoch}, {world} processes"
+                    errors[case] = max(largest_error(found, expected), largest_error(mean, whole))
+    if rank == 0:
+        out.write_text(json.dumps(errors))
+
+
+def _main(ports: list[str], out: Path) -> int:
+    """Forked, since importing takes far longer than the comparison; nothing has started a thread yet."""
+    fork = multiprocessing.get_context("fork")
+    count = max(world for world, _, _ in WORLDS)
+    workers = [fork.Process(target=_work, args=(rank, ports, out), daemon=True) for rank in range(count)]
+    for worker in workers:
+        worker.start()
+    while waiting := [worker.sentinel for worker in workers if worker.is_alive()]:
+        wait(waiting)
+        if any(worker.exitcode for worker in workers):
+            return 1  # the others, which would wait for it, end with this process
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1].split(","), Path(sys.argv[2])))
