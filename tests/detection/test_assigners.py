@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment, settle_conflicts
 from tood.detection.assigners.atss import assign_atss, atss_candidates
-from tood.detection.assigners.task_aligned import assign_task_aligned, normalise_metric
+from tood.detection.assigners.task_aligned import alignment_metric, assign_task_aligned, normalise_metric
 from tood.detection.boxes import box_area, inner_margin, pairwise_iou
-from tood.detection.points import STRIDES, Points
+from tood.detection.points import STRIDES, Points, make_points, valid_points
 from tood.detection.targets import Targets
 
 MakeScene = Callable[..., Any]
@@ -88,6 +88,13 @@ def loop_tal(scene: Any, conflict: str, topk: int = 13) -> tuple[Tensor, Tensor]
                 t = metric[mine, gt]
                 target[image, mine] = t / (t.max() + 1e-7) * iou[mine, gt].max()
     return result, target
+
+
+def one_location(at: float) -> Points:
+    """A single location at (``at``, ``at``) with stride 8."""
+    centre = torch.tensor([[at, at]])
+    anchor = torch.cat([centre - 32, centre + 32], dim=1)
+    return Points(centres=centre, strides=torch.tensor([8.0]), anchors=anchor, level_sizes=((1, 1),))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -170,15 +177,46 @@ def test_images_of_a_batch_do_not_see_each_other(make_scene: MakeScene, rule: st
 
 
 @pytest.mark.parametrize("elements", [1, 700, 2000])
-def test_memory_bound_changes_nothing(make_scene: MakeScene, elements: int) -> None:
+@pytest.mark.parametrize("rates", [(1.0, 6.0), (0.5, 2.5)])
+def test_memory_bound_changes_nothing(make_scene: MakeScene, elements: int, rates: tuple[float, float]) -> None:
     scene = make_scene(5, objects=9)
-    for whole, chunked in (
-        (atss(scene), atss(scene, dense_elements=elements)),
-        (tal(scene), tal(scene, dense_elements=elements)),
-    ):
-        assert torch.equal(whole.gt_index, chunked.gt_index)
-        assert torch.equal(whole.target, chunked.target)
-        assert whole.positive.any()
+    alpha, beta = rates
+    whole = tal(scene, alpha=alpha, beta=beta)
+    chunked = tal(scene, alpha=alpha, beta=beta, dense_elements=elements)
+    for one, other in zip(vars(whole).values(), vars(chunked).values(), strict=True):
+        assert one is other is None or torch.equal(one, other)
+    assert whole.positive.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), topk=st.integers(1, 30), seed=st.integers(0, 10_000))
+def test_nearest_cells_are_those_of_all_cells(data: st.DataObject, topk: int, seed: int) -> None:
+    """Rows and columns first, cells then, against all cells of a level: also in corners, outside, on thin maps."""
+    side = st.integers(1, 160)
+    sizes = torch.tensor(data.draw(st.lists(st.tuples(side, side), min_size=1, max_size=3)))
+    height, width = (-(-sizes.amax(dim=0) // 32) * 32).tolist()
+    level_sizes = tuple((-(-height // stride), -(-width // stride)) for stride in STRIDES)
+    points = make_points(level_sizes, STRIDES, torch.device("cpu"), torch.float64)
+    valid = valid_points(points, sizes)
+    draw = torch.Generator().manual_seed(seed)
+    extent = torch.tensor([width, height])
+    centres = (torch.rand(len(sizes), 6, 2, generator=draw, dtype=torch.float64) * 1.4 - 0.2) * extent
+    centres[:, 0], centres[:, 1], centres[:, 2] = 0, extent, torch.tensor([-9.0, height + 9.0])
+    boxes = torch.cat([centres - 8, centres + 8], dim=2)
+    targets = Targets(boxes, torch.zeros(len(sizes), 6, dtype=torch.int64), torch.ones(len(sizes), 6) > 0)
+    found = atss_candidates(points, targets, valid, topk=topk)
+    distance = (centres[:, :, None] - points.centres).square().sum(dim=-1).masked_fill(~valid[:, None], torch.inf)
+    best = [level.sort(dim=2).values[..., :topk] for level in points.split(distance, dim=2)]
+    assert torch.equal(distance.gather(2, found.locations), torch.cat(best, dim=2))
+    assert torch.equal(found.nearest, torch.cat(best, dim=2) < torch.inf)
+    assert all(len(set(row.tolist())) == len(row) for row in found.locations.flatten(0, 1))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1, 2, 3.0, 4, 5, 6.0, 7, 8, 9])
+def test_metric_is_the_product_of_powers(exponent: float) -> None:
+    values = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(alignment_metric(values, values, exponent, 1), values.pow(exponent) * values)
+    torch.testing.assert_close(alignment_metric(values, values, 1, exponent), values * values.pow(exponent))
 
 
 @every_rule
@@ -203,11 +241,7 @@ def test_fewer_locations_than_wanted(make_scene: MakeScene, rule: str) -> None:
 
 
 def test_a_single_candidate_has_no_deviation_and_no_positive() -> None:
-    points = Points(
-        centres=torch.tensor([[8.0, 8.0]]),
-        strides=torch.tensor([8.0]),
-        level_sizes=((1, 1),),
-    )
+    points = one_location(8.0)
     targets = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.tensor([[0]]), torch.tensor([[True]]))
     valid = torch.ones(1, 1, dtype=torch.bool)
     assert not assign_atss(points, targets, valid, topk=9).positive.any()
@@ -228,11 +262,7 @@ def test_target_example_of_the_specification() -> None:
 
 @pytest.mark.parametrize(("conflict", "owner"), [("min_area", 1), ("max_iou", 0)])
 def test_conflict_example_of_the_specification(conflict: str, owner: int) -> None:
-    points = Points(
-        centres=torch.tensor([[40.0, 40.0]]),
-        strides=torch.tensor([8.0]),
-        level_sizes=((1, 1),),
-    )
+    points = one_location(40.0)
     targets = Targets(
         torch.tensor([[[0.0, 0, 100, 100], [20.0, 20, 60, 60]]]), torch.tensor([[0, 0]]), torch.ones(1, 2) > 0
     )

@@ -1,5 +1,8 @@
 """From predictions to detections: thresholds, order, scaling, suppression."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +10,7 @@ from torch import Tensor
 from tood.config.method import InferenceConfig
 from tood.detection.boxes import pairwise_iou
 from tood.detection.points import Points, make_points
-from tood.detection.postprocess import class_nms, postprocess
+from tood.detection.postprocess import class_nms, nms_of_classes_apart, postprocess
 from tood.detection.predictions import Predictions
 
 SIZE = torch.tensor([[64, 80]])
@@ -58,6 +61,29 @@ def test_quality_multiplies_after_the_threshold() -> None:
     torch.testing.assert_close(found.scores, torch.tensor([0.25, 0.006]))
 
 
+@pytest.mark.parametrize("class_major", [False, True])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.5, 0.999])
+def test_exactly_the_scores_above_the_threshold_are_found(class_major: bool, aligned: bool, threshold: float) -> None:
+    """Comparing logits first loses nothing and adds nothing, whatever the logits and however they lie in memory."""
+    draw = torch.Generator().manual_seed(1)
+    logits = torch.randn(1, 40, 7, generator=draw) * torch.tensor([0.1, 1, 3, 10, 30, 100, 300])
+    logits[0, :3] = torch.tensor([0.0, 100.0, -100.0])[:, None]
+    alignment = torch.randn(1, 40, generator=draw) * torch.tensor([1.0, 3, 10, 100]).repeat(10)
+    dense = Predictions(points(40), logits, apart(40)[None], alignment if aligned else None)
+    if class_major:
+        dense = replace(dense, class_logits=logits.transpose(1, 2).contiguous().transpose(1, 2))
+    config = InferenceConfig(score_threshold=threshold, clip_boxes=False, max_detections=280)
+    found = postprocess(dense, SIZE, None, config)[0]
+    scores = dense.scores()[0]
+    location = (found.boxes[:, 0] / 6).round().long()
+    assert sorted(zip(location.tolist(), found.labels.tolist(), strict=True)) == [
+        (row, column) for row, column in (scores > threshold).nonzero().tolist()
+    ]
+    torch.testing.assert_close(found.scores, scores[location, found.labels])
+    assert (found.scores.diff() <= 0).all()
+
+
 def test_boxes_are_clipped_then_scaled_back() -> None:
     boxes = torch.tensor([[-10.0, -10, 100, 100], [-10.0, 5, -2, 9]])
     scores = torch.tensor([[0.9], [0.8]])
@@ -81,15 +107,17 @@ def test_nothing_above_the_threshold() -> None:
     assert found.labels.dtype == torch.int64
 
 
-def test_negative_coordinates_do_not_let_classes_collide() -> None:
+@pytest.mark.parametrize("suppress", [class_nms, nms_of_classes_apart])
+def test_negative_coordinates_do_not_let_classes_collide(suppress: Callable[..., Tensor]) -> None:
     """The pair with which offsets from the largest coordinate suppress across classes."""
     boxes = torch.tensor([[0.0, 0, 100, 100], [-101.0, -101, -1, -1]])
-    kept = class_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.6)
+    kept = suppress(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.6)
     assert sorted(kept.tolist()) == [0, 1]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_suppression_equals_a_loop_over_classes(seed: int) -> None:
+@pytest.mark.parametrize("suppress", [class_nms, nms_of_classes_apart])
+def test_suppression_equals_a_loop_over_classes(suppress: Callable[..., Tensor], seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     corner = torch.rand(120, 2, generator=draw) * 60 - 30
     boxes = torch.cat([corner, corner + 5 + 30 * torch.rand(120, 2, generator=draw)], dim=1)
@@ -99,5 +127,5 @@ def test_suppression_equals_a_loop_over_classes(seed: int) -> None:
         same = [other for other in kept if labels[other] == labels[index]]
         if not same or (pairwise_iou(boxes[index][None], boxes[same]) <= 0.5).all():
             kept.append(index)
-    assert class_nms(boxes, scores, labels, 0.5).tolist() == kept
+    assert suppress(boxes, scores, labels, 0.5).tolist() == kept
     assert len(kept) < 120

@@ -1,6 +1,6 @@
 """From dense predictions to detections (the paper's supplement, Inference)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,9 @@ from torchvision.ops import nms
 from tood.config.method import InferenceConfig
 from tood.detection.boxes import clip_boxes
 from tood.detection.predictions import Predictions
+
+LOGIT_MARGIN = 1e-2
+"""By how much less than the threshold's logit is still looked at; far more than rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,45 +42,96 @@ def postprocess(
             boxes = clip_boxes(boxes, sizes.to(boxes.device)[:, None])
         if scales is not None:
             boxes = boxes / scales.to(boxes.device, boxes.dtype).repeat(1, 2)[:, None]
-        quality = None if predictions.quality is None else predictions.quality.sigmoid()
-        scores = predictions.scores()
-        return [
-            _detect(predictions, scores[i], boxes[i], None if quality is None else quality[i], config)
-            for i in range(boxes.shape[0])
-        ]
+        predictions = replace(predictions, boxes=boxes)
+        lowest = _lowest_logits(predictions, config.score_threshold)
+        return [_detect(predictions, lowest[i], i, config) for i in range(boxes.shape[0])]
 
 
-def _detect(
-    predictions: Predictions, scores: Tensor, boxes: Tensor, quality: Tensor | None, config: InferenceConfig
-) -> Detections:
-    """One image: scores (N, C), boxes (N, 4), quality (N,)."""
+def _lowest_logits(predictions: Predictions, threshold: float) -> Tensor:
+    """(B, N) class logits that a score above ``threshold`` needs at least, a margin below the exact ones.
+
+    With them the few pairs worth a look are found by comparing logits, without any score. With an alignment
+    logit, score^2 = sigmoid(class) * sigmoid(alignment).
+    """
+    if predictions.alignment_logits is None:
+        needed = predictions.boxes.new_full(predictions.boxes.shape[:2], threshold)
+    else:
+        aligned = predictions.alignment_logits.sigmoid()
+        needed = threshold**2 / aligned.clamp(min=torch.finfo(aligned.dtype).tiny)
+    return needed.clamp(max=1 - LOGIT_MARGIN**2).logit() - LOGIT_MARGIN
+
+
+def _detect(predictions: Predictions, lowest: Tensor, image: int, config: InferenceConfig) -> Detections:
+    """One image; ``lowest`` (N,) of :func:`_lowest_logits`."""
     kept, labels, values, start = [], [], [], 0
-    for level in predictions.points.split(scores, dim=0):
-        location, label = (level > config.score_threshold).nonzero(as_tuple=True)
-        value = level[location, label]
+    logits = predictions.class_logits[image]
+    for level, level_lowest in zip(
+        predictions.points.split(logits, 0), predictions.points.split(lowest, 0), strict=True
+    ):
+        location, label = _pairs(level > level_lowest[:, None])
+        location = location + start
+        value = _scores(predictions, image, location, label)
+        above = value > config.score_threshold
+        location, label, value = location[above], label[above], value[above]
         value, order = value.topk(min(config.pre_nms_topk, len(value)))
-        kept.append(location[order] + start)
+        kept.append(location[order])
         labels.append(label[order])
         values.append(value)
         start += len(level)
     location, label, score = torch.cat(kept), torch.cat(labels), torch.cat(values)
-    if quality is not None:
-        score = score * quality[location]
-    candidates = boxes[location]
+    if predictions.quality is not None:
+        score = score * predictions.quality[image, location].sigmoid()
+    candidates = predictions.boxes[image, location]
     solid = (candidates[:, 2:] > candidates[:, :2]).all(dim=1)
     candidates, score, label = candidates[solid], score[solid], label[solid]
     best = class_nms(candidates, score, label, config.nms_iou)[: config.max_detections]
     return Detections(candidates[best], score[best], label[best])
 
 
+def _pairs(wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column indices where ``wanted`` (n, C) is true; visited as it lies in memory, often by column."""
+    if wanted.stride(0) < wanted.stride(1):
+        label, location = wanted.T.nonzero(as_tuple=True)
+        return location, label
+    location, label = wanted.nonzero(as_tuple=True)
+    return location, label
+
+
+def _scores(predictions: Predictions, image: int, location: Tensor, label: Tensor) -> Tensor:
+    """Scores of pairs of location and class."""
+    alignment = predictions.alignment_logits
+    chosen = replace(
+        predictions,
+        class_logits=predictions.class_logits[image, location, label][None, :, None],
+        alignment_logits=None if alignment is None else alignment[image, location][None],
+    )
+    return chosen.scores().flatten()
+
+
 def class_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
     """Indices that survive suppression on overlap > ``iou`` within each class, best score first.
 
-    Classes are moved apart by more than the extent of all boxes, in float64: exact for boxes anywhere,
-    also at negative coordinates, where offsets from the largest coordinate alone let classes collide.
+    Computed in float64. On a CPU, where the time of one suppression grows with the square of its boxes, each
+    class has its own; elsewhere one serves all.
     """
     if len(boxes) == 0:
         return labels
+    if boxes.device.type != "cpu":
+        return nms_of_classes_apart(boxes, scores, labels, iou)
+    by_class = labels.argsort(stable=True)
+    counts = labels[by_class].unique_consecutive(return_counts=True)[1].tolist()
+    exact, score = boxes.double(), scores.double()
+    groups = torch.split(by_class, counts)
+    kept = torch.cat([group[nms(exact[group], score[group], iou)] for group in groups]).sort().values
+    return kept[scores[kept].argsort(descending=True, stable=True)]
+
+
+def nms_of_classes_apart(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
+    """:func:`class_nms` in one suppression, with the classes moved apart by more than the extent of all boxes.
+
+    Exact for boxes anywhere, also at negative coordinates, where offsets from the largest coordinate alone let
+    classes collide.
+    """
     apart = boxes.double()
     extent = apart.max() - apart.min() + 1
     kept: Tensor = nms(apart + (labels * extent)[:, None], scores.double(), iou)

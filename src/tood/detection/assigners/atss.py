@@ -5,14 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tood.detection.assigners.assignment import (
-    CENTRE_MARGIN,
-    DENSE_ELEMENTS,
-    Assignment,
-    chunk_length,
-    prior_assignment,
-    settle_conflicts,
-)
+from tood.detection.assigners.assignment import CENTRE_MARGIN, Assignment, prior_assignment, settle_conflicts
 from tood.detection.boxes import aligned_iou, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
@@ -35,28 +28,23 @@ class AtssCandidates:
 
 
 @torch.no_grad()
-def assign_atss(
-    points: Points, targets: Targets, valid: Tensor, *, topk: int, dense_elements: int = DENSE_ELEMENTS
-) -> Assignment:
+def assign_atss(points: Points, targets: Targets, valid: Tensor, *, topk: int) -> Assignment:
     """Assign by anchor overlap; a location wanted by several objects goes to the largest overlap.
 
-    ``valid`` (B, N) marks the locations that take part. Memory is bounded by ``dense_elements``.
+    ``valid`` (B, N) marks the locations that take part, in each level those in some of its rows and columns.
+    Defined for one anchor at a location.
     """
     targets = targets.with_a_slot()
-    candidates = atss_candidates(points, targets, valid, topk=topk, dense_elements=dense_elements)
+    candidates = atss_candidates(points, targets, valid, topk=topk)
     gt_index = settle_conflicts(candidates.locations, candidates.accepted, -candidates.iou, points.centres.shape[0])
     return prior_assignment(points, targets, gt_index)
 
 
 @torch.no_grad()
-def atss_candidates(
-    points: Points, targets: Targets, valid: Tensor, *, topk: int, dense_elements: int = DENSE_ELEMENTS
-) -> AtssCandidates:
+def atss_candidates(points: Points, targets: Targets, valid: Tensor, *, topk: int) -> AtssCandidates:
     """Steps 1 to 5 of the algorithm: per level the ``topk`` nearest centres, then the adaptive threshold."""
-    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements)
-    parts = [_nearest(points, boxes, valid, topk) for boxes in torch.split(targets.boxes, step, dim=1)]
-    locations = torch.cat([part[0] for part in parts], dim=1)
-    nearest = torch.cat([part[1] for part in parts], dim=1) & targets.valid[..., None]
+    locations, nearest = _nearest(points, targets.boxes, valid, topk)
+    nearest = nearest & targets.valid[..., None]
     boxes = targets.boxes[:, :, None]
     iou = aligned_iou(points.anchors.to(boxes.dtype)[locations], boxes) * nearest
     count = nearest.sum(dim=-1)
@@ -69,16 +57,31 @@ def atss_candidates(
 
 
 def _nearest(points: Points, boxes: Tensor, valid: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Nearest centres of objects (B, g, 4): locations (B, g, M) and whether each is a valid one."""
+    """Nearest centres of objects (B, G, 4): locations (B, G, M) and whether each is a valid one.
+
+    On a grid the k nearest cells lie in the k nearest rows and the k nearest columns: a cell of any further
+    row has k cells of its own column before it. So k * k cells are looked at instead of a whole level.
+    """
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    grid = points.centres.to(boxes.dtype)
-    distance = (centres[..., :1] - grid[:, 0]).square() + (centres[..., 1:] - grid[:, 1]).square()
-    distance = distance.masked_fill(~valid[:, None], torch.inf)
+    grids = points.split(points.centres.to(boxes.dtype), dim=0)
     locations, nearest, start = [], [], 0
-    for level in points.split(distance, dim=2):
-        count = level.shape[2]
-        values, indices = level.topk(min(topk, count), dim=2, largest=False)
-        locations.append(indices + start)
+    for grid, taking_part, (height, width) in zip(grids, points.split(valid), points.level_sizes, strict=True):
+        grid, taking_part = grid.unflatten(0, (height, width)), taking_part.unflatten(1, (height, width))
+        dy, rows = _nearest_lines(centres[..., 1], grid[:, 0, 1], taking_part.any(dim=2), topk)
+        dx, columns = _nearest_lines(centres[..., 0], grid[0, :, 0], taking_part.any(dim=1), topk)
+        distance = (dx[..., None, :] + dy[..., :, None]).flatten(2)
+        cells = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
+        values, chosen = distance.topk(min(topk, height * width), dim=2, largest=False)
+        locations.append(cells.gather(2, chosen) + start)
         nearest.append(values < torch.inf)
-        start += count
+        start += height * width
     return torch.cat(locations, dim=2), torch.cat(nearest, dim=2)
+
+
+def _nearest_lines(centres: Tensor, lines: Tensor, taking_part: Tensor, topk: int) -> tuple[Tensor, Tensor]:
+    """The rows (or columns) at ``lines`` (R,) nearest to centres (B, G): squared distances and indices (B, G, k).
+
+    Rows that take no part (B, R) are infinitely far.
+    """
+    distance = (centres[..., None] - lines).square().masked_fill(~taking_part[:, None], torch.inf)
+    return distance.topk(min(topk, len(lines)), dim=2, largest=False)

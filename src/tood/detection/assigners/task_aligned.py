@@ -13,11 +13,13 @@ from tood.detection.assigners.assignment import (
     chunk_length,
     settle_conflicts,
 )
-from tood.detection.boxes import aligned_iou, box_area, inner_margin, pairwise_iou
+from tood.detection.boxes import EPSILON, aligned_iou, box_area, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
 
 METRIC_EPSILON = 1e-7
+CACHED_ELEMENTS = 400_000
+"""Elements that a CPU computes at once: a few such tensors of float32 stay in its caches."""
 
 Conflict = Literal["min_area", "max_iou"]
 
@@ -45,14 +47,14 @@ def assign_task_aligned(
     alpha: float,
     beta: float,
     conflict: Conflict,
-    dense_elements: int = DENSE_ELEMENTS,
+    dense_elements: int | None = None,
 ) -> Assignment:
     """Assign by t = s^alpha * u^beta (eq. 7) and normalise t per object to its best overlap.
 
     ``scores`` (B, N, C) are probabilities, ``boxes`` (B, N, 4) predicted boxes in pixels, ``valid`` (B, N)
     the locations that take part. A location wanted by several objects goes to the object of least area
     (the paper's supplement) or of largest overlap (the released code). The dense part over objects and
-    locations is done in pieces of at most ``dense_elements``.
+    locations is done in pieces of at most ``dense_elements``, by default what suits the device.
     """
     targets = targets.with_a_slot()
     candidates = aligned_candidates(
@@ -72,7 +74,7 @@ def assign_task_aligned(
     gt_boxes, gt_labels = targets.take(gt_index)
     iou = torch.where(positive, aligned_iou(boxes, gt_boxes), 0)
     score = scores.gather(2, gt_labels.clamp(min=0)[..., None]).squeeze(2)
-    metric = torch.where(positive, score.pow(alpha) * iou.pow(beta), 0)
+    metric = torch.where(positive, alignment_metric(score, iou, alpha, beta), 0)
     target = normalise_metric(metric, iou, gt_index, num_objects=targets.boxes.shape[1])
     return Assignment(gt_index=gt_index, iou=iou, metric=metric, target=target)
 
@@ -88,19 +90,23 @@ def aligned_candidates(
     topk: int,
     alpha: float,
     beta: float,
-    dense_elements: int = DENSE_ELEMENTS,
+    dense_elements: int | None = None,
 ) -> AlignedCandidates:
     """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
-    by_class = scores.transpose(1, 2)
-    length = boxes.shape[1]
+    images, length, classes = scores.shape
+    if dense_elements is None:
+        dense_elements = CACHED_ELEMENTS if scores.device.type == "cpu" else DENSE_ELEMENTS
+    # A row of N values for each class and each side of a box: all that follows runs along rows. Locations that
+    # take no part get boxes without area, which overlap nothing.
+    by_class = scores.transpose(1, 2).reshape(images * classes, length)
+    sides = boxes.transpose(1, 2).masked_fill(~valid[:, None], 0).contiguous()
+    areas = box_area(boxes).masked_fill(~valid, 0)
+    row = targets.labels.clamp(min=0) + classes * torch.arange(images, device=scores.device)[:, None]
+    step = chunk_length(images, length, dense_elements)
     locations, metrics, overlaps = [], [], []
-    step = chunk_length(boxes.shape[0], length, dense_elements)
-    for gt_boxes, gt_labels in zip(
-        torch.split(targets.boxes, step, 1), torch.split(targets.labels, step, 1), strict=True
-    ):
-        iou = pairwise_iou(gt_boxes, boxes)
-        score = by_class.gather(1, gt_labels.clamp(min=0)[..., None].expand(-1, -1, length))
-        metric = (score.pow(alpha) * iou.pow(beta)).masked_fill(~valid[:, None], -1)
+    for gt_boxes, gt_row in zip(torch.split(targets.boxes, step, 1), torch.split(row, step, 1), strict=True):
+        iou = _dense_iou(gt_boxes, sides, areas)
+        metric = alignment_metric(by_class[gt_row], iou, alpha, beta)
         values, indices = metric.topk(min(topk, length), dim=2)
         locations.append(indices)
         metrics.append(values)
@@ -109,6 +115,35 @@ def aligned_candidates(
     inside = inner_margin(points.centres.to(boxes.dtype)[where], targets.boxes[:, :, None]) > CENTRE_MARGIN
     accepted = (torch.cat(metrics, dim=1) > 0) & inside & targets.valid[..., None]
     return AlignedCandidates(where, torch.cat(overlaps, dim=1), accepted)
+
+
+def _dense_iou(objects: Tensor, sides: Tensor, areas: Tensor) -> Tensor:
+    """IoU of objects (B, g, 4) with boxes given by their sides (B, 4, N) and areas (B, N): (B, g, N).
+
+    ``pairwise_iou`` on contiguous rows and in place, which is several times faster on a CPU.
+    """
+    left, top, right, bottom = objects[..., None].unbind(2)
+    x1, y1, x2, y2 = sides[:, :, None].unbind(1)
+    width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)
+    height = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = (box_area(objects)[..., None] + areas[:, None]).sub_(intersection).clamp_(min=EPSILON)
+    return intersection.div_(union)
+
+
+def alignment_metric(score: Tensor, iou: Tensor, alpha: float, beta: float) -> Tensor:
+    """t = s^alpha * u^beta."""
+    return _power(score, alpha) * _power(iou, beta)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """``base`` >= 0 to a power; a small whole exponent by multiplication, several times faster than ``pow``."""
+    if exponent not in range(1, 9):
+        return base.pow(exponent)
+    if exponent == 1:
+        return base
+    half = _power(base, exponent // 2)
+    return half * half if exponent % 2 == 0 else half * half * base
 
 
 def normalise_metric(metric: Tensor, iou: Tensor, gt_index: Tensor, *, num_objects: int) -> Tensor:

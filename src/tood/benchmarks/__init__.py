@@ -1,0 +1,1 @@
+"""Benchmarks: how fast the parts are, each beside a yardstick in the same process."""

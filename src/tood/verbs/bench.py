@@ -1,0 +1,122 @@
+"""``tood bench``: how fast training, inference, assignment and post-processing are, beside yardsticks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from tood.benchmarks.parts import DEFAULT_SIZES, Part, Setup
+from tood.benchmarks.scenes import SceneSize
+from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
+from tood.benchmarks.table import as_table
+from tood.config.backbone import load_backbone
+from tood.config.blocks import read_block
+from tood.config.messages import nearest
+from tood.config.method import MethodConfig
+from tood.config.schedule import ScheduleConfig
+from tood.errors import UserError
+from tood.files import write_json
+from tood.training.devices import one_device
+from tood.verbs.locate import PARAMS, Echo
+
+Dtype = Literal["float32", "tf32", "bf16"]
+_SCHEDULE = "1x"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line."""
+
+    parts: Sequence[str]
+    methods: str
+    backbone: str
+    image: str | None
+    images: int | None
+    objects: int | None
+    dtype: Dtype
+    compiled: bool
+    channels_last: bool
+    threads: int
+    repeats: int
+    warmup: int
+    seed: int
+    sync_check: bool
+
+
+def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
+    """Print a table, write it to ``json`` too if given; or with ``sync_check`` only look for waits."""
+    parts = _parts(request)
+    methods = [_method(name) for name in request.methods.split(",")]
+    with one_device(gpu, echo) as device:
+        if request.sync_check and device.type != "cuda":
+            raise UserError("--sync-check: looks for waits for a GPU, and none is used here; leave it out.")
+        if request.dtype == "tf32" and device.type != "cuda":
+            raise UserError("--dtype tf32: is a number format of GPUs; on a CPU give float32 or bf16.")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        if request.threads:
+            torch.set_num_threads(request.threads)
+        suite = Suite(
+            parts=parts,
+            methods=methods,
+            backbone=load_backbone(request.backbone, PARAMS, f"--backbone {request.backbone}"),
+            schedule=ScheduleConfig.model_validate(
+                read_block(PARAMS, "schedules", _SCHEDULE, ScheduleConfig, "tood bench")
+            ),
+            sizes={part: _size(part, request) for part in parts},
+            setup=Setup(
+                device=device,
+                precision="bf16" if request.dtype == "bf16" else "float32",
+                compiled=request.compiled,
+                memory_format=torch.channels_last if request.channels_last else torch.contiguous_format,
+                seed=request.seed,
+            ),
+            tf32=request.dtype == "tf32",
+            repeats=request.repeats,
+            warmup=request.warmup,
+        )
+        if request.sync_check:
+            for name in check_syncs(suite):
+                echo(f"no wait for the GPU in a training step of {name}")
+            return
+        rows = run_suite(suite, lambda row: echo(f"{row.work.part} {row.work.name}: ratio {row.timing.ratio:.3f}"))
+        content = as_json(suite, rows)
+    echo("")
+    for line in as_table(rows):
+        echo(line)
+    if json is not None:
+        write_json(json, content)
+        echo(f"written: {json}")
+
+
+def _parts(request: Request) -> tuple[Part, ...]:
+    known: tuple[Part, ...] = get_args(Part)
+    for part in request.parts:
+        if part not in known:
+            raise UserError(f"tood bench: there is no part '{part}'{nearest(part, known)}")
+    if request.sync_check:
+        if request.parts and tuple(request.parts) != ("training",):
+            raise UserError("--sync-check: is made of training steps; name no other part with it.")
+        return ("training",)
+    return tuple(part for part in known if part in request.parts) or known
+
+
+def _method(name: str) -> MethodConfig:
+    return MethodConfig.model_validate(read_block(PARAMS, "methods", name, MethodConfig, f"--methods {name}"))
+
+
+def _size(part: Part, request: Request) -> SceneSize:
+    size = DEFAULT_SIZES[part]
+    if request.image is not None:
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", request.image)
+        if match is None or min(int(side) for side in match.groups()) < 1:
+            raise UserError(f"--image {request.image}: must be HEIGHTxWIDTH in pixels, for instance 416x640.")
+        size = replace(size, height=int(match[1]), width=int(match[2]))
+    return replace(
+        size,
+        images=size.images if request.images is None else request.images,
+        objects=size.objects if request.objects is None else request.objects,
+    )
