@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from tiny_project import Project
+
+from tood.detection.model_file import load_model
 
 RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.json", "detections.json", "pr.csv"}
 RUN_FILES |= {"alignment.json", "alignment.npz"}
@@ -179,3 +182,20 @@ def test_predict_finds_what_evaluate_found(finished: Project) -> None:
 
     assert by_name(predicted["annotations"], names) == by_name(evaluated, known)
     assert evaluated
+
+
+def test_another_study_takes_the_training_it_shares(finished: Project) -> None:
+    first = yaml.safe_load((finished.folder / "params/studies/demo.yaml").read_text())
+    again = {**first, "runs": {"same": first["runs"]["atss"], "other": {**first["runs"]["atss"], "seed": 7}}}
+    again["baseline"] = "same"
+    (finished.folder / "params/studies/again.yaml").write_text(yaml.safe_dump(again))
+    finished.snakemake("results/demo/atss/metrics.json")  # whatever tests before this one left
+    said = finished.run("tood", "train", "--run", "results/again/same", "--threads", "1")
+    assert "same         is taken from results/demo/atss" in said
+    results = finished.folder / "results"
+    mine, theirs = (load_model(results / run / "model.pt") for run in ("again/same", "demo/atss"))
+    assert mine.config.study == "again"
+    for name, value in theirs.detector.state_dict().items():
+        assert torch.equal(mine.detector.state_dict()[name], value)
+    assert json.loads((results / "again/same/train.json").read_text())["taken_from"] == "results/demo/atss"
+    assert "is taken from" not in finished.run("tood", "train", "--run", "results/again/other", "--threads", "1")

@@ -1,0 +1,58 @@
+"""Studies as a whole: tables, mirrors, pipelines."""
+
+from typing import Annotated
+
+import typer
+
+from tood.commands.options import LogOption, StudyOption
+from tood.console import open_log, say
+
+
+def compare(study: StudyOption = "demo", log: LogOption = None) -> None:
+    """Write a study's comparison table, figures and report from its runs' results.
+
+    Example:  tood compare --study demo
+    """
+    open_log(log)
+    from tood.verbs.compare import compare as verb
+
+    verb(study, say)
+
+
+def show(study: StudyOption = "demo") -> None:
+    """Print a study's comparison table and where its files are.
+
+    Example:  tood show --study bccd
+    """
+    from tood.verbs.show import show as verb
+
+    verb(study, say)
+
+
+def sync(
+    study: Annotated[str | None, typer.Option("--study", help="One study; by default all there are.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="MLflow tracking address.")] = None,
+    log: LogOption = None,
+) -> None:
+    """Mirror results/ into MLflow, exactly, as often as you like.
+
+    Example:  tood sync --to http://tracking.example:5000
+    """
+    open_log(log)
+    from tood.verbs.sync import sync as verb
+
+    verb(study, to, say)
+
+
+def dvc(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies of params/studies; by default all.")] = None,
+) -> None:
+    """Write the DVC pipelines of studies, which reproduce them through the same Snakemake rules.
+
+    Example:  tood dvc bccd   (then: dvc repro workflow/dvc/bccd/dvc.yaml)
+    """
+    from tood.reproduction import study_names, write_pipelines
+    from tood.verbs.locate import PARAMS
+
+    for path in write_pipelines(studies or study_names(PARAMS), PARAMS):
+        say(f"written: {path}")

@@ -1,0 +1,59 @@
+"""Data sets and pretrained trunks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tood.commands.options import LogOption, ThreadsOption
+from tood.console import open_log, say, thread_count
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[
+        Path | None, typer.Option("--mirror", help="Folder that replaces the download (also TOOD_MIRROR).")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Download or generate a data set, verify it, bring it into one layout.
+
+    Example:  tood data prepare bccd --mirror /mnt/bccd
+    """
+    open_log(log)
+    from tood.verbs.prepare import prepare as verb
+
+    verb(name, mirror, say)
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder that replaces the download.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the picture goes.")] = None,
+    log: LogOption = None,
+) -> None:
+    """Say in plain words what is wrong with a data set, and draw a sheet of samples.
+
+    Example:  tood data check mine
+    """
+    open_log(log)
+    from tood.verbs.check import check as verb
+
+    if not verb(name, mirror, out, say):
+        raise typer.Exit(1)
+
+
+def pretrain(
+    backbone: Annotated[str, typer.Argument(help="A file params/backbones/<name>.yaml with weights: generated.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default data/pretrained/<backbone>.pt")] = None,
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Pretrain a trunk on generated crops, the embedded stand-in for ImageNet weights.
+
+    Example:  tood pretrain light
+    """
+    open_log(log)
+    from tood.verbs.pretrain import pretrain as run
+
+    run(backbone, out, thread_count(threads), say)

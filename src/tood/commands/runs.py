@@ -1,0 +1,136 @@
+"""One run: train, evaluate, predict, analyse, submit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tood.commands.options import GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
+from tood.console import open_log, say, thread_count
+from tood.errors import UserError
+
+
+def train(
+    run: RunOption,
+    gpu: GpuOption = "auto",
+    processes: Annotated[int, typer.Option("--processes", min=1, help="CPU processes (gloo).")] = 1,
+    threads: ThreadsOption = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Data loading processes each; by default as needed.")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", min=1, help="Parts to compute a step's images in, to save memory.")
+    ] = 1,
+    log: LogOption = None,
+) -> None:
+    """Train one run to its end; repeat the command to continue after an interruption.
+
+    Example:  tood train --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.train import Machine
+    from tood.verbs.train import train as verb
+
+    arguments = ["train", "--run", str(run), "--threads", str(threads), "--accumulate", str(accumulate)]
+    if workers is not None:
+        arguments += ["--workers", str(workers)]
+    if log is not None:
+        arguments += ["--log", str(log)]
+    machine = Machine(
+        gpu=gpu, processes=processes, threads=thread_count(threads), workers=workers, accumulate=accumulate
+    )
+    verb(run, machine, arguments, say)
+
+
+def evaluate(
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="With --weights: a file params/datasets/<name>.yaml.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split to evaluate on; default the study's, with --weights val.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results; default the run's, or beside the weights.")
+    ] = None,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Evaluate a run's last checkpoint, or imported weights, with the COCO protocol.
+
+    \b
+    Example:  tood evaluate --run results/bccd/tood --split test --out test-results
+              tood evaluate --weights tood_r50.pt --dataset coco2017
+    """
+    open_log(log)
+    from tood.verbs.evaluate import evaluate as verb
+    from tood.verbs.evaluate import evaluate_weights
+
+    if run is not None and weights is None and dataset is None:
+        verb(run, split, out, gpu, thread_count(threads), say)
+    elif run is None and weights is not None and dataset is not None:
+        evaluate_weights(weights, dataset, split or "val", out, gpu, thread_count(threads), say)
+    else:
+        raise UserError("evaluate: give either --run FOLDER, or --weights FILE and --dataset NAME.")
+
+
+def predict(
+    run: RunOption,
+    images: Annotated[Path, typer.Argument(metavar="IMAGE_OR_FOLDER", help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and detections.json.")],
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
+    ] = 0.3,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Detect objects in images: pictures with boxes and a COCO-format json.
+
+    Example:  tood predict --run results/demo/tood photos/ --out found/
+    """
+    from tood.verbs.predict import predict as verb
+
+    verb(run, images, out, threshold, gpu, thread_count(threads), say)
+
+
+def analyse(
+    run: RunOption,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Measure how well an evaluated run's scores and boxes agree, object by object (the paper's Table 6).
+
+    Example:  tood analyse --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.analyse import analyse as verb
+
+    verb(run, gpu, thread_count(threads), say)
+
+
+def submit(
+    dataset: Annotated[str, typer.Option("--dataset", help="A file params/datasets/<name>.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result list and its archive.")],
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split to detect in; default the only one.")] = None,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Write detections as the COCO evaluation server takes them.
+
+    Example:  tood submit --run results/paper/table5/tood_r101 --dataset coco2017_testdev --out submission
+    """
+    open_log(log)
+    from tood.verbs.submit import submit_run, submit_weights
+
+    if (run is None) == (weights is None):
+        raise UserError("submit: give either --run FOLDER or --weights FILE.")
+    if run is not None:
+        submit_run(run, dataset, split, out, gpu, thread_count(threads), say)
+    elif weights is not None:
+        submit_weights(weights, dataset, split, out, gpu, thread_count(threads), say)
