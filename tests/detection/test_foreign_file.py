@@ -16,8 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tood.detection.foreign_config import read_config
-from tood.detection.foreign_file import Inert, read_foreign_file
+from tood.detection.foreign.config import read_config
+from tood.detection.foreign.file import Inert, read_foreign_file
 from tood.errors import UserError
 
 FORMATS = (True, False)

@@ -18,10 +18,10 @@ from tood.config.method import MethodConfig
 from tood.data.coco_classes import COCO_CATEGORIES
 from tood.detection.cost import count_parameters
 from tood.detection.detector import build_detector
-from tood.detection.foreign_keys import translate
-from tood.detection.imported import Given, ImportedModel, import_checkpoint, import_state
+from tood.detection.foreign.importing import Given, ImportedModel, import_checkpoint, import_state
+from tood.detection.foreign.keys import translate
+from tood.detection.foreign.layout import name_weights, read_layout
 from tood.detection.inference import detect
-from tood.detection.layout import name_weights, read_layout
 from tood.detection.model_file import load_detection_model, load_model, save_model
 from tood.errors import UserError
 

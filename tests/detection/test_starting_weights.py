@@ -14,7 +14,7 @@ from torchvision.models import ResNet18_Weights, get_model
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.detection.detector import Detector, build_detector
-from tood.detection.foreign_keys import translate
+from tood.detection.foreign.keys import translate
 from tood.detection.starting_weights import fill, load_starting_weights
 from tood.errors import UserError
 

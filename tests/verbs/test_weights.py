@@ -19,7 +19,7 @@ from tood.config.method import MethodConfig
 from tood.data.transforms import MEAN, STD
 from tood.detection.class_layer import fit_classes
 from tood.detection.detector import build_detector
-from tood.detection.foreign_keys import Family, foreign_key
+from tood.detection.foreign.keys import Family, foreign_key
 from tood.detection.model_file import load_detection_model
 from tood.errors import UserError
 

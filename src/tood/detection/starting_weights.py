@@ -13,8 +13,8 @@ from torchvision.models import get_model_weights
 
 from tood.config.backbone import BackboneConfig, address_digest
 from tood.detection.detector import Detector
-from tood.detection.foreign_file import read_foreign_file
-from tood.detection.foreign_keys import translate
+from tood.detection.foreign.file import read_foreign_file
+from tood.detection.foreign.keys import translate
 from tood.errors import UserError
 
 _CONTAINERS = ("detector", "state_dict", "model", "trunk")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tood.config.imported import Dialect
 from tood.detection.cost import count_parameters
-from tood.detection.imported import Boxes, Given, ImportedModel, import_checkpoint
+from tood.detection.foreign.importing import Boxes, Given, ImportedModel, import_checkpoint
 from tood.detection.model_file import save_model
 from tood.errors import UserError
 from tood.verbs.locate import Echo

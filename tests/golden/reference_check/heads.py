@@ -16,7 +16,7 @@ from reference_check.toolbox import Recorded, build_recorded
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import DeltaStds, encode_deltas
 from tood.detection.criteria.base import Criterion, LossTerm, Progress, normalisers
-from tood.detection.foreign_keys import translate, translate_key
+from tood.detection.foreign.keys import translate, translate_key
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions

@@ -25,7 +25,7 @@ from reference_check.toolbox import Recorded, build_recorded
 from tood.config.backbone import BackboneConfig
 from tood.detection.backbones import build_trunk
 from tood.detection.detector import Detector
-from tood.detection.foreign_keys import translate, translate_key
+from tood.detection.foreign.keys import translate, translate_key
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.postprocess import postprocess
 

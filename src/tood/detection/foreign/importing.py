@@ -19,10 +19,10 @@ from tood.config.method import MethodConfig
 from tood.config.schedule import ImagesConfig
 from tood.data.coco_classes import COCO_CATEGORIES
 from tood.detection.detector import Detector, build_detector
-from tood.detection.foreign_config import ForeignConfig, read_config
-from tood.detection.foreign_file import read_foreign_file
-from tood.detection.foreign_options import check_options, criterion_options, head_options, inference_options
-from tood.detection.layout import Layout, NamedWeights, name_weights, read_layout
+from tood.detection.foreign.config import ForeignConfig, read_config
+from tood.detection.foreign.file import read_foreign_file
+from tood.detection.foreign.layout import Layout, NamedWeights, name_weights, read_layout
+from tood.detection.foreign.options import check_options, criterion_options, head_options, inference_options
 from tood.errors import UserError
 from tood.files import file_digest
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from tood.detection.foreign_keys import Family, family_of, foreign_key, has_authors_names, translate_key
+from tood.detection.foreign.keys import Family, family_of, foreign_key, has_authors_names, translate_key
 from tood.errors import UserError
 
 CLASS_LAYER: dict[Family, str] = {"tood": "tood_cls", "atss": "cls", "gfl": "cls", "retina": "cls"}

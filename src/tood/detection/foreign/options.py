@@ -3,9 +3,9 @@
 from typing import Any, Literal
 
 from tood.data.transforms import MEAN, PAD_MULTIPLE, STD
-from tood.detection.foreign_config import ForeignConfig
-from tood.detection.foreign_keys import Family
-from tood.detection.layout import Layout
+from tood.detection.foreign.config import ForeignConfig
+from tood.detection.foreign.keys import Family
+from tood.detection.foreign.layout import Layout
 from tood.detection.points import STRIDES
 from tood.errors import UserError
 

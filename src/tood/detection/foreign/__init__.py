@@ -1,0 +1,1 @@
+"""Checkpoints of other code bases: read safely, recognised, brought into our layout."""
