@@ -1,7 +1,7 @@
 """What is timed: whole detectors against a trunk, assignment against overlaps, post-processing against a sort."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -55,7 +55,8 @@ class Setup:
     device: torch.device
     precision: Literal["float32", "bf16"] = "float32"
     compiled: bool = False
-    memory_format: torch.memory_format = torch.contiguous_format
+    contiguous: bool = False
+    """Channels outermost in memory, where a detector would have them innermost."""
     seed: int = 0
 
 
@@ -78,7 +79,6 @@ def _training_step(
     optimiser = build_optimiser(detector, schedule)
     set_learning_rate(optimiser, _RATE)
     batch = make_batch(size, setup.device, setup.seed)
-    batch = replace(batch, images=batch.images.contiguous(memory_format=setup.memory_format))
     group = Group(rank=0, world=1, device=setup.device)
 
     def run() -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def _inference(
     method: MethodConfig, backbone: BackboneConfig, size: SceneSize, setup: Setup
 ) -> tuple[Callable[[], object], int | None]:
     detector = _detector(method, backbone, setup).eval()
-    images = make_batch(size, setup.device, setup.seed).images.contiguous(memory_format=setup.memory_format)
+    images = make_batch(size, setup.device, setup.seed).images
     sizes = size.sizes().to(setup.device)
 
     def run() -> object:
@@ -118,7 +118,11 @@ def _inference(
 def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> Detector:
     """A detector with random weights."""
     torch.manual_seed(setup.seed)
-    return build_detector(method, backbone, CLASSES).to(setup.device).to(memory_format=setup.memory_format)
+    detector = build_detector(method, backbone, CLASSES).to(setup.device)
+    if setup.contiguous:
+        detector.channels_last = False
+        detector.to(memory_format=torch.contiguous_format)
+    return detector
 
 
 def _finish(detector: Detector, run: Callable[[], object], setup: Setup) -> int | None:

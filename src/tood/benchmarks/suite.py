@@ -112,7 +112,7 @@ def as_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
             "precision": setup.precision,
             "tf32": suite.tf32,
             "compiled": setup.compiled,
-            "memory_format": str(setup.memory_format).removeprefix("torch."),
+            "contiguous": setup.contiguous,
             "seed": setup.seed,
             "repeats": suite.repeats,
             "warmup": suite.warmup,

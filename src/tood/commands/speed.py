@@ -25,7 +25,9 @@ def bench(
         Literal["float32", "tf32", "bf16"], typer.Option("--dtype", help="Of whole detectors; yardsticks stay.")
     ] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the detectors.")] = False,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Memory format of the detectors.")] = False,
+    contiguous: Annotated[
+        bool, typer.Option("--contiguous", help="Detectors with the channels outermost in memory.")
+    ] = False,
     gpu: GpuOption = "auto",
     threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 means torch's default.")] = 0,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Pairs of work and yardstick.")] = 10,
@@ -54,7 +56,7 @@ def bench(
         objects=objects,
         dtype=dtype,
         compiled=compiled,
-        channels_last=channels_last,
+        contiguous=contiguous,
         threads=threads,
         repeats=repeats,
         warmup=warmup,

@@ -38,7 +38,7 @@ class Request:
     objects: int | None
     dtype: Dtype
     compiled: bool
-    channels_last: bool
+    contiguous: bool
     threads: int
     repeats: int
     warmup: int
@@ -71,7 +71,7 @@ def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
                 device=device,
                 precision="bf16" if request.dtype == "bf16" else "float32",
                 compiled=request.compiled,
-                memory_format=torch.channels_last if request.channels_last else torch.contiguous_format,
+                contiguous=request.contiguous,
                 seed=request.seed,
             ),
             tf32=request.dtype == "tf32",
