@@ -77,9 +77,10 @@ def evaluate(
 
 
 def predict(
-    run: RunOption,
     images: Annotated[Path, typer.Argument(metavar="IMAGE_OR_FOLDER", help="An image, or a folder of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and detections.json.")],
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
     ] = 0.3,
@@ -90,9 +91,14 @@ def predict(
 
     Example:  tood predict --run results/demo/tood photos/ --out found/
     """
+    from tood.verbs.predict import model_of
     from tood.verbs.predict import predict as verb
 
-    verb(run, images, out, threshold, gpu, thread_count(threads), say)
+    if run is not None and weights is None:
+        weights = model_of(run)
+    elif run is not None or weights is None:
+        raise UserError("predict: give either --run FOLDER or --weights FILE.")
+    verb(weights, images, out, threshold, gpu, thread_count(threads), say)
 
 
 def analyse(

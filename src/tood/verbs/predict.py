@@ -12,7 +12,7 @@ from tood.data.findings import plural, printable
 from tood.data.headers import is_unicode, list_images
 from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
-from tood.detection.model_file import TrainedModel, load_model
+from tood.detection.model_file import DetectionModel, load_detection_model
 from tood.detection.postprocess import Detections
 from tood.errors import UserError
 from tood.evaluation.detections import as_coco_results, detect_batch
@@ -22,8 +22,15 @@ from tood.training.devices import one_device
 from tood.verbs.locate import Echo
 
 
-def predict(folder: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, echo: Echo) -> None:
-    """Detect objects in one image or a folder of them with a run's model.
+def model_of(run: Path) -> Path:
+    """The ``model.pt`` of a run's folder; UserError if it is not trained."""
+    if not (run / "model.pt").is_file():
+        raise UserError(f"--run {run}: has no model.pt; give the folder results/<study>/<run> of a trained run.")
+    return run / "model.pt"
+
+
+def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, echo: Echo) -> None:
+    """Detect objects in one image or a folder of them with any ``model.pt``.
 
     Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
     Images that cannot be read are named and left out, and make the command fail in the end; if none can be
@@ -32,9 +39,7 @@ def predict(folder: Path, images: Path, out: Path, threshold: float, gpu: str, t
     paths = _image_paths(images, out)
     root = images if images.is_dir() else images.parent
     targets = _picture_paths(paths, root, out)
-    if not (folder / "model.pt").is_file():
-        raise UserError(f"--run {folder}: has no model.pt; give the folder results/<study>/<run> of a trained run.")
-    model = load_model(folder / "model.pt")
+    model = load_detection_model(weights)
     torch.set_num_threads(threads)
     unreadable: list[str] = []
     entries, results = [], []
@@ -108,9 +113,9 @@ def _decode(path: Path) -> torch.Tensor:
     return decode_image(path)
 
 
-def _detect(model: TrainedModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:
-    sample = as_sample(picture, image_id, model.config.schedule.images)
-    return detect_batch(model.detector, collate([sample]), device, model.config.method.inference)[0]
+def _detect(model: DetectionModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:
+    sample = as_sample(picture, image_id, model.images)
+    return detect_batch(model.detector, collate([sample]), device, model.method.inference)[0]
 
 
 def as_sample(picture: torch.Tensor, image_id: int, config: ImagesConfig) -> Sample:

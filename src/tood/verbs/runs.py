@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tood.config.dataset import DatasetConfig
-from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig, Study, load_study
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.errors import UserError
@@ -18,12 +17,6 @@ def study_at(folder: Path) -> Study:
 def run_at(folder: Path) -> RunConfig:
     """The run whose results belong in ``results/<study>/<run>``."""
     return study_at(folder).run(folder.name)
-
-
-def inference_at(folder: Path, trained: RunConfig) -> InferenceConfig:
-    """The study's settings of inference, as evaluation uses them; those of training outside a study's folder."""
-    inside = (Path.cwd() / folder).resolve().is_relative_to(RESULTS.resolve())
-    return (run_at(folder) if inside else trained).method.inference
 
 
 def _below_results(folder: Path) -> Path:
