@@ -75,7 +75,7 @@ def stage(name: str) -> nn.Sequential:
 
 
 def images(dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(2, 16, 7, 9, generator=torch.Generator().manual_seed(5), dtype=dtype)
+    return torch.randn(4, 16, 15, 22, generator=torch.Generator().manual_seed(5), dtype=dtype)
 
 
 def gradients(net: nn.Module, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

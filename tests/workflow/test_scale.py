@@ -7,12 +7,29 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from tiny_project import Project
+from tiny_project import ROOT, Project
 
 
 def planned(said: str) -> dict[str, int]:
     """Jobs by rule, from Snakemake's own table."""
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
+
+
+STUDIES = sorted(path.stem for path in (ROOT / "params/studies/paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("scale", [(), ("scale=demo",)])
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_of_the_paper_can_be_planned(fresh: Project, study: str, scale: tuple[str, ...]) -> None:
+    jobs = planned(fresh.snakemake("-n", "--quiet", "host", "--config", f"study=paper/{study}", *scale))
+    assert jobs["compare"] == jobs["track"] == 1
+    assert jobs["train"] == jobs["evaluate"] >= 2
+
+
+def test_braces_in_a_title_are_text(fresh: Project) -> None:
+    """Snakemake would take {5} in a parameter for a wildcard."""
+    fresh.edit("studies/demo", title="m in {5, 9} and {run}", description="{x}")
+    assert planned(fresh.snakemake("-n", "--quiet", "host"))["compare"] == 1
 
 
 @pytest.mark.parametrize(

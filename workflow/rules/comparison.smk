@@ -28,7 +28,7 @@ rule compare:
         report=f"{RESULTS}/report.html",
     params:
         study=STUDY.name,
-        rows=as_text(
+        rows=lambda wildcards: as_text(
             [
                 STUDY.title,
                 STUDY.description,
@@ -38,7 +38,7 @@ rule compare:
                 {name: run.row for name, run in STUDY.runs.items()},
             ]
         ),
-        published=as_text(
+        published=lambda wildcards: as_text(
             STUDY.published.model_dump(mode="json") if STUDY.published else None
         ),
     log:

@@ -8,7 +8,7 @@ rule prepare_data:
         DATASET,
     params:
         name=STUDY.dataset.name,
-        config=as_text(STUDY.dataset.model_dump(mode="json")),
+        config=lambda wildcards: as_text(STUDY.dataset.model_dump(mode="json")),
         own_files=own_files_digest(getattr(STUDY.dataset, "root", None)),
     log:
         f"results/logs/prepare-{STUDY.dataset.name}.log",

@@ -16,7 +16,7 @@ if STUDY.submission is not None:
             SUBMITTED,
         params:
             name=STUDY.submission.name,
-            config=as_text(STUDY.submission.model_dump(mode="json")),
+            config=lambda wildcards: as_text(STUDY.submission.model_dump(mode="json")),
             own_files=own_files_digest(STUDY.submission.root),
         log:
             f"results/logs/prepare-{STUDY.submission.name}.log",

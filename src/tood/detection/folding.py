@@ -2,7 +2,7 @@
 
 With kept statistics a batch normalisation is a fixed affine map per channel, so scaling the kernel instead of the
 activations gives the same outputs and gradients (of the kernel, and of the normalisation's weight and bias) and
-saves two passes over every activation.
+saves two passes over every activation. Where there are fewer activations than kernel elements it is left alone.
 """
 
 import torch
@@ -12,12 +12,13 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))``; folded where the normalisation does not follow the batch."""
-    if norm.training:
-        normalised: Tensor = norm(conv(x))
-        return normalised
+    """``norm(conv(x))``; folded where the normalisation does not follow the batch and the kernel is the smaller."""
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, _BatchNorm)
+    cells = x.shape[0] * (x.shape[2] // conv.stride[0]) * (x.shape[3] // conv.stride[1])
+    if norm.training or cells < conv.weight[0].numel():
+        normalised: Tensor = norm(conv(x))
+        return normalised
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale = norm.weight * (variance + norm.eps).rsqrt()
     folded: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], norm.bias - mean * scale)
