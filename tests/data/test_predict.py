@@ -44,7 +44,7 @@ def photos(tmp_path: Path, make_image) -> Path:
 
 def detect(run: Path, images: Path, out: Path) -> list[str]:
     lines: list[str] = []
-    predict(run, images, out, 0.3, "0", 1, lines.append)
+    predict(run / "model.pt", images, out, 0.3, "0", 1, lines.append)
     return lines
 
 

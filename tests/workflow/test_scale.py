@@ -82,6 +82,5 @@ def test_the_small_form_runs_to_its_report_and_cannot_pass_for_the_full_one(
     assert "at scale demo" in shown
 
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.chdir(fresh.folder)
-    client: Any = mlflow.MlflowClient("sqlite:///mlflow.db")
+    client: Any = mlflow.MlflowClient(f"sqlite:///{fresh.folder / 'mlflow.db'}")
     assert {one.name for one in client.search_experiments()} - {"Default"} == {"paper/table3@demo"}
