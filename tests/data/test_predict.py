@@ -12,7 +12,7 @@ from tood.config.study import RunConfig, load_study
 from tood.detection.detector import build_detector
 from tood.detection.model_file import save_model
 from tood.errors import UserError
-from tood.verbs.predict import predict
+from tood.verbs.predict import model_of, predict
 
 PARAMS = Path(__file__).parents[2] / "params"
 
@@ -103,5 +103,5 @@ def test_nothing_is_written_when_nothing_can_be_read(run: Path, photos: Path, tm
     with pytest.raises(UserError, match="holds no images"):
         detect(run, tmp_path / "empty", tmp_path / "out")
     with pytest.raises(UserError, match=r"has no model\.pt; give the folder results/<study>/<run>"):
-        detect(tmp_path, photos, tmp_path / "out")
+        model_of(tmp_path)
     assert not (tmp_path / "out").exists()

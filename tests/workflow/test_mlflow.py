@@ -10,8 +10,7 @@ from tiny_project import Project
 @pytest.fixture
 def client(finished: Project, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.chdir(finished.folder)
-    return mlflow.MlflowClient("sqlite:///mlflow.db")
+    return mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
 
 
 def runs_of(client: Any, study: str = "demo") -> dict[str, Any]:
