@@ -162,3 +162,11 @@ def test_a_trunk_equals_torchvisions_network(kind: str) -> None:
     for level, expected in zip(ours, seen, strict=True):
         assert expected.std() > 0.01
         torch.testing.assert_close(level, expected, rtol=1e-8, atol=1e-9 * expected.abs().max().item())
+
+
+def test_nothing_is_folded_under_autocast() -> None:
+    """The shift would be rounded to bf16 before it is added; evaluation in float32 would see another one."""
+    net = stage("bottleneck").float().eval()
+    x = images(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        torch.testing.assert_close(run_stage(net, x), net(x), rtol=0, atol=0)

@@ -2,7 +2,8 @@
 
 With kept statistics a batch normalisation is a fixed affine map per channel, so scaling the kernel instead of the
 activations gives the same outputs and gradients (of the kernel, and of the normalisation's weight and bias) and
-saves two passes over every activation. Where there are fewer activations than kernel elements it is left alone.
+saves two passes over every activation. Where there are fewer activations than kernel elements it is left alone,
+and under autocast, which would round the shift to half precision before it is added.
 """
 
 import torch
@@ -16,7 +17,8 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, _BatchNorm)
     cells = x.shape[0] * (x.shape[2] // conv.stride[0]) * (x.shape[3] // conv.stride[1])
-    if norm.training or cells < conv.weight[0].numel():
+    halved = torch.is_autocast_enabled(x.device.type)
+    if norm.training or halved or cells < conv.weight[0].numel():
         normalised: Tensor = norm(conv(x))
         return normalised
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
