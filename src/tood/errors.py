@@ -1,4 +1,6 @@
-"""The one exception a user is meant to read."""
+"""The one exception a user is meant to read, and wording that such sentences share."""
+
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -6,3 +8,9 @@ class UserError(Exception):
 
     The command line prints the message without a traceback (unless ``--debug``) and exits with 2.
     """
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names for a sentence, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

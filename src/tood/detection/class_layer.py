@@ -6,9 +6,7 @@ from torch import nn
 from tood.detection.detector import Detector
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.model_file import DetectionModel
-from tood.errors import UserError
-
-_SHOWN = 5
+from tood.errors import UserError, listed
 
 
 def fit_classes(model: DetectionModel, wanted: tuple[str, ...], where: str, data: str) -> tuple[str, ...]:
@@ -21,7 +19,7 @@ def fit_classes(model: DetectionModel, wanted: tuple[str, ...], where: str, data
     if unknown:
         raise UserError(
             f"{where}: does not know {len(unknown)} of the {len(wanted)} classes of data set '{data}' "
-            f"({_listed(unknown)}); it knows {_listed(list(model.classes))}."
+            f"({listed(unknown)}); it knows {listed(list(model.classes))}."
         )
     if wanted != model.classes:
         _select(model.detector, [model.classes.index(name) for name in wanted], len(model.classes))
@@ -39,8 +37,3 @@ def _select(detector: Detector, labels: list[int], count: int) -> None:
     assert layer.bias is not None
     layer.bias = nn.Parameter(layer.bias[rows], requires_grad=layer.bias.requires_grad)
     layer.out_channels = len(rows)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

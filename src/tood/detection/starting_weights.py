@@ -15,7 +15,7 @@ from tood.config.backbone import BackboneConfig, address_digest
 from tood.detection.detector import Detector
 from tood.detection.foreign.file import read_foreign_file
 from tood.detection.foreign.keys import translate
-from tood.errors import UserError
+from tood.errors import UserError, listed
 
 _CONTAINERS = ("detector", "state_dict", "model", "trunk")
 _CLASS_LAYERS = ("bbox_head.tood_cls.", "bbox_head.cls.")
@@ -40,10 +40,10 @@ class LoadedWeights:
         """The same for a log."""
         lines = [f"weights from {self.source}: {len(self.loaded)} tensors loaded"]
         if self.left_out:
-            lines.append(f"not used from {self.source}: {_shorten(self.left_out)}")
+            lines.append(f"not used from {self.source}: {listed(self.left_out, _SHOWN)}")
         trunk = [name for name in self.initialised if name.startswith(_TRUNK)]
         if trunk:
-            lines.append(f"not in {self.source}, so freshly initialised: {_shorten(trunk)}")
+            lines.append(f"not in {self.source}, so freshly initialised: {listed(trunk, _SHOWN)}")
         return lines
 
 
@@ -195,8 +195,3 @@ def _one_download_at_a_time(url: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "tood-download.lock"):
         yield
-
-
-def _shorten(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

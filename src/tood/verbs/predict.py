@@ -14,7 +14,7 @@ from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
 from tood.detection.model_file import DetectionModel, load_detection_model
 from tood.detection.postprocess import Detections
-from tood.errors import UserError
+from tood.errors import UserError, listed
 from tood.evaluation.detections import as_coco_results, detect_batch
 from tood.files import atomic_path, write_json
 from tood.pictures import draw_detections
@@ -73,8 +73,7 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
 
 
 def _unread(names: list[str], count: int) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)} of {plural(count, 'image')} could not be read: {', '.join(names[:5])}{more}"
+    return f"{len(names)} of {plural(count, 'image')} could not be read: {listed(names)}"
 
 
 def _image_paths(images: Path, out: Path) -> list[Path]:

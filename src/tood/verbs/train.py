@@ -51,7 +51,8 @@ def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) 
     if in_worker():
         _train_here(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
         return
-    if _is_trained(config, folder, open_dataset(config.dataset)):
+    prepared = open_dataset(config.dataset)
+    if _is_trained(config, folder, prepared):
         echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
         return
     gpus = resolve_gpus(machine.gpu)
@@ -70,7 +71,7 @@ def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) 
             f"(schedule.batch {config.schedule.batch}); use a number that divides them."
         )
     with exclusive(folder / "state"):
-        if _taken_from_twin(config, folder, "cuda" if gpus else "cpu", echo):
+        if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
             return
         _name_other_states(config, folder, echo)
         if processes == 1 and gpus == 0:
@@ -93,10 +94,9 @@ def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> b
     return bool(kept.get("fingerprint") == config.fingerprint and kept.get("data") == prepared.fingerprint)
 
 
-def _taken_from_twin(config: RunConfig, folder: Path, device_type: str, echo: Echo) -> bool:
+def _taken_from_twin(config: RunConfig, folder: Path, prepared: PreparedDataset, device_type: str, echo: Echo) -> bool:
     """Spare a training that another study has done; False where there is none such."""
     precision = resolve_precision(config.schedule.precision, torch.device(device_type))
-    prepared = open_dataset(config.dataset)
     twin = find_twin(RESULTS, folder, config, prepared, code=code_digest("train"), precision=precision)
     if twin is None:
         return False

@@ -23,7 +23,7 @@ from tood.detection.foreign.config import ForeignConfig, read_config
 from tood.detection.foreign.file import read_foreign_file
 from tood.detection.foreign.layout import Layout, NamedWeights, name_weights, read_layout
 from tood.detection.foreign.options import check_options, criterion_options, head_options, inference_options
-from tood.errors import UserError
+from tood.errors import UserError, listed
 from tood.files import file_digest
 
 Boxes = Literal["distance", "delta"]
@@ -33,7 +33,6 @@ _COUNTER = "num_batches_tracked"
 _PROJECT = "bbox_head.integral.project"
 _FULL_MODULATION = 100.0
 """A logit whose sigmoid is 1 to the last digit in every precision."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +209,7 @@ def _fill(detector: Detector, weights: NamedWeights, notes: list[str]) -> None:
         if key in own and value.shape != own[key].shape
     ]
     problems = [
-        f"{what} {_listed(names)}"
+        f"{what} {listed(names)}"
         for what, names in (("lacks", missing), ("has unknown", unexpected), ("has mis-shaped", misshapen))
         if names
     ]
@@ -221,7 +220,7 @@ def _fill(detector: Detector, weights: NamedWeights, notes: list[str]) -> None:
         )
     spoilt = [weights.name(key) for key, value in given.items() if not value.isfinite().all()]
     if spoilt:
-        raise UserError(f"{weights.where}: has values that are not finite numbers in {_listed(spoilt)}.")
+        raise UserError(f"{weights.where}: has values that are not finite numbers in {listed(spoilt)}.")
     project = weights.tensors.get(_PROJECT)
     if project is not None and not torch.equal(project.double(), torch.arange(len(project), dtype=torch.float64)):
         raise UserError(f"{weights.where}: its bins ('{_PROJECT}') are not the whole numbers from 0 on.")
@@ -258,9 +257,9 @@ def _classes(
             f"{where}: does not name its {count} classes; give --classes FILE, a text file with one name a line."
         )
     if len(names) != count:
-        raise UserError(f"{where}: scores {count} classes, but {len(names)} names are given ({_listed(names)}).")
+        raise UserError(f"{where}: scores {count} classes, but {len(names)} names are given ({listed(names)}).")
     if len(set(names)) != count:
-        raise UserError(f"{where}: a class is named twice ({_listed(names)}); give --classes FILE.")
+        raise UserError(f"{where}: a class is named twice ({listed(names)}); give --classes FILE.")
     spaced = tuple(name.replace("_", " ") for name in names)  # as MMDetection 1 wrote them
     if set(spaced) == set(COCO_CATEGORIES):
         return spaced, tuple(COCO_CATEGORIES[name] for name in spaced)
@@ -281,8 +280,3 @@ def _classes_said(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
 
 def _shown(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a single number"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
