@@ -2,20 +2,26 @@
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 
 
-def code_files(verb: str) -> list[str]:
-    """Files of the package that ``tood/verbs/<verb>.py`` can reach by imports, from the project's folder.
+def code_files(verb: str, parts: Sequence[Path] = ()) -> list[str]:
+    """Files that ``tood/verbs/<verb>.py`` can reach by imports of the package, from the project's folder.
 
-    They are the rule's inputs: edit one and what it computes is redone.
+    They are the rule's inputs: edit one and what it computes is redone. ``parts`` are the files of a method's
+    assigner and criterion, which no other code imports; they may be the project's own.
     """
-    start = f"tood.verbs.{verb}"
     found: dict[str, Path] = {}
-    waiting = [start]
+    waiting = [f"tood.verbs.{verb}"]
+    for part in parts:
+        if part.is_relative_to(_PACKAGE):
+            waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
+        else:
+            waiting.extend(_imports(part))
     while waiting:
         module = waiting.pop()
         if module in found:
@@ -27,8 +33,15 @@ def code_files(verb: str) -> list[str]:
         waiting.extend(_imports(path))
         if "." in module:
             waiting.append(module.rpartition(".")[0])
-    base = _PACKAGE.parent.parent
-    return sorted(path.relative_to(base).as_posix() for path in found.values())
+    return sorted({_from_project(path) for path in (*found.values(), *parts)})
+
+
+def _from_project(path: Path) -> str:
+    """Relative to the project's folder, which is where commands are run, or to the package's."""
+    for base in (_PACKAGE.parent.parent, Path.cwd()):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return str(path)
 
 
 def _module_file(module: str) -> Path | None:
@@ -59,10 +72,11 @@ def template_files() -> list[str]:
     return sorted(path.relative_to(base).as_posix() for path in (_PACKAGE / "reporting").rglob("*.html*"))
 
 
-def code_digest(verb: str) -> str:
-    """16 hex digits over the content of ``code_files(verb)``."""
+def code_digest(verb: str, parts: Sequence[Path] = ()) -> str:
+    """16 hex digits over the content of ``code_files(verb, parts)``."""
     base = _PACKAGE.parent.parent
     seen = hashlib.sha256()
-    for path in code_files(verb):
-        seen.update((base / path).read_bytes())
+    for name in code_files(verb, parts):
+        path = base / name
+        seen.update((path if path.is_file() else Path(name)).read_bytes())
     return seen.hexdigest()[:16]

@@ -12,6 +12,7 @@ import yaml
 
 from tood.code_behind import code_files, template_files
 from tood.config.dataset import ImagesDataset, load_dataset
+from tood.config.parts import code_of
 from tood.config.study import Study, load_study
 from tood.errors import UserError
 from tood.files import read_yaml, write_text
@@ -121,6 +122,7 @@ def pipeline(study: Study) -> dict[str, Any]:
     def stage(target: str, **fields: Any) -> dict[str, Any]:
         return _stage(up, target, f"study={study.name}", **fields)
 
+    methods = sorted({path for one in study.runs.values() for path in code_of(one.method)})
     stages: dict[str, Any] = {}
     blocks = [f"params/datasets/{study.dataset.name}.yaml"]
     blocks += sorted({f"params/methods/{one.method.name}.yaml" for one in study.runs.values()})
@@ -132,7 +134,7 @@ def pipeline(study: Study) -> dict[str, Any]:
         "foreach": "${runs}",
         "do": stage(
             f"{run}/model.pt",
-            deps=[f"{dataset}/dataset.json", *trunks, *code_files("train")],
+            deps=[f"{dataset}/dataset.json", *trunks, *code_files("train", methods)],
             params=chosen,
             outs=_kept(f"{run}/model.pt", f"{run}/config.yaml", f"{run}/history.csv", f"{run}/train.json"),
         ),

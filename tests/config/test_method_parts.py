@@ -19,13 +19,19 @@ GFL: dict[str, Any] = {"kind": "gfl"}
 QFL: dict[str, Any] = {"kind": "gfl", "dfl_weight": None}
 TAL: dict[str, Any] = {"kind": "task_aligned"}
 
-BINS = "head.boxes 'bins' and criterion.kind 'gfl' with a dfl_weight need each other"
-L1 = "criterion.box_loss 'l1' needs head.boxes 'delta' that no prediction alignment moves"
-CENTERNESS = "head.centerness true needs criterion.kind 'focal'"
-SEVERAL = (
-    "several head.anchors per location need head.boxes 'delta', criterion.assigner.kind 'max_iou' "
-    "and neither head.centerness nor head.alignment"
-)
+BINS = "criterion.kind 'gfl' as given needs head.boxes 'bins'"
+L1 = "criterion.kind 'focal' as given needs head.boxes 'delta' that no prediction alignment moves"
+SEVERAL = "several head.anchors per location need head.boxes 'delta' and neither head.centerness nor head.alignment"
+
+
+def untrained(output: str, kind: str) -> str:
+    return f"{output} is trained by no loss of criterion.kind '{kind}' as given"
+
+
+def one_anchor(kind: str) -> str:
+    return f"several head.anchors per location are not defined for criterion.kind '{kind}' as given"
+
+
 LENGTH = "give either 'warmup_epochs' or 'warmup_share' and set the other to null"
 
 
@@ -56,9 +62,9 @@ WHOLE = "the file"
     ("head", "criterion", "field", "reason"),
     [
         # Bins and the loss that trains them.
-        ({**PARALLEL, "boxes": "bins"}, FOCAL, WHOLE, BINS),
-        ({**PARALLEL, "boxes": "bins"}, QFL, WHOLE, BINS),
-        ({**PARALLEL, "boxes": "bins"}, TAL, WHOLE, BINS),
+        ({**PARALLEL, "boxes": "bins"}, FOCAL, WHOLE, untrained("head.boxes 'bins'", "focal")),
+        ({**PARALLEL, "boxes": "bins"}, QFL, WHOLE, untrained("head.boxes 'bins'", "gfl")),
+        ({**PARALLEL, "boxes": "bins"}, TAL, WHOLE, untrained("head.boxes 'bins'", "task_aligned")),
         (PARALLEL, GFL, WHOLE, BINS),
         ({**PARALLEL, "boxes": "delta"}, GFL, WHOLE, BINS),
         (THEAD, GFL, WHOLE, BINS),
@@ -74,23 +80,23 @@ WHOLE = "the file"
         ({**THEAD, "boxes": "delta"}, {**FOCAL, "box_loss": "l1"}, WHOLE, L1),
         (THEAD, {**FOCAL, "box_loss": "l1"}, WHOLE, L1),
         # Centerness has a loss in one criterion only.
-        ({**PARALLEL, "centerness": True}, QFL, WHOLE, CENTERNESS),
-        ({**PARALLEL, "boxes": "bins", "centerness": True}, GFL, WHOLE, CENTERNESS),
-        ({**PARALLEL, "centerness": True}, TAL, WHOLE, CENTERNESS),
+        ({**PARALLEL, "centerness": True}, QFL, WHOLE, untrained("head.centerness true", "gfl")),
+        ({**PARALLEL, "boxes": "bins", "centerness": True}, GFL, WHOLE, untrained("head.centerness true", "gfl")),
+        ({**PARALLEL, "centerness": True}, TAL, WHOLE, untrained("head.centerness true", "task_aligned")),
         # Several anchors.
         ({**PARALLEL, "anchors": NINE}, BY_IOU, WHOLE, SEVERAL),
-        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, FOCAL, WHOLE, SEVERAL),
-        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, QFL, WHOLE, SEVERAL),
-        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, TAL, WHOLE, SEVERAL),
+        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, FOCAL, WHOLE, one_anchor("focal")),
+        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, QFL, WHOLE, one_anchor("gfl")),
+        ({**PARALLEL, "boxes": "delta", "anchors": NINE}, TAL, WHOLE, one_anchor("task_aligned")),
         (
             {**PARALLEL, "boxes": "delta", "anchors": NINE},
             {**FOCAL, "assigner": {"kind": "center_sampling"}},
             WHOLE,
-            SEVERAL,
+            one_anchor("focal"),
         ),
         ({**PARALLEL, "boxes": "delta", "anchors": NINE, "centerness": True}, BY_IOU, WHOLE, SEVERAL),
         ({**PARALLEL, "boxes": "delta", "anchors": NINE, "alignment": True}, BY_IOU, WHOLE, SEVERAL),
-        ({**PARALLEL, "boxes": "delta", "anchors": {"per_octave": 2}}, FOCAL, WHOLE, SEVERAL),
+        ({**PARALLEL, "boxes": "delta", "anchors": {"per_octave": 2}}, FOCAL, WHOLE, one_anchor("focal")),
         ({**PARALLEL, "boxes": "bins", "anchors": {"ratios": [1.0, 2.0]}}, GFL, WHOLE, SEVERAL),
         # Inside one part.
         (
@@ -131,6 +137,7 @@ def test_methods_whose_parts_do_not_fit(
         (PARALLEL, QFL),
         (THEAD, QFL),
         ({**PARALLEL, "alignment": True}, QFL),
+        (PARALLEL, {**FOCAL, "assigner": {"kind": "task_aligned", "topk": 5}}),
         ({**PARALLEL, "boxes": "delta"}, {**FOCAL, "box_loss": "l1"}),
         ({**PARALLEL, "centerness": True}, FOCAL),
         ({**PARALLEL, "centerness": True, "alignment": True}, FOCAL),
@@ -166,8 +173,8 @@ def test_their_nearest_relatives_fit(head: dict[str, Any], criterion: dict[str, 
         (PARALLEL, {"kind": "atss"}, "field 'criterion.kind' is 'atss', which is not a valid name"),
         (
             PARALLEL,
-            {**FOCAL, "assigner": {"kind": "task_aligned"}},
-            "field 'criterion.assigner.kind' is 'task_aligned', which is not a valid name",
+            {**FOCAL, "assigner": {"kind": "simota"}},
+            "field 'criterion.assigner.kind' is 'simota', which is not a valid name",
         ),
         (PARALLEL, {**FOCAL, "assigner": {"topk": 9}}, "field 'criterion.assigner.kind' is missing."),
         (

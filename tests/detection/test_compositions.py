@@ -14,13 +14,14 @@ from torch import Tensor
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.detection.boxes import encode_deltas
-from tood.detection.criteria.base import DIVISOR_EPSILON, Progress, combine
+from tood.detection.criteria.base import DIVISOR_EPSILON, combine
 from tood.detection.detector import Detector, build_criterion, build_detector, build_head
 from tood.detection.heads.task_aligned import TaskAlignedHead
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 PARAMS = Path(__file__).parents[2] / "params/methods"
 LIGHT = BackboneConfig(name="light", kind="light", width=16, norm_groups=4, trunk_width=8)
@@ -82,7 +83,7 @@ def objects(dtype: torch.dtype = torch.float32) -> Targets:
 def losses_of(method: MethodConfig, predictions: Predictions, targets: Targets | None = None) -> dict[str, Tensor]:
     valid = valid_points(predictions.points, SIZES)
     dtype = predictions.boxes.dtype
-    return combine(build_criterion(method)(predictions, targets or objects(dtype), valid, START))
+    return combine(build_criterion(method)(TrainingBatch(predictions, targets or objects(dtype), valid, START)))
 
 
 @pytest.mark.parametrize(("head", "boxes", "criterion"), COMPOSITIONS)
@@ -115,7 +116,9 @@ def test_assigners_differ_in_any_composition(head: str, boxes: str) -> None:
         predictions = detector(images())
     valid = valid_points(predictions.points, SIZES)
     found = [
-        build_criterion(composed(head, boxes, criterion)).assign(predictions, objects(), valid, START).positive
+        build_criterion(composed(head, boxes, criterion))
+        .assign(TrainingBatch(predictions, objects(), valid, START))
+        .positive
         for criterion in ("TAL", "focal, max_iou", "focal, center_sampling", "focal, atss")
     ]
     assert all(positive.any() and not (positive & ~valid).any() for positive in found)
@@ -241,7 +244,7 @@ def test_retinanets_losses() -> None:
     predictions = head_predictions(method)
     points = predictions.points
     valid = valid_points(points, SIZES)
-    assignment = build_criterion(method).assign(predictions, targets, valid, START)
+    assignment = build_criterion(method).assign(TrainingBatch(predictions, targets, valid, START))
     assert assignment.ignored is not None
     assert assignment.ignored.any()
     before = losses_of(method, predictions)

@@ -8,11 +8,12 @@ import torch
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.detection.boxes import pairwise_iou
-from tood.detection.criteria.base import Progress, combine
+from tood.detection.criteria.base import combine
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 R50 = BackboneConfig(name="r50", kind="resnet50", weights="imagenet")
 LIGHT = BackboneConfig(name="light", kind="light", width=32, norm_groups=8, trunk_width=8)
@@ -50,7 +51,7 @@ def train(method: MethodConfig, *, steps: int, bf16: bool) -> Detector:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             predictions = detector(IMAGES)
         progress = Progress(epoch=0 if step < steps / 2 else 4, step=step, total_steps=steps)
-        terms = criterion(predictions, TARGETS, valid_points(predictions.points, SIZES), progress)
+        terms = criterion(TrainingBatch(predictions, TARGETS, valid_points(predictions.points, SIZES), progress))
         optimiser.zero_grad()
         torch.stack(list(combine(terms).values())).sum().backward()
         gradients = [parameter.grad for parameter in detector.parameters()]

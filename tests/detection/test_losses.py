@@ -1,5 +1,7 @@
 """Loss formulas against their textbook form, and at extreme logits."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tood.detection.criteria.base import LossTerm, combine
+from tood.detection.criteria.base import LossTerm, Running, combine, divisor_shares, divisors, running_means
 from tood.detection.losses import (
     binary_cross_entropy,
     distribution_focal_loss,
@@ -115,7 +117,7 @@ def test_giou_loss_of_a_perfect_and_a_distant_box() -> None:
     assert 1.9 < giou_loss(torch.tensor([1000.0, 0, 1010, 10]), target) < 2
 
 
-def term(values: list[float], normaliser: float, **options: float) -> LossTerm:
+def term(values: list[float], normaliser: float, **options: Any) -> LossTerm:
     return LossTerm("loss", torch.tensor([values]), torch.tensor(normaliser), **options)
 
 
@@ -130,15 +132,19 @@ def test_mean_over_processes_equals_one_process(shares: tuple[float, float]) -> 
     """Averaging the gradients of k ranks is one rank with the whole batch, also below the floor."""
     sums = ([1.0, 2.0], [4.0])
     whole = combine([term([1.0, 2.0, 4.0], sum(shares))])["loss"]
-    calls = []
-
-    def all_reduce(local: Tensor) -> Tensor:
-        calls.append(local)
-        return torch.tensor([sum(shares)])
-
-    ranks = [
-        combine([term(values, share)], world_size=2, reduce=all_reduce)["loss"]
-        for values, share in zip(sums, shares, strict=True)
-    ]
+    own = [[term(values, share)] for values, share in zip(sums, shares, strict=True)]
+    total = torch.stack([divisor_shares(terms) for terms in own]).sum(0)
+    ranks = [combine(terms, divisors(terms, total), world_size=2)["loss"] for terms in own]
     torch.testing.assert_close(sum(ranks) / 2, whole)
-    assert len(calls) == 2, "one call per rank"
+
+
+def test_a_running_divisor_is_the_mean_over_steps_from_its_initial_value() -> None:
+    rule = Running(momentum=0.75, initial=100.0)
+    terms = [term([1.0], 20.0, running=rule), LossTerm("plain", torch.ones(1, 1), torch.tensor(4.0))]
+    first = divisors(terms)
+    assert {name: value.item() for name, value in first.items()} == {"loss": 80.0, "plain": 4.0}
+    means = running_means(terms, first)
+    assert list(means) == ["loss"]
+    second = divisors([term([1.0], 0.0, running=rule)], means=means)
+    assert second["loss"] == pytest.approx(0.75 * 80 + 0.25 * 1), "the floor holds for each step's own divisor"
+    assert combine([term([30.125], 0.0, running=rule)], second)["loss"] == pytest.approx(0.5)

@@ -18,12 +18,13 @@ from tood.detection.assigners.center_sampling import assign_center_sampling
 from tood.detection.assigners.max_iou import assign_max_iou
 from tood.detection.assigners.task_aligned import assign_task_aligned
 from tood.detection.boxes import aligned_iou
-from tood.detection.criteria.base import Criterion, Progress, combine
+from tood.detection.criteria.base import Criterion, combine
 from tood.detection.criteria.matching import match
 from tood.detection.detector import build_criterion, build_head
 from tood.detection.points import STRIDES, Points, make_points, valid_points
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 PARAMS = Path(__file__).parents[2] / "params/methods"
 METHODS = (
@@ -88,6 +89,11 @@ def everywhere(predictions: Predictions) -> Tensor:
     return torch.ones(predictions.boxes.shape[:2], dtype=torch.bool)
 
 
+def batch(predictions: Predictions, targets: Targets, epoch: int) -> TrainingBatch:
+    """At all locations."""
+    return TrainingBatch(predictions, targets, everywhere(predictions), at(epoch))
+
+
 def at(epoch: int) -> Progress:
     return Progress(epoch=epoch, step=epoch * 10, total_steps=120)
 
@@ -103,7 +109,7 @@ def test_what_is_most_wrong_still_learns(name: str, epoch: int) -> None:
     """Positives at logit -100 and background at +100: the gradient is no rounding error, and of the right sign."""
     predictions, targets = predict(name), objects()
     criterion, valid = build_criterion(load(name)), everywhere(predictions)
-    assignment = criterion.assign(predictions, targets, valid, at(epoch))
+    assignment = criterion.assign(TrainingBatch(predictions, targets, valid, at(epoch)))
     matched = match(assignment, targets, predictions.class_logits.shape[2])
     hidden = matched.classes & (strength(criterion, predictions, targets, assignment) > 0.05)[..., None]
     background = (~assignment.positive & assignment.counted(valid))[..., None].expand_as(hidden)
@@ -119,7 +125,7 @@ def test_what_is_most_wrong_still_learns(name: str, epoch: int) -> None:
             quality=None if predictions.quality is None else alignment,
         )
     )
-    differentiate(combine(criterion.losses(extreme, targets, valid, assignment, at(epoch))))
+    differentiate(combine(criterion.losses(TrainingBatch(extreme, targets, valid, at(epoch)), assignment)))
     found = gradients(extreme)
     assert all(value.isfinite().all() for value in found.values())
     assert (found["class_logits"][hidden] < -1e-6).all()
@@ -146,7 +152,7 @@ def test_any_logits_up_to_a_hundred_are_finite(name: str, epoch: int, seed: int)
     spread = {key: value for key in logits if (value := getattr(calm, key)) is not None}
     wild = {key: 200 * torch.rand(value.shape, generator=draw) - 100 for key, value in spread.items()}
     predictions = leaves(replace(calm, **wild))
-    differentiate(combine(build_criterion(load(name))(predictions, objects(), everywhere(predictions), at(epoch))))
+    differentiate(combine(build_criterion(load(name))(batch(predictions, objects(), epoch))))
     found = gradients(predictions)
     assert all(value.isfinite().all() for value in found.values())
     assert found["class_logits"].abs().max() > 1e-4
@@ -156,11 +162,11 @@ def test_any_logits_up_to_a_hundred_are_finite(name: str, epoch: int, seed: int)
 def test_inverted_and_empty_boxes_cost_no_more_than_a_miss(name: str, epoch: int) -> None:
     calm, targets = predict(name), objects()
     criterion, valid = build_criterion(load(name)), everywhere(calm)
-    assignment = criterion.assign(calm, targets, valid, at(epoch))
+    assignment = criterion.assign(TrainingBatch(calm, targets, valid, at(epoch)))
     assert assignment.positive.any()
     for boxes in (calm.boxes.detach()[..., [2, 3, 0, 1]], calm.boxes.detach()[..., [0, 1, 0, 1]]):
         predictions = leaves(replace(calm, boxes=boxes))
-        terms = criterion.losses(predictions, targets, valid, assignment, at(epoch))
+        terms = criterion.losses(TrainingBatch(predictions, targets, valid, at(epoch)), assignment)
         losses = combine(terms)
         box = next(term for term in terms if term.name == "loss_bbox")
         assert (box.per_location >= 0).all()
@@ -192,7 +198,7 @@ SCENES: Scenes = {
 def test_odd_scenes(name: str, epoch: int, scene: str) -> None:
     shape, targets = SCENES[scene]
     predictions = predict(name, **shape)
-    losses = combine(build_criterion(load(name))(predictions, targets, everywhere(predictions), at(epoch)))
+    losses = combine(build_criterion(load(name))(batch(predictions, targets, epoch)))
     assert all(loss >= 0 for loss in losses.values())
     assert losses["loss_cls"] > 0
     differentiate(losses)
@@ -288,7 +294,7 @@ def test_float64_stays_float64_and_bf16_rises_to_float32(name: str, epoch: int) 
         for enabled in (False, True):
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
                 predictions = head([level.to(dtype) for level in maps])
-                terms = criterion(predictions, targets, everywhere(predictions), at(epoch))
+                terms = criterion(batch(predictions, targets, epoch))
             values = [getattr(predictions, output) for output in OUTPUTS] + [term.per_location for term in terms]
             assert {value.dtype for value in values if value is not None} == {dtype}
             assert {term.normaliser.dtype for term in terms} == {dtype}

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from tood.config.study import load_study
-from tood.detection.criteria.base import Progress, combine
+from tood.detection.criteria.base import combine
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 PARAMS = Path(__file__).parents[2] / "params"
 PAPER = sorted(f"paper/{path.stem}" for path in (PARAMS / "studies/paper").glob("*.yaml"))
@@ -38,7 +39,8 @@ def test_every_run_gives_finite_gradients_and_detections(name: str) -> None:
         for step in (0, 99):  # in the ATSS phase, where there is one, and after it
             predictions = detector(IMAGES)
             valid = valid_points(predictions.points, SIZES)
-            terms = criterion(predictions, TARGETS, valid, Progress(epoch=step, step=step, total_steps=100))
+            progress = Progress(epoch=step, step=step, total_steps=100)
+            terms = criterion(TrainingBatch(predictions, TARGETS, valid, progress))
             detector.zero_grad()
             torch.stack(list(combine(terms).values())).sum().backward()
             for key, parameter in detector.named_parameters():

@@ -10,19 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tood.config.method import (
-    AtssAssignerConfig,
-    CenterSamplingAssignerConfig,
-    MaxIouAssignerConfig,
-    PriorAssignerConfig,
-)
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import assign_atss
-from tood.detection.assigners.center_sampling import assign_center_sampling
-from tood.detection.assigners.max_iou import assign_max_iou
-from tood.detection.assigners.prior import assign_by_prior
+from tood.detection.assigners.atss import AtssAssigner, assign_atss
+from tood.detection.assigners.base import Assigner
+from tood.detection.assigners.center_sampling import CenterSamplingAssigner, assign_center_sampling
+from tood.detection.assigners.max_iou import MaxIouAssigner, assign_max_iou
 from tood.detection.points import SQUARE, STRIDES, AnchorShapes, Points, make_points
+from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 Box = tuple[float, float, float, float]
 Assign = Callable[..., Assignment]
@@ -358,27 +354,30 @@ def test_overlaps_of_nine_anchors_are_those_of_each_anchor() -> None:
 @pytest.mark.parametrize(
     ("rule", "direct"),
     [
-        (AtssAssignerConfig(topk=4), partial(assign_atss, topk=4)),
+        (AtssAssigner(topk=4), partial(assign_atss, topk=4)),
         (
-            MaxIouAssignerConfig(kind="max_iou", positive=0.6, negative=0.3),
+            MaxIouAssigner(positive=0.6, negative=0.3),
             partial(assign_max_iou, positive=0.6, negative=0.3),
         ),
         (
-            CenterSamplingAssignerConfig(kind="center_sampling", radius=1.25),
+            CenterSamplingAssigner(radius=1.25),
             partial(assign_center_sampling, radius=1.25),
         ),
     ],
 )
-def test_configuration_chooses_the_assigner_and_its_parameters(rule: PriorAssignerConfig, direct: Assign) -> None:
+def test_configuration_chooses_the_assigner_and_its_parameters(rule: Assigner, direct: Assign) -> None:
     points = grid([(16, 16), (8, 8), (4, 4)])
     targets = objects([(8, 8, 56, 40), (30, 2, 50, 90)], [(0, 0, 128, 100), (50, 50, 90, 90)])
-    found = assign_by_prior(rule, points, targets, everywhere(points, 2))
+    nothing = torch.zeros(2, len(points.centres), 4)
+    predictions = Predictions(points=points, class_logits=nothing, boxes=nothing)
+    batch = TrainingBatch(predictions, targets, everywhere(points, 2), Progress(epoch=0, step=0, total_steps=1))
+    found = rule.assign(batch)
     assert_same(found, direct(points, targets, everywhere(points, 2)))
     others = [
-        AtssAssignerConfig(),
-        MaxIouAssignerConfig(kind="max_iou"),
-        CenterSamplingAssignerConfig(kind="center_sampling"),
+        AtssAssigner(),
+        MaxIouAssigner(),
+        CenterSamplingAssigner(),
     ]
     for other in others:
-        different = assign_by_prior(other, points, targets, everywhere(points, 2))
+        different = other.assign(batch)
         assert not torch.equal(found.positive, different.positive), other

@@ -20,8 +20,8 @@ from torch import Tensor
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.data.loader import Batch
-from tood.detection.criteria.base import Progress
 from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.detection.training_batch import Progress
 from tood.training.distributed import Group, process_group
 from tood.training.step import step_gradient
 
@@ -102,8 +102,8 @@ def gradient(
     detector = make_detector(name)
     criterion = build_criterion(load_method(name))
     progress = Progress(epoch=epoch, step=0, total_steps=10)
-    losses = step_gradient(group.wrap(detector), criterion, batch, progress, group=group, micro_batches=micro_batches)
-    return losses, {key: value.grad for key, value in detector.named_parameters() if value.grad is not None}
+    found = step_gradient(group.wrap(detector), criterion, batch, progress, group=group, micro_batches=micro_batches)
+    return found.losses, {key: value.grad for key, value in detector.named_parameters() if value.grad is not None}
 
 
 def largest_error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:

@@ -16,8 +16,8 @@ sys.path.insert(0, str(HERE))
 
 import equality  # noqa: E402
 
-from tood.detection.criteria.base import Progress  # noqa: E402
 from tood.detection.detector import build_criterion  # noqa: E402
+from tood.detection.training_batch import Progress  # noqa: E402
 from tood.training.step import step_gradient  # noqa: E402
 
 TOLERANCE = 1e-5

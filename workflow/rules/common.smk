@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 from tood.code_behind import code_files, template_files
+from tood.config.parts import code_of
 from tood.config.study import load_study
 from tood.errors import UserError
 from tood.planning import (

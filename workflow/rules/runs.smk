@@ -5,7 +5,9 @@ rule train:
     input:
         dataset=DATASET,
         trunks=list(TRUNKS.values()),
-        code=code_files("train"),
+        code=lambda wildcards: code_files(
+            "train", code_of(STUDY.runs[wildcards.run].method)
+        ),
     output:
         model=f"{RESULTS}/{{run}}/model.pt",
         config=f"{RESULTS}/{{run}}/config.yaml",

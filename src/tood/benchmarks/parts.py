@@ -20,20 +20,20 @@ from tood.benchmarks.scenes import (
 from tood.benchmarks.timing import Work, count_flops
 from tood.benchmarks.trunk import forward, forward_backward, plain_trunk
 from tood.config.backbone import BackboneConfig
-from tood.config.method import AtssAssignerConfig, InferenceConfig, MethodConfig, TaskAlignedAssignerConfig
+from tood.config.method import InferenceConfig, MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.detection.assigners.atss import assign_atss
-from tood.detection.assigners.task_aligned import assign_task_aligned
-from tood.detection.criteria.base import Progress
+from tood.detection.assigners.atss import AtssAssigner, assign_atss
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner, assign_task_aligned
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.inference import detect
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress
 from tood.training.distributed import Group
 from tood.training.optim import build_optimiser, set_learning_rate
 from tood.training.precision import autocast
-from tood.training.step import step_gradient
+from tood.training.step import StepLosses, step_gradient
 
 Part = Literal["training", "inference", "assignment", "postprocess"]
 DEFAULT_SIZES: dict[Part, SceneSize] = {
@@ -81,11 +81,11 @@ def _training_step(
     batch = make_batch(size, setup.device, setup.seed)
     group = Group(rank=0, world=1, device=setup.device)
 
-    def run() -> dict[str, Tensor]:
+    def run() -> StepLosses:
         optimiser.zero_grad(set_to_none=True)
-        losses = step_gradient(detector, criterion, batch, _AFTER_WARMUP, group=group, precision=setup.precision)
+        found = step_gradient(detector, criterion, batch, _AFTER_WARMUP, group=group, precision=setup.precision)
         optimiser.step()
-        return losses
+        return found
 
     return run, _finish(detector, run, setup)
 
@@ -140,7 +140,7 @@ def assignment_works(size: SceneSize, setup: Setup) -> Iterator[Work]:
     scores = predicted_scores(points, size.images, setup.seed)
     targets = Targets(batch.boxes, batch.labels, batch.valid)
     valid = valid_points(points, batch.sizes)
-    tal, atss = TaskAlignedAssignerConfig(), AtssAssignerConfig()
+    tal, atss = TaskAlignedAssigner(), AtssAssigner()
 
     def yardstick() -> list[Tensor]:
         return [box_iou(image, objects) for image, objects in zip(boxes, targets.boxes, strict=True)]

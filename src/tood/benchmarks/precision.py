@@ -21,9 +21,9 @@ from tood.config.study import RunConfig, load_study
 from tood.data.dataset import DetectionDataset
 from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch, train_batches
-from tood.detection.criteria.base import Progress
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.starting_weights import load_starting_weights
+from tood.detection.training_batch import Progress
 from tood.training.distributed import Group
 from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
 from tood.training.step import step_gradient
@@ -85,17 +85,21 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
     group = Group(rank=0, world=1, device=device)
     batch = config.schedule.batch
     losses: list[torch.Tensor] = []
+    means: dict[str, torch.Tensor] = {}
     for epoch in range(-(-steps // steps_per_epoch(dataset, batch=batch))):
         batches = train_batches(dataset, batch=batch, seed=config.seed, epoch=epoch, rank=0, world=1, workers=0)
         for one in itertools.islice(batches, steps - len(losses)):
             set_learning_rate(optimiser, learning_rate(config.schedule, len(losses), epoch))
             optimiser.zero_grad(set_to_none=True)
             progress = Progress(epoch=epoch, step=len(losses), total_steps=steps)
-            found = step_gradient(detector, criterion, one.to(device), progress, group=group, precision=precision)
+            found = step_gradient(
+                detector, criterion, one.to(device), progress, group=group, precision=precision, means=means
+            )
+            means = found.means
             if config.schedule.grad_clip is not None:
                 torch.nn.utils.clip_grad_norm_(detector.parameters(), config.schedule.grad_clip)
             optimiser.step()
-            losses.append(torch.stack(list(found.values())).sum())
+            losses.append(torch.stack(list(found.losses.values())).sum())
     return [float(loss) for loss in losses]
 
 

@@ -11,7 +11,7 @@ from tood.config.base import Config
 from tood.config.blocks import read_block
 from tood.config.dataset import DatasetConfig, split_names
 from tood.config.messages import nearest, validate
-from tood.config.method import MethodConfig, TaskAlignedCriterionConfig
+from tood.config.method import MethodConfig
 from tood.config.scale import ScaleConfig
 from tood.config.schedule import ScheduleConfig
 from tood.errors import UserError
@@ -93,7 +93,7 @@ def compose_run(
 
 
 def _shrink(blocks: dict[str, Any], scale: ScaleConfig, used_by: str, params: Path) -> dict[str, Any]:
-    """The scale's backbone and schedule instead of the run's; the ATSS phase keeps its share of the schedule."""
+    """The scale's backbone and schedule instead of the run's; what the criterion counts in epochs keeps its share."""
     epochs = ScheduleConfig.model_validate(blocks["schedule"]).epochs
     small = {
         block: read_block(
@@ -105,11 +105,8 @@ def _shrink(blocks: dict[str, Any], scale: ScaleConfig, used_by: str, params: Pa
         )
         for block in ("backbone", "schedule")
     }
-    criterion = MethodConfig.model_validate(blocks["method"]).criterion
-    method = blocks["method"]
-    if isinstance(criterion, TaskAlignedCriterionConfig) and criterion.warmup_epochs:
-        share = min(1.0, criterion.warmup_epochs / epochs)
-        method = merge(method, {"criterion": {"warmup_epochs": None, "warmup_share": share}})
+    criterion = MethodConfig.model_validate(blocks["method"]).criterion.for_schedule(epochs)
+    method = {**blocks["method"], "criterion": criterion.model_dump(mode="json")}
     return {"method": method, **small}
 
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tood.config.parts import Part
 from tood.errors import UserError
 
 _TYPE_WORDS = {
@@ -44,11 +45,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-def _field_names(models: Sequence[type[BaseModel]], path: Sequence[str | int]) -> set[str]:
+def _field_names(models: Sequence[type[BaseModel]], path: Sequence[str | int], value: Any) -> set[str]:
     """Names of the fields at ``path`` below the models; steps that are union tags or indices are skipped."""
     for step in path:
+        value = value.get(step, value) if isinstance(value, dict) else value
         deeper = [
-            found
+            found.of_kind(value) if issubclass(found, Part) and "listed" in vars(found) else found
             for model in models
             if str(step) in model.model_fields
             for found in _models_in(model.model_fields[str(step)].annotation)
@@ -84,7 +86,7 @@ def explain(error: ValidationError, annotation: Any, value: Any, where: str, pre
     field = ".".join(part for part in (prefix, *path) if part)
     named = f"field '{field}'" if field else "the file"
     if kind == "extra_forbidden":
-        valid = _field_names(_models_in(annotation), problem["loc"][:-1])
+        valid = _field_names(_models_in(annotation), problem["loc"][:-1], value)
         return f"{where}: {named} is unknown{nearest(path[-1], valid)}"
     if kind == "missing":
         return f"{where}: {named} is missing."
@@ -98,6 +100,9 @@ def explain(error: ValidationError, annotation: Any, value: Any, where: str, pre
             return f"{where}: field '{field}' is missing."
         tag, names = context["tag"], context["expected_tags"].split(",")
         return f"{where}: field '{field}' is {tag!r}, which is not a valid name{_nearest_quoted(tag, names)}"
+    if kind == "unusable_part":
+        field = f"{field}.kind" if field else "kind"
+        return f"{where}: field '{field}' is {given['kind']!r}, {context['reason']}."
     if kind in _TYPE_WORDS:
         return f"{where}: {named} is {given!r} but must be {_TYPE_WORDS[kind]}."
     if kind == "too_short":
@@ -122,12 +127,14 @@ def _refuse_other_keys(value: Any, where: str, prefix: str) -> None:
             _refuse_other_keys(item, where, f"{prefix}.{key}" if prefix else key)
 
 
-def validate(annotation: Any, value: Any, where: str, prefix: str = "") -> Any:
+def validate(
+    annotation: Any, value: Any, where: str, prefix: str = "", *, context: dict[str, str] | None = None
+) -> Any:
     """Validate ``value`` as ``annotation`` (a model or a union of models); UserError names file and field."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: must hold a mapping of fields, found {type(value).__name__}.")
     _refuse_other_keys(value, where, prefix)
     try:
-        return TypeAdapter(annotation).validate_python(value)
+        return TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
         raise UserError(explain(error, annotation, value, where, prefix)) from error

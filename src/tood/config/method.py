@@ -1,10 +1,11 @@
-"""Methods: a composition of neck, head, box representation, assigner, criterion and post-processing."""
+"""Methods: a composition of neck, head, box representation, criterion (with its assigner) and post-processing."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from tood.config.base import Config, PositiveFloat, PositiveInt, Share
+from tood.config.parts import CriterionPart, HeadOutput
 
 
 class NeckConfig(Config):
@@ -25,49 +26,6 @@ class AnchorsConfig(Config):
         return self.per_octave * len(self.ratios)
 
 
-class AtssAssignerConfig(Config):
-    """ATSS: the ``topk`` nearest anchors of each level, threshold mean + std of their IoU."""
-
-    kind: Literal["atss"] = "atss"
-    topk: PositiveInt = 9
-
-
-class MaxIouAssignerConfig(Config):
-    """RetinaNet: by the IoU of anchor and object; between the two thresholds anchors do not count."""
-
-    kind: Literal["max_iou"]
-    positive: Share = 0.5
-    negative: Share = 0.4
-
-    @model_validator(mode="after")
-    def _is_ordered(self) -> "MaxIouAssignerConfig":
-        if self.negative > self.positive:
-            raise ValueError("negative must not be above positive")
-        return self
-
-
-class CenterSamplingAssignerConfig(Config):
-    """FCOS: locations within ``radius`` strides of an object's centre, on the level of its size."""
-
-    kind: Literal["center_sampling"]
-    radius: PositiveFloat = 1.5
-
-
-PriorAssignerConfig = Annotated[
-    AtssAssignerConfig | MaxIouAssignerConfig | CenterSamplingAssignerConfig, Field(discriminator="kind")
-]
-"""Assigners that look at anchors and objects only, not at predictions."""
-
-
-class TaskAlignedAssignerConfig(Config):
-    """TAL: the ``topk`` (m) anchors with the highest t = s^alpha * u^beta (paper section 3.2)."""
-
-    topk: PositiveInt = 13
-    alpha: PositiveFloat = 1.0
-    beta: PositiveFloat = 6.0
-    conflict: Literal["min_area", "max_iou"] = "min_area"
-
-
 class ParallelHeadConfig(Config):
     """Two towers of 3x3 convolutions, one for each task (RetinaNet, FCOS, ATSS, GFL)."""
 
@@ -79,8 +37,23 @@ class ParallelHeadConfig(Config):
     delta_stds: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (0.1, 0.1, 0.2, 0.2)
     level_scales: bool = Field(True, description="A learnable factor of the regression for each level.")
     reg_max: PositiveInt = Field(16, description="Largest distance in strides; bins only.")
-    centerness: bool = False
+    centerness: bool = Field(False, description="A logit of quality for each location: centerness, in PAA IoU.")
     alignment: bool = Field(False, description="Prediction alignment (TAP) from the last layers of both towers.")
+    prior_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.01, description="Every score at first.")
+
+    @property
+    def aligned(self) -> bool:
+        return self.alignment
+
+    @property
+    def outputs(self) -> frozenset[HeadOutput]:
+        """What it predicts besides class logits and boxes."""
+        found: set[HeadOutput] = {"quality"} if self.centerness else set()
+        if self.boxes == "bins":
+            found.add("bins")
+        if self.boxes == "delta" and not self.alignment:
+            found.add("deltas")
+        return frozenset(found)
 
 
 class TaskAlignedHeadConfig(Config):
@@ -97,49 +70,17 @@ class TaskAlignedHeadConfig(Config):
             raise ValueError("deformable_convs must not exceed convs")
         return self
 
+    @property
+    def aligned(self) -> bool:
+        return True
+
+    @property
+    def outputs(self) -> frozenset[HeadOutput]:
+        """What it predicts besides class logits and boxes."""
+        return frozenset()
+
 
 HeadConfig = Annotated[ParallelHeadConfig | TaskAlignedHeadConfig, Field(discriminator="kind")]
-
-
-class TaskAlignedCriterionConfig(Config):
-    """TOOD's two phases: ATSS with focal loss, then TAL with its aligned losses."""
-
-    kind: Literal["task_aligned"]
-    assigner: TaskAlignedAssignerConfig = TaskAlignedAssignerConfig()
-    warmup_assigner: AtssAssignerConfig = AtssAssignerConfig()
-    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(4, description="Epochs of the ATSS phase.")
-    warmup_share: Share | None = Field(None, description="The same as a share of all steps; replaces warmup_epochs.")
-    box_weight: PositiveFloat = 2.0
-
-    @model_validator(mode="after")
-    def _has_one_length(self) -> "TaskAlignedCriterionConfig":
-        if (self.warmup_epochs is None) == (self.warmup_share is None):
-            raise ValueError("give either 'warmup_epochs' or 'warmup_share' and set the other to null")
-        return self
-
-
-class FocalCriterionConfig(Config):
-    """Focal loss, a box loss, and centerness where the head predicts it (RetinaNet, FCOS, ATSS)."""
-
-    kind: Literal["focal"]
-    assigner: PriorAssignerConfig = AtssAssignerConfig()
-    box_loss: Literal["giou", "l1"] = "giou"
-    box_weight: PositiveFloat = 2.0
-    weight_by: Literal["centerness", "nothing"] = Field("centerness", description="Weight of the box loss.")
-
-
-class GflCriterionConfig(Config):
-    """Quality focal loss, GIoU and, with bins, distribution focal loss (GFL; without bins ATSS + QFL)."""
-
-    kind: Literal["gfl"]
-    assigner: PriorAssignerConfig = AtssAssignerConfig()
-    box_weight: PositiveFloat = 2.0
-    dfl_weight: PositiveFloat | None = 0.25
-
-
-CriterionConfig = Annotated[
-    TaskAlignedCriterionConfig | FocalCriterionConfig | GflCriterionConfig, Field(discriminator="kind")
-]
 
 
 class InferenceConfig(Config):
@@ -150,39 +91,48 @@ class InferenceConfig(Config):
     nms_iou: Share = 0.6
     max_detections: PositiveInt = 100
     clip_boxes: bool = True
+    rank_by: Literal["class", "geometric_mean"] = Field(
+        "class",
+        description="Scores are thresholded and ranked by the class, and multiplied by the quality afterwards; or are "
+        "sqrt(class * quality) from the start (PAA).",
+    )
+    score_voting: PositiveFloat | None = Field(
+        None, description="PAA's sigma, by which boxes near a detection average with it; null for none."
+    )
+
+
+_LACKING: dict[HeadOutput, str] = {
+    "bins": "head.boxes 'bins'",
+    "quality": "head.centerness true",
+    "deltas": "head.boxes 'delta' that no prediction alignment moves",
+}
 
 
 class MethodConfig(Config):
     name: str
     neck: NeckConfig = NeckConfig()
     head: HeadConfig
-    criterion: CriterionConfig
+    criterion: SerializeAsAny[CriterionPart]
     inference: InferenceConfig = InferenceConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "MethodConfig":
         head, criterion = self.head, self.criterion
-        distributed = isinstance(criterion, GflCriterionConfig) and criterion.dfl_weight is not None
-        if (head.boxes == "bins") != distributed:
-            raise ValueError("head.boxes 'bins' and criterion.kind 'gfl' with a dfl_weight need each other")
-        aligned = isinstance(head, TaskAlignedHeadConfig) or head.alignment
-        if aligned and head.boxes == "bins":
+        if head.boxes == "bins" and head.aligned:
             raise ValueError("head.alignment moves boxes and does not go with head.boxes 'bins'")
-        on_deltas = isinstance(criterion, FocalCriterionConfig) and criterion.box_loss == "l1"
-        if on_deltas and (head.boxes != "delta" or aligned):
-            raise ValueError("criterion.box_loss 'l1' needs head.boxes 'delta' that no prediction alignment moves")
-        if isinstance(head, ParallelHeadConfig):
-            self._parallel_head_fits(head)
-        return self
-
-    def _parallel_head_fits(self, head: ParallelHeadConfig) -> None:
-        criterion = self.criterion
-        if head.centerness and not isinstance(criterion, FocalCriterionConfig):
-            raise ValueError("head.centerness true needs criterion.kind 'focal'")
-        if head.anchors.per_location > 1:
-            by_iou = not isinstance(criterion, TaskAlignedCriterionConfig) and criterion.assigner.kind == "max_iou"
-            if head.boxes != "delta" or head.centerness or head.alignment or not by_iou:
+        if self.inference.rank_by == "geometric_mean" and "quality" not in head.outputs:
+            raise ValueError("inference.rank_by 'geometric_mean' needs head.centerness true")
+        given = f"criterion.kind '{criterion.kind}' as given"
+        for output in sorted(criterion.needs - head.outputs):
+            raise ValueError(f"{given} needs {_LACKING[output]}")
+        for output in sorted(head.outputs - criterion.trains - {"deltas"}):
+            raise ValueError(f"{_LACKING[output]} is trained by no loss of {given}")
+        if isinstance(head, ParallelHeadConfig) and head.anchors.per_location > 1:
+            if "deltas" not in head.outputs or head.centerness:
                 raise ValueError(
-                    "several head.anchors per location need head.boxes 'delta', criterion.assigner.kind 'max_iou' "
-                    "and neither head.centerness nor head.alignment"
+                    "several head.anchors per location need head.boxes 'delta' and neither head.centerness nor "
+                    "head.alignment"
                 )
+            if not criterion.several_anchors:
+                raise ValueError(f"several head.anchors per location are not defined for {given}")
+        return self

@@ -33,6 +33,20 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return aligned_iou(first[..., :, None, :], second[..., None, :, :])
 
 
+def rows_iou(objects: Tensor, sides: Tensor, areas: Tensor) -> Tensor:
+    """IoU of objects (B, G, 4) with boxes given by their sides (B, 4, N) and areas (B, N): (B, G, N).
+
+    :func:`pairwise_iou` on contiguous rows and in place, which is several times faster on a CPU. Without gradient.
+    """
+    left, top, right, bottom = objects[..., None].unbind(2)
+    x1, y1, x2, y2 = sides[:, :, None].unbind(1)
+    width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)
+    height = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = (box_area(objects)[..., None] + areas[:, None]).sub_(intersection).clamp_(min=EPSILON)
+    return intersection.div_(union)
+
+
 def aligned_giou(first: Tensor, second: Tensor) -> Tensor:
     """Generalised IoU (Rezatofighi et al. 2019), in [-1, 1]: (..., 4), (..., 4) -> (...)."""
     intersection = _intersection(first, second)

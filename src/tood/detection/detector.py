@@ -1,30 +1,22 @@
 """A complete detector, and the one place where configurations become objects."""
 
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
 from tood.config.backbone import BackboneConfig
-from tood.config.method import (
-    FocalCriterionConfig,
-    GflCriterionConfig,
-    HeadConfig,
-    MethodConfig,
-    ParallelHeadConfig,
-    TaskAlignedCriterionConfig,
-    TaskAlignedHeadConfig,
-)
+from tood.config.method import HeadConfig, MethodConfig, ParallelHeadConfig, TaskAlignedHeadConfig
 from tood.detection.backbones import Trunk, build_trunk
 from tood.detection.criteria.base import Criterion
-from tood.detection.criteria.focal import FocalCriterion
-from tood.detection.criteria.gfl import GflCriterion
-from tood.detection.criteria.task_aligned import TaskAlignedCriterion
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
 from tood.detection.points import AnchorShapes
 from tood.detection.predictions import Predictions
+
+Through = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 class Detector(nn.Module):
@@ -39,11 +31,15 @@ class Detector(nn.Module):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Predictions:
-        """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32."""
+    def forward(self, images: Tensor, through: Through | None = None) -> Predictions:
+        """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32.
+
+        ``through`` changes the pyramid's maps on their way to the head, as some methods do in training.
+        """
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        predictions: Predictions = self.bbox_head(self.neck(self.backbone(images)))
+        features = self.neck(self.backbone(images))
+        predictions: Predictions = self.bbox_head(features if through is None else through(features))
         return predictions
 
 
@@ -96,20 +92,13 @@ def build_head(
                 reg_max=head.reg_max,
                 centerness=head.centerness,
                 alignment=head.alignment,
+                prior_probability=head.prior_probability,
             )
         case _:
             assert_never(head)
 
 
 def build_criterion(method: MethodConfig) -> Criterion:
-    match method.criterion:
-        case TaskAlignedCriterionConfig():
-            return TaskAlignedCriterion(config=method.criterion)
-        case FocalCriterionConfig():
-            if isinstance(method.head, ParallelHeadConfig):
-                return FocalCriterion(config=method.criterion, delta_stds=method.head.delta_stds)
-            return FocalCriterion(config=method.criterion)
-        case GflCriterionConfig():
-            return GflCriterion(config=method.criterion)
-        case _:
-            assert_never(method.criterion)
+    """The method's criterion, which is its own configuration."""
+    assert isinstance(method.criterion, Criterion)
+    return method.criterion

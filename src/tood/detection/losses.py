@@ -40,3 +40,9 @@ def giou_loss(boxes: Tensor, targets: Tensor) -> Tensor:
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of sigmoid(logits) with soft targets, elementwise."""
     return -(target * F.logsigmoid(logits) + (1 - target) * F.logsigmoid(-logits))
+
+
+def smooth_l1(difference: Tensor, beta: float) -> Tensor:
+    """0.5 d^2 / beta within ``beta`` of zero, |d| - beta / 2 beyond (Girshick 2015), elementwise."""
+    size = difference.abs()
+    return torch.where(size < beta, 0.5 * size.square() / beta, size - 0.5 * beta)

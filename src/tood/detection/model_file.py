@@ -7,6 +7,7 @@ from pathlib import Path
 from tood.config.imported import ImportedConfig
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
+from tood.config.parts import STORED
 from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig
 from tood.detection.detector import Detector, build_detector
@@ -91,9 +92,9 @@ def load_detection_model(path: Path) -> DetectionModel:
     try:
         config: RunConfig | ImportedConfig
         if "imported" in content:
-            config = validate(ImportedConfig, json.loads(content["imported"]), str(path))
+            config = validate(ImportedConfig, json.loads(content["imported"]), str(path), context=STORED)
         else:
-            config = validate(RunConfig, json.loads(content["config"]), str(path))
+            config = validate(RunConfig, json.loads(content["config"]), str(path), context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
     except (KeyError, TypeError, ValueError) as error:

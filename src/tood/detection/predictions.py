@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tood.detection.boxes import DeltaStds
 from tood.detection.points import Points
 
 
@@ -36,9 +37,11 @@ class Predictions:
     alignment_logits: Tensor | None = None
     """(B, N) T-head's task alignment M: score = sqrt(sigmoid(class) * sigmoid(alignment))."""
     quality: Tensor | None = None
-    """(B, N) logit by which the class score is multiplied at test time (centerness)."""
+    """(B, N) logit by which the class score is multiplied at test time (centerness), or ranked with (IoU in PAA)."""
     deltas: Tensor | None = None
     """(B, N, 4) anchor deltas, where the head represents boxes so."""
+    delta_stds: DeltaStds | None = None
+    """What the deltas are multiplied by when they are decoded."""
     bins: Tensor | None = None
     """(B, N, 4, K) logits over distances 0 .. K - 1 in strides, where the head represents boxes so."""
     alignment: AlignmentDetails | None = None

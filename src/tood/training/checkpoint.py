@@ -16,7 +16,7 @@ from tood.errors import UserError
 from tood.files import atomic_path, write_json
 
 _KEEP = 2
-_MAGIC = b"tood-state-1 "
+_MAGIC = b"tood-state-2 "
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.loader import Batch, steps_per_epoch, train_batches
 from tood.detection.criteria.base import Criterion
-from tood.detection.criteria.base import Progress as Phase
 from tood.detection.detector import Detector
+from tood.detection.training_batch import Progress as Phase
 from tood.errors import UserError
 from tood.files import read_json, write_json
 from tood.training.checkpoint import CheckpointStore
@@ -111,6 +111,7 @@ class _Trainer:
         self.history = History()
         self.step = 0
         self.log_every = max(1, min(_LOG_STEPS, self.total // _LOG_ROWS))
+        self.means: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
         self._names: list[str] = []
 
@@ -128,6 +129,7 @@ class _Trainer:
             )
         self.job.detector.load_state_dict(state["detector"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.means = {name: mean.to(self.device) for name, mean in state["means"].items()}
         self.history = History(state["history"])
         self.step = int(state["step"])
         if self.job.group.is_main:
@@ -144,6 +146,7 @@ class _Trainer:
                     "code": self.job.code,
                     "detector": self.job.detector.state_dict(),
                     "optimiser": self.optimiser.state_dict(),
+                    "means": self.means,
                     "history": self.history.rows,
                 },
             )
@@ -153,7 +156,7 @@ class _Trainer:
         schedule, group = self.job.config.schedule, self.job.group
         set_learning_rate(self.optimiser, learning_rate(schedule, self.step, epoch))
         self.optimiser.zero_grad(set_to_none=True)
-        losses = step_gradient(
+        found = step_gradient(
             self.model,
             self.job.criterion,
             batch.to(self.device),
@@ -161,13 +164,15 @@ class _Trainer:
             group=group,
             precision=self.job.precision,
             micro_batches=self.job.micro_batches,
+            means=self.means,
         )
+        self.means = found.means
         if schedule.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.job.detector.parameters(), schedule.grad_clip)
         self.optimiser.step()
         self.step += 1
-        self._names = list(losses)
-        self._losses.append(torch.stack(list(losses.values())))
+        self._names = list(found.losses)
+        self._losses.append(torch.stack(list(found.losses.values())))
 
     def read_losses(self) -> dict[str, float]:
         """Mean losses since the last call; this waits for the device. UserError when they are not finite."""

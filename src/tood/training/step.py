@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from tood.data.loader import Batch
-from tood.detection.criteria.base import Criterion, LossTerm, Progress, combine, normaliser_shares
+from tood.detection.criteria.base import Criterion, LossTerm, Means, combine, divisor_shares, divisors, running_means
+from tood.detection.detector import Through
 from tood.detection.points import valid_points
 from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 from tood.training.distributed import Group
 from tood.training.precision import autocast
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """What a step leaves besides the gradient."""
+
+    losses: dict[str, Tensor]
+    """This process's losses, detached."""
+    means: dict[str, Tensor]
+    """The running divisors, for the next step."""
 
 
 def step_gradient(
@@ -25,38 +39,49 @@ def step_gradient(
     group: Group,
     precision: str = "float32",
     micro_batches: int = 1,
-) -> dict[str, Tensor]:
-    """Add the gradient of a step's losses to the parameters and return this process's losses, detached.
+    means: Means | None = None,
+) -> StepLosses:
+    """Add the gradient of a step's losses to the parameters.
 
     ``model`` is a detector as ``group.wrap`` returned it, ``batch`` this process's share of the step, of which
     ``micro_batches`` equal parts are held in memory one after the other. Their divisors cover the whole step,
     so they have to be known before the first part can be differentiated: all parts first go forward without
-    gradient. (The sum cannot be rescaled afterwards, for every term has a divisor of its own.) Nothing here
-    waits for the device.
+    gradient. (The sum cannot be rescaled afterwards, for every term has a divisor of its own.) ``means`` are the
+    running divisors after the step before. Nothing here waits for the device.
     """
     parts = batch.split(micro_batches)
-    total = None
+    divide_by: dict[str, Tensor] = {}
     if micro_batches > 1:
         plain = model.module if isinstance(model, DistributedDataParallel) else model
         with torch.no_grad(), _statistics_untouched(plain):
-            shares = [normaliser_shares(_terms(plain, criterion, part, progress, precision)) for part in parts]
-        total = group.sum(torch.stack(shares).sum(0))
+            every = [_terms(plain, criterion, part, progress, precision) for part in parts]
+        total = group.sum(torch.stack([divisor_shares(terms) for terms in every]).sum(0))
+        divide_by = divisors(every[0], total, means)
     summed: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
         with _gradients_kept_here(model, number < micro_batches):
             terms = _terms(model, criterion, part, progress, precision)
-            losses = combine(terms, world_size=group.world, reduce=group.sum, total=total)
+            divide_by = divide_by or divisors(terms, group.sum(divisor_shares(terms)), means)
+            losses = combine(terms, divide_by, world_size=group.world)
             torch.stack(list(losses.values())).sum().backward()
         for name, loss in losses.items():
             summed[name] = loss.detach() + summed[name] if name in summed else loss.detach()
-    return summed
+    return StepLosses(summed, running_means(terms, divide_by))
 
 
 def _terms(model: nn.Module, criterion: Criterion, batch: Batch, progress: Progress, precision: str) -> list[LossTerm]:
     with autocast(batch.images.device, precision):
-        predictions = model(batch.images)
+        predictions = model(batch.images, *_through(criterion, progress))
     valid = valid_points(predictions.points, batch.sizes)
-    return criterion(predictions, Targets(batch.boxes, batch.labels, batch.valid), valid, progress)
+    targets = Targets(batch.boxes, batch.labels, batch.valid)
+    return criterion(TrainingBatch(predictions, targets, valid, progress))
+
+
+def _through(criterion: Criterion, progress: Progress) -> list[Through]:
+    """What happens to the pyramid before the head; nothing at all with most criteria, so that a graph stays one."""
+    if type(criterion).features is Criterion.features:
+        return []
+    return [partial(criterion.features, progress=progress)]
 
 
 def _gradients_kept_here(model: nn.Module, kept: bool) -> AbstractContextManager[None]:

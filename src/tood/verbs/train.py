@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from tood.code_behind import code_digest
+from tood.config.parts import code_of
 from tood.config.study import RunConfig, changed_fields
 from tood.data.dataset import DetectionDataset
 from tood.data.index import AnnotationIndex
@@ -97,7 +98,7 @@ def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> b
 def _taken_from_twin(config: RunConfig, folder: Path, prepared: PreparedDataset, device_type: str, echo: Echo) -> bool:
     """Spare a training that another study has done; False where there is none such."""
     precision = resolve_precision(config.schedule.precision, torch.device(device_type))
-    twin = find_twin(RESULTS, folder, config, prepared, code=code_digest("train"), precision=precision)
+    twin = find_twin(RESULTS, folder, config, prepared, code=_code(config), precision=precision)
     if twin is None:
         return False
     adopt(twin, folder, config)
@@ -182,7 +183,7 @@ def _job(
         criterion=build_criterion(config.method),
         dataset=dataset,
         data_fingerprint=prepared.fingerprint,
-        code=code_digest("train"),
+        code=_code(config),
         precision=precision,
         workers=machine.workers or 0,
         micro_batches=machine.accumulate,
@@ -190,6 +191,10 @@ def _job(
         evaluate=evaluate,
         echo=say,
     )
+
+
+def _code(config: RunConfig) -> str:
+    return code_digest("train", code_of(config.method))
 
 
 def _opening(config: RunConfig, job: Job) -> str:

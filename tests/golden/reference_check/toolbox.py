@@ -6,21 +6,17 @@ from typing import Any
 from torch import nn
 
 from reference_check.rows import UnsupportedError
-from tood.config.method import (
-    AtssAssignerConfig,
-    FocalCriterionConfig,
-    GflCriterionConfig,
-    InferenceConfig,
-    MaxIouAssignerConfig,
-    ParallelHeadConfig,
-    TaskAlignedAssignerConfig,
-    TaskAlignedCriterionConfig,
-    TaskAlignedHeadConfig,
-)
+from tood.config.method import InferenceConfig
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.max_iou import MaxIouAssigner
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.boxes import DELTA_STDS, DeltaStds
 from tood.detection.criteria.base import Criterion
 from tood.detection.criteria.focal import FocalCriterion
+from tood.detection.criteria.free_anchor import FreeAnchor
 from tood.detection.criteria.gfl import GflCriterion
+from tood.detection.criteria.paa import Paa
+from tood.detection.criteria.pisa import Pisa
 from tood.detection.criteria.task_aligned import TaskAlignedCriterion
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
@@ -30,6 +26,8 @@ Options = dict[str, Any]
 
 NORM_GROUPS = 32
 """The toolbox's own default where a file does not say."""
+TOOLBOX_SIGMA = 0.025
+"""Of score voting; the toolbox has no option for it."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +60,18 @@ def _task_aligned(options: Options) -> Recorded:
     _require(options["loss_bbox"]["type"] == "GIoULoss", "only GIoU box losses are known")
     _require(initial.get("activated") and quality.get("activated"), "T-head scores are probabilities")
     boxes = {"anchor_free": "distance", "anchor_based": "delta"}[options["anchor_type"]]
-    config = TaskAlignedHeadConfig(kind="task_aligned", convs=options["stacked_convs"], boxes=boxes)
     head = TaskAlignedHead(
-        convs=config.convs, boxes=config.boxes, deformable_convs=options.get("num_dcn", 0), **_sizes(options)
+        convs=options["stacked_convs"], boxes=boxes, deformable_convs=options.get("num_dcn", 0), **_sizes(options)
     )
 
     def criterion(conflict: str) -> TaskAlignedCriterion:
         return TaskAlignedCriterion(
-            config=TaskAlignedCriterionConfig(
-                kind="task_aligned",
-                assigner=TaskAlignedAssignerConfig(
-                    topk=train["assigner"]["topk"],
-                    alpha=train["alpha"],
-                    beta=train["beta"],
-                    conflict=conflict,
-                ),
-                warmup_assigner=AtssAssignerConfig(topk=train["initial_assigner"]["topk"]),
-                warmup_epochs=train["initial_epoch"],
-                box_weight=options["loss_bbox"]["loss_weight"],
+            assigner=TaskAlignedAssigner(
+                topk=train["assigner"]["topk"], alpha=train["alpha"], beta=train["beta"], conflict=conflict
             ),
+            warmup_assigner=AtssAssigner(topk=train["initial_assigner"]["topk"]),
+            warmup_epochs=train["initial_epoch"],
+            box_weight=options["loss_bbox"]["loss_weight"],
             focal_alpha=_unit_weight(initial)["alpha"],
             focal_gamma=initial["gamma"],
             quality_beta=_unit_weight(quality)["beta"],
@@ -101,14 +92,10 @@ def _atss(options: Options) -> Recorded:
     _check_square(options)
     focal = _unit_weight(options["loss_cls"])
     _unit_weight(options["loss_centerness"])
-    config = ParallelHeadConfig(kind="parallel", convs=options["stacked_convs"], boxes="delta", centerness=True)
-    head = ParallelHead(convs=config.convs, boxes="delta", centerness=True, **_sizes(options))
+    head = ParallelHead(convs=options["stacked_convs"], boxes="delta", centerness=True, **_sizes(options))
     criterion = FocalCriterion(
-        config=FocalCriterionConfig(
-            kind="focal",
-            assigner=AtssAssignerConfig(topk=options["train_cfg"]["assigner"]["topk"]),
-            box_weight=options["loss_bbox"]["loss_weight"],
-        ),
+        assigner=AtssAssigner(topk=options["train_cfg"]["assigner"]["topk"]),
+        box_weight=options["loss_bbox"]["loss_weight"],
         focal_alpha=focal["alpha"],
         focal_gamma=focal["gamma"],
     )
@@ -118,17 +105,13 @@ def _atss(options: Options) -> Recorded:
 def _gfl(options: Options) -> Recorded:
     _check_square(options)
     quality = _unit_weight(options["loss_cls"])
-    config = ParallelHeadConfig(
-        kind="parallel", convs=options["stacked_convs"], boxes="bins", reg_max=options.get("reg_max", 16)
+    head = ParallelHead(
+        convs=options["stacked_convs"], boxes="bins", reg_max=options.get("reg_max", 16), **_sizes(options)
     )
-    head = ParallelHead(convs=config.convs, boxes="bins", reg_max=config.reg_max, **_sizes(options))
     criterion = GflCriterion(
-        config=GflCriterionConfig(
-            kind="gfl",
-            assigner=AtssAssignerConfig(topk=options["train_cfg"]["assigner"]["topk"]),
-            box_weight=options["loss_bbox"]["loss_weight"],
-            dfl_weight=options["loss_dfl"]["loss_weight"],
-        ),
+        assigner=AtssAssigner(topk=options["train_cfg"]["assigner"]["topk"]),
+        box_weight=options["loss_bbox"]["loss_weight"],
+        dfl_weight=options["loss_dfl"]["loss_weight"],
         quality_beta=quality["beta"],
     )
     return _parallel(options, head, criterion)
@@ -137,11 +120,47 @@ def _gfl(options: Options) -> Recorded:
 def _retina(options: Options) -> Recorded:
     focal = _unit_weight(options["loss_cls"])
     _require(options["loss_bbox"]["type"] == "L1Loss", "RetinaNet is known with the box loss L1 only")
-    rule, anchors = options["train_cfg"]["assigner"], options["anchor_generator"]
+    head, stds = _retina_head(options)
+    criterion = FocalCriterion(
+        assigner=_max_iou(options),
+        box_loss="l1",
+        box_weight=options["loss_bbox"]["loss_weight"],
+        weight_by="nothing",
+        focal_alpha=focal["alpha"],
+        focal_gamma=focal["gamma"],
+    )
+    return replace(_recorded(options, head, criterion), delta_stds=stds)
+
+
+def _pisa(options: Options) -> Recorded:
+    focal, loss, train = _unit_weight(options["loss_cls"]), options["loss_bbox"], options["train_cfg"]
+    _require(loss["type"] == "SmoothL1Loss", "PISA is known with the box loss SmoothL1 only")
+    head, stds = _retina_head(options)
+    criterion = Pisa(
+        assigner=_max_iou(options),
+        box_weight=loss["loss_weight"],
+        smooth_l1_beta=loss["beta"],
+        isr_k=train["isr"]["k"],
+        isr_bias=train["isr"]["bias"],
+        carl_k=train["carl"]["k"],
+        carl_bias=train["carl"]["bias"],
+        focal_alpha=focal["alpha"],
+        focal_gamma=focal["gamma"],
+    )
+    return replace(_recorded(options, head, criterion), delta_stds=stds)
+
+
+def _max_iou(options: Options) -> MaxIouAssigner:
+    rule = options["train_cfg"]["assigner"]
     _require(
         rule["type"] == "MaxIoUAssigner" and not rule.get("min_pos_iou", 0), "objects must claim their best anchor"
     )
-    stds = tuple(options["bbox_coder"]["target_stds"])
+    return MaxIouAssigner(positive=rule["pos_iou_thr"], negative=rule["neg_iou_thr"])
+
+
+def _retina_head(options: Options) -> tuple[ParallelHead, DeltaStds]:
+    """The head of several anchors a location, and the deviations of its deltas."""
+    anchors, stds = options["anchor_generator"], tuple(options["bbox_coder"]["target_stds"])
     _require(not any(options["bbox_coder"].get("target_means", ())), "box deltas must have means 0")
     sizes = _sizes(options)
     head = ParallelHead(
@@ -152,19 +171,47 @@ def _retina(options: Options) -> Recorded:
         level_scales=False,
         **{**sizes, "norm_groups": sizes["norm_groups"] if options.get("norm_cfg") else None},
     )
-    criterion = FocalCriterion(
-        config=FocalCriterionConfig(
-            kind="focal",
-            assigner=MaxIouAssignerConfig(kind="max_iou", positive=rule["pos_iou_thr"], negative=rule["neg_iou_thr"]),
-            box_loss="l1",
-            box_weight=options["loss_bbox"]["loss_weight"],
-            weight_by="nothing",
-        ),
-        delta_stds=stds,
+    return head, stds
+
+
+def _free_anchor(options: Options) -> Recorded:
+    loss = options["loss_bbox"]
+    _require(loss["type"] == "SmoothL1Loss", "FreeAnchor is known with the box loss SmoothL1 only")
+    head, _ = _retina_head(options)
+    criterion = FreeAnchor(
+        bag=options.get("pre_anchor_topk", 50),
+        alpha=options.get("alpha", 0.5),
+        gamma=options.get("gamma", 2.0),
+        box_weight=loss["loss_weight"],
+        smooth_l1_beta=loss["beta"],
+        iou_threshold=options.get("bbox_thr", 0.6),
+    )
+    return _recorded(options, head, criterion)
+
+
+def _paa(options: Options) -> Recorded:
+    _check_square(options)
+    focal, rule = _unit_weight(options["loss_cls"]), options["train_cfg"]["assigner"]
+    _require(
+        rule["type"] == "MaxIoUAssigner"
+        and rule["pos_iou_thr"] == rule["neg_iou_thr"]
+        and not rule.get("min_pos_iou", 0),
+        "PAA's candidates are known as those above one overlap and each object's best anchor",
+    )
+    head = ParallelHead(convs=options["stacked_convs"], boxes="delta", centerness=True, **_sizes(options))
+    criterion = Paa(
+        positive_iou=rule["pos_iou_thr"],
+        topk=options.get("topk", 9),
+        unfitted="background",
+        box_weight=options["loss_bbox"]["loss_weight"],
+        quality_weight=options["loss_centerness"]["loss_weight"],
         focal_alpha=focal["alpha"],
         focal_gamma=focal["gamma"],
     )
-    return replace(_recorded(options, head, criterion), delta_stds=stds)
+    recorded = _parallel(options, head, criterion)
+    voting = TOOLBOX_SIGMA if options.get("score_voting", True) else None
+    inference = recorded.inference.model_copy(update={"rank_by": "geometric_mean", "score_voting": voting})
+    return replace(recorded, inference=inference)
 
 
 def _parallel(options: Options, head: ParallelHead, criterion: Criterion) -> Recorded:
@@ -183,7 +230,16 @@ def _recorded(options: Options, head: ParallelHead, criterion: Criterion) -> Rec
     )
 
 
-_BUILDERS = {"tood_af": _task_aligned, "tood_ab": _task_aligned, "atss": _atss, "gfl": _gfl, "retina": _retina}
+_BUILDERS = {
+    "tood_af": _task_aligned,
+    "tood_ab": _task_aligned,
+    "atss": _atss,
+    "gfl": _gfl,
+    "retina": _retina,
+    "free_anchor": _free_anchor,
+    "pisa": _pisa,
+    "paa": _paa,
+}
 
 
 def _sizes(options: Options) -> Options:

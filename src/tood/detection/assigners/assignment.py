@@ -13,6 +13,8 @@ CENTRE_MARGIN = 0.01
 """Pixels by which a location's centre must lie inside an object."""
 DENSE_ELEMENTS = 1 << 24
 """Elements of a dense (B, G, N) tensor that are computed at once."""
+CACHED_ELEMENTS = 400_000
+"""Elements that a CPU computes at once: a few such tensors of float32 stay in its caches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,11 @@ def prior_assignment(
 def chunk_length(images: int, locations: int, elements: int) -> int:
     """Objects to treat at once so that a dense (B, G, N) tensor stays below ``elements``."""
     return max(1, elements // max(1, images * locations))
+
+
+def elements_at_once(device: torch.device) -> int:
+    """How much of a dense tensor to compute at once: what suits the device."""
+    return CACHED_ELEMENTS if device.type == "cpu" else DENSE_ELEMENTS
 
 
 def settle_conflicts(locations: Tensor, accepted: Tensor, cost: Tensor, num_locations: int) -> Tensor:

@@ -1,14 +1,28 @@
 """Adaptive training sample selection (Zhang et al. 2020, algorithm 1)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tood.config.base import PositiveInt
 from tood.detection.assigners.assignment import CENTRE_MARGIN, Assignment, prior_assignment, settle_conflicts
+from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import aligned_iou, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
+
+
+class AtssAssigner(Assigner):
+    """The ``topk`` nearest anchors of each level, threshold mean + standard deviation of their IoU."""
+
+    kind: Literal["atss"] = "atss"
+    topk: PositiveInt = 9
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        return assign_atss(batch.predictions.points, batch.targets, batch.valid, topk=self.topk)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,30 @@
 """Center sampling (FCOS; Tian et al. 2019, and its "center sampling" improvement)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from tood.config.base import PositiveFloat
 from tood.detection.assigners.assignment import DENSE_ELEMENTS, Assignment, chunk_length, prior_assignment
+from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import box_area, encode_distances, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
 
 LEVEL_RANGE = 8
 """The longest distance that a level regresses, in strides; the level below it ends at half of that."""
+
+
+class CenterSamplingAssigner(Assigner):
+    """Locations within ``radius`` strides of an object's centre, on the level of its size."""
+
+    kind: Literal["center_sampling"] = "center_sampling"
+    radius: PositiveFloat = 1.5
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        return assign_center_sampling(batch.predictions.points, batch.targets, batch.valid, radius=self.radius)
 
 
 @torch.no_grad()

@@ -1,12 +1,37 @@
 """Assignment by the overlap of anchor and object (RetinaNet; Lin et al. 2017, section 4)."""
 
+from typing import ClassVar, Literal
+
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
+from tood.config.base import Share
 from tood.detection.assigners.assignment import DENSE_ELEMENTS, Assignment, chunk_length, prior_assignment
+from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import pairwise_iou
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
+
+
+class MaxIouAssigner(Assigner):
+    """By the IoU of anchor and object; between the two thresholds anchors do not count."""
+
+    several_anchors: ClassVar[bool] = True
+    kind: Literal["max_iou"] = "max_iou"
+    positive: Share = 0.5
+    negative: Share = 0.4
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "MaxIouAssigner":
+        if self.negative > self.positive:
+            raise ValueError("negative must not be above positive")
+        return self
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        points, targets = batch.predictions.points, batch.targets
+        return assign_max_iou(points, targets, batch.valid, positive=self.positive, negative=self.negative)
 
 
 @torch.no_grad()

@@ -6,22 +6,49 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tood.config.base import PositiveFloat, PositiveInt
 from tood.detection.assigners.assignment import (
     CENTRE_MARGIN,
-    DENSE_ELEMENTS,
     Assignment,
     chunk_length,
+    elements_at_once,
     settle_conflicts,
 )
-from tood.detection.boxes import EPSILON, aligned_iou, box_area, inner_margin
+from tood.detection.assigners.base import Assigner
+from tood.detection.boxes import aligned_iou, box_area, inner_margin, rows_iou
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
 
 METRIC_EPSILON = 1e-7
-CACHED_ELEMENTS = 400_000
-"""Elements that a CPU computes at once: a few such tensors of float32 stay in its caches."""
 
 Conflict = Literal["min_area", "max_iou"]
+
+
+class TaskAlignedAssigner(Assigner):
+    """TAL: the ``topk`` (m) anchors with the highest t = s^alpha * u^beta (section 3.2)."""
+
+    kind: Literal["task_aligned"] = "task_aligned"
+    topk: PositiveInt = 13
+    alpha: PositiveFloat = 1.0
+    beta: PositiveFloat = 6.0
+    conflict: Conflict = "min_area"
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        predictions = batch.predictions
+        with torch.no_grad():
+            scores = predictions.scores()
+        return assign_task_aligned(
+            scores,
+            predictions.boxes.detach(),
+            predictions.points,
+            batch.targets,
+            batch.valid,
+            topk=self.topk,
+            alpha=self.alpha,
+            beta=self.beta,
+            conflict=self.conflict,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +122,7 @@ def aligned_candidates(
     """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
     images, length, classes = scores.shape
     if dense_elements is None:
-        dense_elements = CACHED_ELEMENTS if scores.device.type == "cpu" else DENSE_ELEMENTS
+        dense_elements = elements_at_once(scores.device)
     # A row of N values for each class and each side of a box: all that follows runs along rows. Locations that
     # take no part get boxes without area, which overlap nothing.
     by_class = scores.transpose(1, 2).reshape(images * classes, length)
@@ -105,7 +132,7 @@ def aligned_candidates(
     step = chunk_length(images, length, dense_elements)
     locations, metrics, overlaps = [], [], []
     for gt_boxes, gt_row in zip(torch.split(targets.boxes, step, 1), torch.split(row, step, 1), strict=True):
-        iou = _dense_iou(gt_boxes, sides, areas)
+        iou = rows_iou(gt_boxes, sides, areas)
         metric = alignment_metric(by_class[gt_row], iou, alpha, beta)
         values, indices = metric.topk(min(topk, length), dim=2)
         locations.append(indices)
@@ -115,20 +142,6 @@ def aligned_candidates(
     inside = inner_margin(points.centres.to(boxes.dtype)[where], targets.boxes[:, :, None]) > CENTRE_MARGIN
     accepted = (torch.cat(metrics, dim=1) > 0) & inside & targets.valid[..., None]
     return AlignedCandidates(where, torch.cat(overlaps, dim=1), accepted)
-
-
-def _dense_iou(objects: Tensor, sides: Tensor, areas: Tensor) -> Tensor:
-    """IoU of objects (B, g, 4) with boxes given by their sides (B, 4, N) and areas (B, N): (B, g, N).
-
-    ``pairwise_iou`` on contiguous rows and in place, which is several times faster on a CPU.
-    """
-    left, top, right, bottom = objects[..., None].unbind(2)
-    x1, y1, x2, y2 = sides[:, :, None].unbind(1)
-    width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)
-    height = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0)
-    intersection = width.mul_(height)
-    union = (box_area(objects)[..., None] + areas[:, None]).sub_(intersection).clamp_(min=EPSILON)
-    return intersection.div_(union)
 
 
 def alignment_metric(score: Tensor, iou: Tensor, alpha: float, beta: float) -> Tensor:

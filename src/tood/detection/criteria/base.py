@@ -1,18 +1,28 @@
-"""What all criteria share: their calling convention, and how un-normalised terms become losses."""
+"""What all criteria share: how they are called, and how un-normalised terms become losses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
+from pydantic import SerializeAsAny
 from torch import Tensor
 
+from tood.config.parts import AssignerPart, CriterionPart
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.predictions import Predictions
-from tood.detection.targets import Targets
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.base import Assigner
+from tood.detection.training_batch import Progress, TrainingBatch
 
 DIVISOR_EPSILON = 2.0**-23
 """The reference implementation divides every loss sum by its divisor plus this, also by 1 plus this."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A divisor that is an exponential mean over the steps of a training."""
+
+    momentum: float
+    initial: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,93 +31,96 @@ class LossTerm:
 
     name: str
     per_location: Tensor
-    """(B, N) weighted, not yet divided."""
+    """(B, N), or (B, G) where a term belongs to objects; weighted, not yet divided."""
     normaliser: Tensor
     """() the divisor's share of this process."""
     floor: float = 1.0
     """The divisor summed over all processes is at least this."""
     epsilon: float = 0.0
     """Added to the divisor at the end."""
+    running: Running | None = None
+    """Whether its mean over the steps so far divides, instead of the step's own."""
 
 
-def combine(
-    terms: Sequence[LossTerm],
-    *,
-    world_size: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-    total: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """Losses by name, each a scalar with gradient.
-
-    ``reduce`` sums a tensor over all processes; all divisors travel in one call. Each is then shared out
-    again, so that averaging gradients over k processes equals one process with the whole batch. Where the
-    terms are only a part of what this process computes for the step, ``total`` (T,) gives the divisors'
-    shares summed over all parts and processes already.
-    """
-    divisors = normalisers(terms, world_size=world_size, reduce=reduce, total=total)
-    return {term.name: term.per_location.sum() / divisor for term, divisor in zip(terms, divisors, strict=True)}
+Means = Mapping[str, Tensor]
+"""The running divisors of a training by term, each ()."""
 
 
-def normaliser_shares(terms: Sequence[LossTerm]) -> Tensor:
+def divisor_shares(terms: Sequence[LossTerm]) -> Tensor:
     """(T,) what these terms add to their divisors, without gradient."""
     return torch.stack([term.normaliser.detach() for term in terms])
 
 
-def normalisers(
-    terms: Sequence[LossTerm],
-    *,
-    world_size: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-    total: Tensor | None = None,
-) -> list[Tensor]:
-    """The final divisor of every term, see :func:`combine`."""
-    if total is None:
-        total = normaliser_shares(terms)
-        total = total if reduce is None else reduce(total)
-    return [
-        share.clamp(min=term.floor) / world_size + term.epsilon
-        for term, share in zip(terms, total.unbind(), strict=True)
-    ]
+def divisors(terms: Sequence[LossTerm], total: Tensor | None = None, means: Means | None = None) -> dict[str, Tensor]:
+    """The divisors () of a step by term, before they are shared out.
+
+    ``total`` (T,) are the shares summed over processes and micro-batches, by default these terms' own; ``means``
+    the running divisors after the step before.
+    """
+    shares = divisor_shares(terms) if total is None else total
+    found = {}
+    for term, share in zip(terms, shares.unbind(), strict=True):
+        divisor = share.clamp(min=term.floor)
+        if term.running is not None:
+            rule = term.running
+            before = (means or {}).get(term.name, torch.full_like(divisor, rule.initial))
+            divisor = rule.momentum * before + (1 - rule.momentum) * divisor
+        found[term.name] = divisor
+    return found
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far training is: 0-based epoch and step, and the steps of the whole schedule."""
+def combine(
+    terms: Sequence[LossTerm], by: Mapping[str, Tensor] | None = None, *, world_size: int = 1
+) -> dict[str, Tensor]:
+    """Losses by name, each a scalar with gradient, divided ``by`` what :func:`divisors` found (in these terms alone).
 
-    epoch: int
-    step: int
-    total_steps: int
+    Divisors of the whole step are shared out again, so that averaging gradients over k processes equals one process
+    with the whole batch.
+    """
+    by = divisors(terms) if by is None else by
+    return {term.name: term.per_location.sum() / (by[term.name] / world_size + term.epsilon) for term in terms}
 
 
-class Criterion(Protocol):
-    """Predictions and targets in, loss terms out. ``valid`` (B, N) marks the locations that take part."""
+def running_means(terms: Sequence[LossTerm], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of the divisors of a step those that the next one continues."""
+    return {term.name: by[term.name] for term in terms if term.running is not None}
 
-    def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
-        """Which object every location shall detect."""
-        ...
 
-    def losses(
-        self,
-        predictions: Predictions,
-        targets: Targets,
-        valid: Tensor,
-        assignment: Assignment,
-        progress: Progress,
-    ) -> list[LossTerm]:
+class Criterion(CriterionPart):
+    """Derive from it to add a way of training: the fields are its options in YAML.
+
+    See docs/adding_a_method.md.
+    """
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        """Which object every location shall detect; called without gradient and in full precision."""
+        raise NotImplementedError
+
+    def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         """Loss terms of a given assignment."""
-        ...
+        raise NotImplementedError
 
-    def __call__(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> list[LossTerm]:
+    def features(self, features: Sequence[Tensor], progress: Progress) -> Sequence[Tensor]:
+        """What the head sees of the pyramid (B, C, h, w each) in training."""
+        return features
+
+    def __call__(self, batch: TrainingBatch) -> list[LossTerm]:
         """Assign, then compute the terms; in full precision also under autocast."""
-        ...
+        with torch.autocast(batch.predictions.boxes.device.type, enabled=False):
+            with torch.no_grad():
+                assignment = self.assign(batch)
+            return self.losses(batch, assignment)
 
 
-class AssignThenLoss:
-    """The calling convention of :class:`Criterion`."""
+class CriterionWithAssigner(Criterion):
+    """One that leaves :meth:`assign` to whatever assigner its options name."""
 
-    def __call__(
-        self: Criterion, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress
-    ) -> list[LossTerm]:
-        with torch.autocast(predictions.boxes.device.type, enabled=False):
-            assignment = self.assign(predictions, targets, valid, progress)
-            return self.losses(predictions, targets, valid, assignment, progress)
+    assigner: SerializeAsAny[AssignerPart] = AtssAssigner()
+
+    @property
+    def several_anchors(self) -> bool:
+        return self.assigner.several_anchors
+
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        assert isinstance(self.assigner, Assigner)
+        return self.assigner.assign(batch)

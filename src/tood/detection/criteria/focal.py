@@ -1,50 +1,50 @@
 """Focal loss, a box loss and, where predicted, centerness: RetinaNet, FCOS and ATSS, by their assigner."""
 
-from dataclasses import dataclass
+from typing import Literal
 
-import torch
+from pydantic import Field
 from torch import Tensor
 
-from tood.config.method import FocalCriterionConfig
+from tood.config.base import PositiveFloat, Share
+from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.prior import assign_by_prior
-from tood.detection.boxes import DELTA_STDS, DeltaStds, centerness, encode_deltas
-from tood.detection.criteria.base import DIVISOR_EPSILON, AssignThenLoss, LossTerm, Progress
-from tood.detection.criteria.matching import Matched, boxes_or_target, match, positives_per_image
+from tood.detection.boxes import centerness
+from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
+from tood.detection.criteria.matching import Matched, boxes_or_target, delta_errors, match, positives_per_image
 from tood.detection.losses import binary_cross_entropy, focal_loss, giou_loss
 from tood.detection.predictions import Predictions
-from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
 
 
-@dataclass(frozen=True, kw_only=True)
-class FocalCriterion(AssignThenLoss):
-    """Works on any head; with the box loss ``l1`` on one that predicts deltas, of deviations ``delta_stds``."""
+class FocalCriterion(CriterionWithAssigner):
+    """Works on any head; with the box loss ``l1`` on one that predicts deltas."""
 
-    config: FocalCriterionConfig
-    delta_stds: DeltaStds = DELTA_STDS
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
+    kind: Literal["focal"] = "focal"
+    box_loss: Literal["giou", "l1"] = "giou"
+    box_weight: PositiveFloat = 2.0
+    weight_by: Literal["centerness", "nothing"] = Field("centerness", description="Weight of the box loss.")
+    focal_alpha: Share = 0.25
+    focal_gamma: float = Field(2.0, ge=0.0)
 
-    def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
-        return assign_by_prior(self.config.assigner, predictions.points, targets, valid)
+    @property
+    def needs(self) -> frozenset[HeadOutput]:
+        return frozenset({"deltas"} if self.box_loss == "l1" else ())
 
-    def losses(
-        self,
-        predictions: Predictions,
-        targets: Targets,
-        valid: Tensor,
-        assignment: Assignment,
-        progress: Progress,
-    ) -> list[LossTerm]:
-        matched = match(assignment, targets, predictions.class_logits.shape[2])
+    @property
+    def trains(self) -> frozenset[HeadOutput]:
+        return self.needs | {"quality"}
+
+    def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
+        predictions = batch.predictions
+        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
         count = positives_per_image(assignment, predictions.boxes.dtype)
         centre = centerness(predictions.points.centres, matched.boxes) * matched.positive
         log_hit, log_miss = predictions.log_probabilities()
         classification = focal_loss(log_hit, log_miss, matched.classes, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        classification = classification.sum(dim=2) * assignment.counted(valid)
-        box = self._box_loss(predictions, matched) * self.config.box_weight
+        classification = classification.sum(dim=2) * assignment.counted(batch.valid)
+        box = self._box_loss(predictions, matched) * self.box_weight
         terms = [LossTerm("loss_cls", classification, count, epsilon=DIVISOR_EPSILON)]
-        if self.config.weight_by == "centerness":
+        if self.weight_by == "centerness":
             terms.append(LossTerm("loss_bbox", box * centre / (1 + DIVISOR_EPSILON), centre.sum()))
         else:
             terms.append(LossTerm("loss_bbox", box * matched.positive, count, epsilon=DIVISOR_EPSILON))
@@ -55,9 +55,6 @@ class FocalCriterion(AssignThenLoss):
 
     def _box_loss(self, predictions: Predictions, matched: Matched) -> Tensor:
         """(B, N), 0 where not positive."""
-        if self.config.box_loss == "giou":
+        if self.box_loss == "giou":
             return giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
-        assert predictions.deltas is not None
-        deltas = encode_deltas(predictions.points.anchors, matched.boxes, self.delta_stds)
-        deltas = torch.where(matched.positive[..., None], deltas, predictions.deltas.detach())
-        return (predictions.deltas - deltas).abs().sum(dim=-1)
+        return delta_errors(predictions, matched).abs().sum(dim=-1)

@@ -1,47 +1,40 @@
 """GFL's criterion: quality focal loss, GIoU and, with bins, distribution focal loss (Li et al. 2020)."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from tood.config.method import GflCriterionConfig
+from tood.config.base import PositiveFloat
+from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.prior import assign_by_prior
 from tood.detection.boxes import aligned_iou, encode_distances
-from tood.detection.criteria.base import DIVISOR_EPSILON, AssignThenLoss, LossTerm, Progress
+from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
 from tood.detection.criteria.matching import Matched, boxes_or_target, match, positives_per_image
-from tood.detection.losses import (
-    distribution_focal_loss,
-    giou_loss,
-    quality_focal_loss,
-)
+from tood.detection.losses import distribution_focal_loss, giou_loss, quality_focal_loss
 from tood.detection.predictions import Predictions
-from tood.detection.targets import Targets
+from tood.detection.training_batch import TrainingBatch
 
 END_MARGIN = 0.1
 """Distance targets stay this far below the last bin."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GflCriterion(AssignThenLoss):
+class GflCriterion(CriterionWithAssigner):
     """With a ``dfl_weight`` it needs a head that represents boxes as bins; without it is ATSS + QFL."""
 
-    config: GflCriterionConfig
-    quality_beta: float = 2.0
+    kind: Literal["gfl"] = "gfl"
+    box_weight: PositiveFloat = 2.0
+    dfl_weight: PositiveFloat | None = 0.25
+    quality_beta: float = Field(2.0, ge=0.0)
 
-    def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
-        return assign_by_prior(self.config.assigner, predictions.points, targets, valid)
+    @property
+    def needs(self) -> frozenset[HeadOutput]:
+        return frozenset(() if self.dfl_weight is None else {"bins"})
 
-    def losses(
-        self,
-        predictions: Predictions,
-        targets: Targets,
-        valid: Tensor,
-        assignment: Assignment,
-        progress: Progress,
-    ) -> list[LossTerm]:
-        matched = match(assignment, targets, predictions.class_logits.shape[2])
+    def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
+        predictions = batch.predictions
+        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
         count = positives_per_image(assignment, predictions.boxes.dtype)
         iou = aligned_iou(predictions.boxes.detach(), matched.boxes)
         log_hit, log_miss = predictions.log_probabilities()
@@ -50,14 +43,14 @@ class GflCriterion(AssignThenLoss):
         )
         weight = log_hit.detach().amax(dim=2).exp() * matched.positive
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
-        box_share = self.config.box_weight / (1 + DIVISOR_EPSILON)
-        counted = assignment.counted(valid)
+        box_share = self.box_weight / (1 + DIVISOR_EPSILON)
+        counted = assignment.counted(batch.valid)
         terms = [
             LossTerm("loss_cls", classification.sum(dim=2) * counted, count, epsilon=DIVISOR_EPSILON),
             LossTerm("loss_bbox", box * weight * box_share, weight.sum()),
         ]
-        if self.config.dfl_weight is not None:
-            dfl_share = self.config.dfl_weight / (4 + DIVISOR_EPSILON)
+        if self.dfl_weight is not None:
+            dfl_share = self.dfl_weight / (4 + DIVISOR_EPSILON)
             distribution = _distribution_loss(predictions, matched)
             terms.append(LossTerm("loss_dfl", distribution * weight * dfl_share, weight.sum()))
         return terms

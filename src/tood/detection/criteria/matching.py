@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment
+from tood.detection.boxes import encode_deltas
+from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
 
 
@@ -31,6 +33,14 @@ def match(assignment: Assignment, targets: Targets, num_classes: int) -> Matched
 def boxes_or_target(boxes: Tensor, matched: Matched) -> Tensor:
     """Predicted boxes, where not positive the target itself: whatever is there then gets no gradient."""
     return torch.where(matched.positive[..., None], boxes, matched.boxes)
+
+
+def delta_errors(predictions: Predictions, matched: Matched) -> Tensor:
+    """(B, N, 4) predicted deltas less those of the object, 0 and without gradient where not positive."""
+    assert predictions.deltas is not None
+    assert predictions.delta_stds is not None
+    deltas = encode_deltas(predictions.points.anchors, matched.boxes, predictions.delta_stds)
+    return predictions.deltas - torch.where(matched.positive[..., None], deltas, predictions.deltas.detach())
 
 
 def positives_per_image(assignment: Assignment, dtype: torch.dtype) -> Tensor:

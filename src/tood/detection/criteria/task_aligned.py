@@ -1,67 +1,61 @@
 """TOOD's criterion: an ATSS phase, then task alignment learning (TOOD section 3.2 and equations 11, 12)."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 import torch
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from tood.config.method import TaskAlignedCriterionConfig
+from tood.config.base import PositiveFloat, Share
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.prior import assign_by_prior
-from tood.detection.assigners.task_aligned import assign_task_aligned
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.boxes import centerness
-from tood.detection.criteria.base import DIVISOR_EPSILON, AssignThenLoss, LossTerm, Progress
+from tood.detection.criteria.base import DIVISOR_EPSILON, Criterion, LossTerm
 from tood.detection.criteria.matching import boxes_or_target, match
 from tood.detection.losses import focal_loss, giou_loss, quality_focal_loss
-from tood.detection.predictions import Predictions
-from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress, TrainingBatch
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskAlignedCriterion(AssignThenLoss):
+class TaskAlignedCriterion(Criterion):
     """Two phases in one criterion; works on any head, with or without an alignment logit."""
 
-    config: TaskAlignedCriterionConfig
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    quality_beta: float = 2.0
+    kind: Literal["task_aligned"] = "task_aligned"
+    assigner: TaskAlignedAssigner = TaskAlignedAssigner()
+    warmup_assigner: AtssAssigner = AtssAssigner()
+    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(4, description="Epochs of the ATSS phase.")
+    warmup_share: Share | None = Field(None, description="The same as a share of all steps; replaces warmup_epochs.")
+    box_weight: PositiveFloat = 2.0
+    focal_alpha: Share = 0.25
+    focal_gamma: float = Field(2.0, ge=0.0)
+    quality_beta: float = Field(2.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "TaskAlignedCriterion":
+        if (self.warmup_epochs is None) == (self.warmup_share is None):
+            raise ValueError("give either 'warmup_epochs' or 'warmup_share' and set the other to null")
+        return self
+
+    def for_schedule(self, epochs: int) -> Self:
+        if not self.warmup_epochs:
+            return self
+        return self.model_copy(update={"warmup_epochs": None, "warmup_share": min(1.0, self.warmup_epochs / epochs)})
 
     def in_warmup(self, progress: Progress) -> bool:
         """Whether the ATSS phase still lasts."""
-        if self.config.warmup_epochs is not None:
-            return progress.epoch < self.config.warmup_epochs
-        assert self.config.warmup_share is not None
-        return progress.step < self.config.warmup_share * progress.total_steps
+        if self.warmup_epochs is not None:
+            return progress.epoch < self.warmup_epochs
+        assert self.warmup_share is not None
+        return progress.step < self.warmup_share * progress.total_steps
 
-    def assign(self, predictions: Predictions, targets: Targets, valid: Tensor, progress: Progress) -> Assignment:
-        if self.in_warmup(progress):
-            return assign_by_prior(self.config.warmup_assigner, predictions.points, targets, valid)
-        with torch.no_grad():
-            scores = predictions.scores()
-        rule = self.config.assigner
-        return assign_task_aligned(
-            scores,
-            predictions.boxes.detach(),
-            predictions.points,
-            targets,
-            valid,
-            topk=rule.topk,
-            alpha=rule.alpha,
-            beta=rule.beta,
-            conflict=rule.conflict,
-        )
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        assigner = self.warmup_assigner if self.in_warmup(batch.progress) else self.assigner
+        return assigner.assign(batch)
 
-    def losses(
-        self,
-        predictions: Predictions,
-        targets: Targets,
-        valid: Tensor,
-        assignment: Assignment,
-        progress: Progress,
-    ) -> list[LossTerm]:
-        matched = match(assignment, targets, predictions.class_logits.shape[2])
+    def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
+        predictions = batch.predictions
+        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
         log_hit, log_miss = predictions.log_probabilities()
-        if self.in_warmup(progress):
+        if self.in_warmup(batch.progress):
             classification = focal_loss(
                 log_hit, log_miss, matched.classes, alpha=self.focal_alpha, gamma=self.focal_gamma
             )
@@ -73,6 +67,6 @@ class TaskAlignedCriterion(AssignThenLoss):
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
         share = 1 / (1 + DIVISOR_EPSILON)
         return [
-            LossTerm("loss_cls", classification.sum(dim=2) * valid * share, assignment.target.sum()),
-            LossTerm("loss_bbox", box * box_weight * (self.config.box_weight * share), box_weight.sum()),
+            LossTerm("loss_cls", classification.sum(dim=2) * batch.valid * share, assignment.target.sum()),
+            LossTerm("loss_bbox", box * box_weight * (self.box_weight * share), box_weight.sum()),
         ]

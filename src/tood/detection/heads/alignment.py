@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from tood.detection.heads.layers import PRIOR_BIAS, initialise
+from tood.detection.heads.layers import initialise, score_bias
 from tood.detection.points import Points
 from tood.detection.predictions import flatten_levels
 
@@ -37,7 +37,7 @@ class AlignmentBranch(nn.Sequential):
 
 def score_branch(in_channels: int, hidden: int) -> AlignmentBranch:
     """M of eq. 8: (B, in_channels, h, w) -> (B, 1, h, w) logits."""
-    return AlignmentBranch(in_channels, hidden, 1, std=0.01, bias=PRIOR_BIAS)
+    return AlignmentBranch(in_channels, hidden, 1, std=0.01, bias=score_bias())
 
 
 def offset_branch(in_channels: int, hidden: int) -> AlignmentBranch:

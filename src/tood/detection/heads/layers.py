@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from tood.detection.deformable import DeformableConv
 from tood.detection.points import Points
 
-PRIOR_BIAS = -math.log(99)
-"""Initial bias of class logits: every score starts at 0.01 (Lin et al. 2017)."""
+PRIOR_PROBABILITY = 0.01
+"""Every score at the beginning of training (Lin et al. 2017)."""
 OFFSET_GROUPS = 4
 """Groups of sampling offsets in deformable layers of a head (TOOD's DCN models)."""
 
@@ -43,6 +43,11 @@ class LevelScale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+def score_bias(probability: float = PRIOR_PROBABILITY) -> float:
+    """The initial bias of class logits: its sigmoid is ``probability``."""
+    return -math.log((1 - probability) / probability)
 
 
 def initialise(conv: nn.Conv2d, *, std: float, bias: float = 0.0) -> nn.Conv2d:

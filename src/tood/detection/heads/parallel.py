@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tood.detection.boxes import DELTA_STDS, DeltaStds
 from tood.detection.heads.alignment import align_boxes, offset_branch, score_branch
 from tood.detection.heads.decoding import BoxKind, decode_boxes
-from tood.detection.heads.layers import PRIOR_BIAS, ConvNorm, LevelScales, initialise
+from tood.detection.heads.layers import PRIOR_PROBABILITY, ConvNorm, LevelScales, initialise, score_bias
 from tood.detection.points import SQUARE, STRIDES, AnchorShapes, points_of
 from tood.detection.predictions import Predictions, at_least_float32, flatten_levels
 
@@ -36,6 +36,7 @@ class ParallelHead(nn.Module):
         reg_max: int = 16,
         centerness: bool = False,
         alignment: bool = False,
+        prior_probability: float = PRIOR_PROBABILITY,
         strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
@@ -49,7 +50,9 @@ class ParallelHead(nn.Module):
         self.reg_convs = nn.ModuleList(ConvNorm(a, b, groups=norm_groups) for a, b in pairs)
         count = anchors.per_location
         sides = 4 * (reg_max + 1) if boxes == "bins" else 4
-        self.cls = initialise(nn.Conv2d(width, count * num_classes, 3, padding=1), std=0.01, bias=PRIOR_BIAS)
+        self.cls = initialise(
+            nn.Conv2d(width, count * num_classes, 3, padding=1), std=0.01, bias=score_bias(prior_probability)
+        )
         self.reg = initialise(nn.Conv2d(width, count * sides, 3, padding=1), std=0.01)
         self.centerness = initialise(nn.Conv2d(width, 1, 3, padding=1), std=0.01) if centerness else None
         self.cls_prob_module = score_branch(2 * width, max(1, width // 4)) if alignment else None
@@ -87,6 +90,7 @@ class ParallelHead(nn.Module):
                 alignment_logits=_one_per_location(alignments),
                 quality=_one_per_location(qualities),
                 deltas=decoded.deltas,
+                delta_stds=None if decoded.deltas is None else self.delta_stds,
                 bins=decoded.bins,
             )
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tood.detection.heads.alignment import align_boxes, offset_branch, score_branch
 from tood.detection.heads.decoding import decode_boxes
-from tood.detection.heads.layers import PRIOR_BIAS, ConvNorm, LevelScales, initialise
+from tood.detection.heads.layers import ConvNorm, LevelScales, initialise, score_bias
 from tood.detection.points import STRIDES, points_of
 from tood.detection.predictions import AlignmentDetails, Predictions, at_least_float32, flatten_levels
 
@@ -85,7 +85,7 @@ class TaskAlignedHead(nn.Module):
         )
         self.cls_decomp = TaskDecomposition(width=width, layers=convs, norm_groups=norm_groups)
         self.reg_decomp = TaskDecomposition(width=width, layers=convs, norm_groups=norm_groups)
-        self.tood_cls = initialise(nn.Conv2d(width, num_classes, 3, padding=1), std=0.01, bias=PRIOR_BIAS)
+        self.tood_cls = initialise(nn.Conv2d(width, num_classes, 3, padding=1), std=0.01, bias=score_bias())
         self.tood_reg = initialise(nn.Conv2d(width, 4, 3, padding=1), std=0.01)
         self.cls_prob_module = score_branch(stacked, hidden)
         self.reg_offset_module = offset_branch(stacked, hidden)

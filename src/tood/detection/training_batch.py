@@ -1,0 +1,28 @@
+"""What assigners and criteria are given."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tood.detection.predictions import Predictions
+from tood.detection.targets import Targets
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is: 0-based epoch and step, and the steps of the whole schedule."""
+
+    epoch: int
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Predictions for B images and what they should have been."""
+
+    predictions: Predictions
+    targets: Targets
+    valid: Tensor
+    """(B, N) bool: the locations that take part."""
+    progress: Progress
