@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 TINY = Request(
     parts=[],
     methods="tood",
+    against=None,
     backbone="light",
     image="32x60",
     images=1,
@@ -181,7 +182,7 @@ def test_a_timed_training_step_trains() -> None:
     )
     backbone = BackboneConfig.model_validate({"name": "light", "kind": "light", "width": 32, "norm_groups": 4})
     size = SceneSize(64, 96, images=2, objects=2)
-    (work,) = training_works([method], backbone, ScheduleConfig(name="1x"), size, Setup(CPU))
+    (work,) = training_works([method], None, backbone, ScheduleConfig(name="1x"), size, Setup(CPU))
     losses = work.run()
     assert isinstance(losses, dict)
     assert {"loss_cls", "loss_bbox"} == set(losses)

@@ -61,14 +61,23 @@ class Setup:
 
 
 def training_works(
-    methods: list[MethodConfig], backbone: BackboneConfig, schedule: ScheduleConfig, size: SceneSize, setup: Setup
+    methods: list[MethodConfig],
+    against: MethodConfig | None,
+    backbone: BackboneConfig,
+    schedule: ScheduleConfig,
+    size: SceneSize,
+    setup: Setup,
 ) -> Iterator[Work]:
-    """SGD steps of whole detectors, in TOOD's case after its ATSS phase."""
-    images = make_batch(size, setup.device, setup.seed).images
-    yardstick = forward_backward(plain_trunk().to(setup.device), images)
+    """SGD steps of whole detectors, in TOOD's case after its ATSS phase, beside the trunk or a step of ``against``."""
+    yardstick: Callable[[], object]
+    if against is None:
+        images = make_batch(size, setup.device, setup.seed).images
+        yardstick, name = forward_backward(plain_trunk().to(setup.device), images), "ResNet-50 trunk forward + backward"
+    else:
+        (yardstick, _), name = _training_step(against, backbone, schedule, size, setup), f"training {against.name}"
     for method in methods:
         run, flops = _training_step(method, backbone, schedule, size, setup)
-        yield Work("training", method.name, "ResNet-50 trunk forward + backward", run, yardstick, size.images, flops)
+        yield Work("training", method.name, name, run, yardstick, size.images, flops)
 
 
 def _training_step(
@@ -91,14 +100,18 @@ def _training_step(
 
 
 def inference_works(
-    methods: list[MethodConfig], backbone: BackboneConfig, size: SceneSize, setup: Setup
+    methods: list[MethodConfig], against: MethodConfig | None, backbone: BackboneConfig, size: SceneSize, setup: Setup
 ) -> Iterator[Work]:
     """Images in, detections out, with post-processing (random weights find next to nothing)."""
-    images = make_batch(size, setup.device, setup.seed).images
-    yardstick = forward(plain_trunk().to(setup.device), images)
+    yardstick: Callable[[], object]
+    if against is None:
+        images = make_batch(size, setup.device, setup.seed).images
+        yardstick, name = forward(plain_trunk().to(setup.device), images), "ResNet-50 trunk forward"
+    else:
+        (yardstick, _), name = _inference(against, backbone, size, setup), f"inference {against.name}"
     for method in methods:
         run, flops = _inference(method, backbone, size, setup)
-        yield Work("inference", method.name, "ResNet-50 trunk forward", run, yardstick, size.images, flops)
+        yield Work("inference", method.name, name, run, yardstick, size.images, flops)
 
 
 def _inference(

@@ -35,6 +35,8 @@ class Suite:
 
     parts: tuple[Part, ...]
     methods: list[MethodConfig]
+    against: MethodConfig | None
+    """The yardstick of whole detectors, a plain trunk where there is none."""
     backbone: BackboneConfig
     schedule: ScheduleConfig
     """Of the optimiser only."""
@@ -50,9 +52,11 @@ class Suite:
             size = self.sizes.get(part, DEFAULT_SIZES[part])
             match part:
                 case "training":
-                    yield from training_works(self.methods, self.backbone, self.schedule, size, self.setup)
+                    yield from training_works(
+                        self.methods, self.against, self.backbone, self.schedule, size, self.setup
+                    )
                 case "inference":
-                    yield from inference_works(self.methods, self.backbone, size, self.setup)
+                    yield from inference_works(self.methods, self.against, self.backbone, size, self.setup)
                 case "assignment":
                     yield from assignment_works(size, self.setup)
                 case "postprocess":

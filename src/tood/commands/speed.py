@@ -15,6 +15,9 @@ def bench(
         typer.Argument(metavar="[PART]...", help="training, inference, assignment, postprocess; all by default."),
     ] = None,
     methods: Annotated[str, typer.Option("--methods", help="Files params/methods/<name>.yaml.")] = "tood,atss,gfl",
+    against: Annotated[
+        str | None, typer.Option("--against", help="A method whose own steps are the yardstick of detectors.")
+    ] = None,
     backbone: Annotated[str, typer.Option("--backbone", help="A file params/backbones/<name>.yaml.")] = "r50",
     image: Annotated[
         str | None, typer.Option("--image", help="HEIGHTxWIDTH in pixels; by default what suits the part.")
@@ -50,6 +53,7 @@ def bench(
     request = Request(
         parts=parts or [],
         methods=methods,
+        against=against,
         backbone=backbone,
         image=image,
         images=images,

@@ -32,6 +32,7 @@ class Request:
 
     parts: Sequence[str]
     methods: str
+    against: str | None
     backbone: str
     image: str | None
     images: int | None
@@ -49,7 +50,8 @@ class Request:
 def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
     """Print a table, write it to ``json`` too if given; or with ``sync_check`` only look for waits."""
     parts = _parts(request)
-    methods = [_method(name) for name in request.methods.split(",")]
+    methods = [_method(name, "--methods") for name in request.methods.split(",")]
+    against = None if request.against is None else _method(request.against, "--against")
     with one_device(gpu, echo) as device:
         if request.sync_check and device.type != "cuda":
             raise UserError("--sync-check: looks for waits for a GPU, and none is used here; leave it out.")
@@ -62,6 +64,7 @@ def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
         suite = Suite(
             parts=parts,
             methods=methods,
+            against=against,
             backbone=load_backbone(request.backbone, PARAMS, f"--backbone {request.backbone}"),
             schedule=ScheduleConfig.model_validate(
                 read_block(PARAMS, "schedules", _SCHEDULE, ScheduleConfig, "tood bench")
@@ -104,8 +107,8 @@ def _parts(request: Request) -> tuple[Part, ...]:
     return tuple(part for part in known if part in request.parts) or known
 
 
-def _method(name: str) -> MethodConfig:
-    return MethodConfig.model_validate(read_block(PARAMS, "methods", name, MethodConfig, f"--methods {name}"))
+def _method(name: str, option: str) -> MethodConfig:
+    return MethodConfig.model_validate(read_block(PARAMS, "methods", name, MethodConfig, f"{option} {name}"))
 
 
 def _size(part: Part, request: Request) -> SceneSize:
