@@ -3,7 +3,8 @@
 An image drawn w times counts as w copies, so AP of a resample is AP of precision-recall curves in which
 every detection has the weight of its image: matching happens once, only the counting is repeated. The result
 equals what pycocotools computes on the copied images. All runs are resampled alike, so the images'
-difficulty cancels in differences between runs.
+difficulty cancels in differences between runs. Where a row has runs of several seeds, these are resampled too, each
+row's by itself.
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,11 @@ def draw_weights(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> C
     return np.stack([np.bincount(draw, minlength=images) for draw in draws], axis=1).astype(np.int32)
 
 
+def draw_runs(runs: int, resamples: int, seed: int, row: int) -> NDArray[np.intp]:
+    """Which of a row's runs each resample takes, with replacement: (S,R); other numbers for every ``row``."""
+    return np.random.default_rng([seed, row]).integers(0, runs, size=(resamples, runs))
+
+
 def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval | None:
     """The central part of resampled values (S,), ignoring undefined ones; None if none is defined."""
     defined = values[~np.isnan(values)]
@@ -59,13 +65,22 @@ def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Inter
     return Interval(float(low), float(high))
 
 
-def resampled_mean_ap(runs: Sequence[MatchRecords], weights: Counts) -> Floats:
-    """Resampled AP (S,), averaged over the runs of several seeds; UserError if they saw different images."""
+def resampled_mean_ap(runs: Sequence[MatchRecords], weights: Counts, draws: NDArray[np.intp]) -> Floats:
+    """Resampled AP (S,), averaged over the runs of several seeds, which are resampled by ``draws`` (S,R).
+
+    With R runs drawn from R, the mean varies sqrt((R - 1) / R) times as much as it should, so its deviations are
+    stretched by the inverse (Rao & Wu 1988). UserError if the runs saw different images.
+    """
     for run in runs:
         if not np.array_equal(run.image_ids, runs[0].image_ids):
             raise UserError("Runs evaluated on different images cannot be compared; evaluate them all on one split.")
-    total: Floats = np.sum([resampled_ap(run, weights) for run in runs], axis=0)
-    return total / len(runs)
+    each = np.stack([resampled_ap(run, weights) for run in runs], axis=1)
+    mean: Floats = each.mean(axis=1)
+    if len(runs) == 1:
+        return mean
+    drawn = np.take_along_axis(each, draws, axis=1).mean(axis=1)
+    stretched: Floats = mean + np.sqrt(len(runs) / (len(runs) - 1)) * (drawn - mean)
+    return stretched
 
 
 def resampled_ap(records: MatchRecords, weights: Counts) -> Floats:

@@ -15,6 +15,7 @@ from tood.evaluation.significance import (
     SEED,
     Interval,
     default_resamples,
+    draw_runs,
     draw_weights,
     percentile_interval,
     resampled_ap,
@@ -58,7 +59,7 @@ class ComparisonStudy:
 
 @dataclass(frozen=True)
 class Difference:
-    """``first`` minus ``second`` in AP, a fraction, with its paired 95 % percentile interval over images."""
+    """``first`` minus ``second`` in AP, a fraction, with its 95 % interval over images (paired) and seeds."""
 
     first: str
     second: str
@@ -157,15 +158,18 @@ def compare(study: ComparisonStudy, *, resamples: int | None = None, seed: int =
     """Read all runs and compare them, every row with the baseline and the best with the next best.
 
     All rows are resampled with the same ``resamples`` draws of images (``default_resamples`` of them unless
-    given). Raises UserError if a run's files are missing, broken, made with other settings than the study's
-    or on another split, or disagree with each other.
+    given), and each row's runs of several seeds by draws of its own. Raises UserError if a run's files are missing,
+    broken, made with other settings than the study's or on another split, or disagree with each other.
     """
     for run in (run for row in study.rows for run in row.runs):
         run.check_settings()
     truth = load_ground_truth(study.annotations)
     resamples = default_resamples(len(truth.image_ids)) if resamples is None else resamples
     weights = draw_weights(len(truth.image_ids), resamples, seed)
-    resampled = {row.name: _resample(row, truth, study.split, weights) for row in study.rows}
+    resampled = {
+        row.name: _resample(row, truth, study.split, weights, draw_runs(len(row.runs), resamples, seed, number))
+        for number, row in enumerate(study.rows)
+    }
     points = {row.name: _mean(run.metrics().AP for run in row.runs) for row in study.rows}
 
     def difference(first: str, second: str) -> Difference | None:
@@ -188,7 +192,7 @@ def compare(study: ComparisonStudy, *, resamples: int | None = None, seed: int =
     return Comparison(study, rows, lead, len(truth.image_ids), truth.object_counts(), resamples)
 
 
-def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray) -> np.ndarray:
+def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Resampled AP (S,) of a row, after checking that each run's files belong together."""
     records = []
     once = np.ones((len(truth.image_ids), 1), np.int32)
@@ -207,7 +211,7 @@ def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray) -> 
                 f"has AP {ap:.6f}; evaluate the run again."
             )
         records.append(found)
-    return resampled_mean_ap(records, weights)
+    return resampled_mean_ap(records, weights, draws)
 
 
 def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:

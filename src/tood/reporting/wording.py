@@ -88,6 +88,6 @@ def method_note(comparison: Comparison) -> str:
         return text + "They say how much depends on the choice of images, not on the seed: there is one run per row."
     return text + (
         "Seeds counts the runs of a row, which differ in their seed only: its values are means over them (memory "
-        "is the largest), and the mean AP is resampled; ± is the standard deviation over them, here of AP only, in "
-        "comparison.csv of AP50 and AP75 too."
+        "is the largest); ± is the standard deviation over them, here of AP only, in comparison.csv of AP50 and AP75 "
+        "too. Intervals resample a row's runs as well, so they cover the choice of seeds as far as so few show it."
     )
