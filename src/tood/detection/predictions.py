@@ -1,7 +1,7 @@
 """What a head returns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,10 @@ class Predictions:
         log_score = (log_hit + F.logsigmoid(alignment)) / 2
         log_miss = torch.logaddexp(log_miss, log_hit + F.logsigmoid(-alignment)) - log_score.exp().log1p()
         return log_score, log_miss
+
+    def best_scores(self) -> Tensor:
+        """The highest class probability of every location, (B, N), without gradient."""
+        return replace(self, class_logits=self.class_logits.detach().amax(dim=2, keepdim=True)).scores().squeeze(2)
 
     def scores(self) -> Tensor:
         """Class probabilities (B, N, C)."""

@@ -26,3 +26,10 @@ class TrainingBatch:
     valid: Tensor
     """(B, N) bool: the locations that take part."""
     progress: Progress
+    step_images: int | None = None
+    """Images of the whole step, over processes and micro-batches; None where these are all."""
+
+    @property
+    def images(self) -> int:
+        """Images that the step's divisors are about."""
+        return len(self.predictions.boxes) if self.step_images is None else self.step_images

@@ -50,31 +50,32 @@ def step_gradient(
     running divisors after the step before. Nothing here waits for the device.
     """
     parts = batch.split(micro_batches)
+    images = len(batch.images) * group.world
+
+    def terms_of(detector: nn.Module, part: Batch) -> list[LossTerm]:
+        with autocast(part.images.device, precision):
+            predictions = detector(part.images, *_through(criterion, progress))
+        valid = valid_points(predictions.points, part.sizes)
+        targets = Targets(part.boxes, part.labels, part.valid)
+        return criterion(TrainingBatch(predictions, targets, valid, progress, images))
+
     divide_by: dict[str, Tensor] = {}
     if micro_batches > 1:
         plain = model.module if isinstance(model, DistributedDataParallel) else model
         with torch.no_grad(), _statistics_untouched(plain):
-            every = [_terms(plain, criterion, part, progress, precision) for part in parts]
+            every = [terms_of(plain, part) for part in parts]
         total = group.sum(torch.stack([divisor_shares(terms) for terms in every]).sum(0))
         divide_by = divisors(every[0], total, means)
     summed: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
         with _gradients_kept_here(model, number < micro_batches):
-            terms = _terms(model, criterion, part, progress, precision)
+            terms = terms_of(model, part)
             divide_by = divide_by or divisors(terms, group.sum(divisor_shares(terms)), means)
             losses = combine(terms, divide_by, world_size=group.world)
             torch.stack(list(losses.values())).sum().backward()
         for name, loss in losses.items():
             summed[name] = loss.detach() + summed[name] if name in summed else loss.detach()
     return StepLosses(summed, running_means(terms, divide_by))
-
-
-def _terms(model: nn.Module, criterion: Criterion, batch: Batch, progress: Progress, precision: str) -> list[LossTerm]:
-    with autocast(batch.images.device, precision):
-        predictions = model(batch.images, *_through(criterion, progress))
-    valid = valid_points(predictions.points, batch.sizes)
-    targets = Targets(batch.boxes, batch.labels, batch.valid)
-    return criterion(TrainingBatch(predictions, targets, valid, progress))
 
 
 def _through(criterion: Criterion, progress: Progress) -> list[Through]:

@@ -10,8 +10,15 @@ from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import centerness
 from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
-from tood.detection.criteria.matching import Matched, boxes_or_target, delta_errors, match, positives_per_image
-from tood.detection.losses import binary_cross_entropy, focal_loss, giou_loss
+from tood.detection.criteria.matching import (
+    Matched,
+    boxes_or_target,
+    delta_errors,
+    focal_losses,
+    match,
+    positives_per_image,
+)
+from tood.detection.losses import binary_cross_entropy, giou_loss
 from tood.detection.predictions import Predictions
 from tood.detection.training_batch import TrainingBatch
 
@@ -36,12 +43,11 @@ class FocalCriterion(CriterionWithAssigner):
 
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         predictions = batch.predictions
-        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
+        matched = match(assignment, batch.targets)
         count = positives_per_image(assignment, predictions.boxes.dtype)
         centre = centerness(predictions.points.centres, matched.boxes) * matched.positive
-        log_hit, log_miss = predictions.log_probabilities()
-        classification = focal_loss(log_hit, log_miss, matched.classes, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        classification = classification.sum(dim=2) * assignment.counted(batch.valid)
+        classification = focal_losses(predictions, matched, alpha=self.focal_alpha, gamma=self.focal_gamma)
+        classification = classification * assignment.counted(batch.valid)
         box = self._box_loss(predictions, matched) * self.box_weight
         terms = [LossTerm("loss_cls", classification, count, epsilon=DIVISOR_EPSILON)]
         if self.weight_by == "centerness":

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -11,8 +10,8 @@ from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import aligned_iou, encode_distances
 from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
-from tood.detection.criteria.matching import Matched, boxes_or_target, match, positives_per_image
-from tood.detection.losses import distribution_focal_loss, giou_loss, quality_focal_loss
+from tood.detection.criteria.matching import Matched, boxes_or_target, match, positives_per_image, quality_focal_losses
+from tood.detection.losses import distribution_focal_loss, giou_loss
 from tood.detection.predictions import Predictions
 from tood.detection.training_batch import TrainingBatch
 
@@ -34,19 +33,16 @@ class GflCriterion(CriterionWithAssigner):
 
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         predictions = batch.predictions
-        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
+        matched = match(assignment, batch.targets)
         count = positives_per_image(assignment, predictions.boxes.dtype)
         iou = aligned_iou(predictions.boxes.detach(), matched.boxes)
-        log_hit, log_miss = predictions.log_probabilities()
-        classification = quality_focal_loss(
-            log_hit, log_miss, torch.where(matched.classes, iou[..., None], 0), beta=self.quality_beta
-        )
-        weight = log_hit.detach().amax(dim=2).exp() * matched.positive
+        classification = quality_focal_losses(predictions, matched, iou, beta=self.quality_beta)
+        weight = predictions.best_scores() * matched.positive
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
         box_share = self.box_weight / (1 + DIVISOR_EPSILON)
         counted = assignment.counted(batch.valid)
         terms = [
-            LossTerm("loss_cls", classification.sum(dim=2) * counted, count, epsilon=DIVISOR_EPSILON),
+            LossTerm("loss_cls", classification * counted, count, epsilon=DIVISOR_EPSILON),
             LossTerm("loss_bbox", box * weight * box_share, weight.sum()),
         ]
         if self.dfl_weight is not None:

@@ -1,4 +1,4 @@
-"""Looking up the objects behind an assignment."""
+"""The objects behind an assignment, and what several criteria make of them."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import encode_deltas
+from tood.detection.criteria.class_terms import class_terms
+from tood.detection.losses import focal_loss, quality_focal_loss
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
 
@@ -19,15 +21,14 @@ class Matched:
     """(B, N) bool."""
     boxes: Tensor
     """(B, N, 4) pixels; arbitrary where not positive."""
-    classes: Tensor
-    """(B, N, C) bool, true at the class of positive locations."""
+    labels: Tensor
+    """(B, N) int64 in 0 .. C - 1; 0 where not positive."""
 
 
-def match(assignment: Assignment, targets: Targets, num_classes: int) -> Matched:
+def match(assignment: Assignment, targets: Targets) -> Matched:
     """Look up the objects that locations were assigned to."""
     boxes, labels = targets.with_a_slot().take(assignment.gt_index)
-    classes = torch.arange(num_classes, device=labels.device) == labels[..., None]
-    return Matched(assignment.positive, boxes, classes & assignment.positive[..., None])
+    return Matched(assignment.positive, boxes, torch.where(assignment.positive, labels, 0))
 
 
 def boxes_or_target(boxes: Tensor, matched: Matched) -> Tensor:
@@ -41,6 +42,20 @@ def delta_errors(predictions: Predictions, matched: Matched) -> Tensor:
     assert predictions.delta_stds is not None
     deltas = encode_deltas(predictions.points.anchors, matched.boxes, predictions.delta_stds)
     return predictions.deltas - torch.where(matched.positive[..., None], deltas, predictions.deltas.detach())
+
+
+def focal_losses(predictions: Predictions, matched: Matched, *, alpha: float, gamma: float) -> Tensor:
+    """(B, N) focal loss (Lin et al. 2017) summed over classes."""
+    terms = class_terms(predictions, matched.labels, matched.positive, gamma=gamma)
+    own = focal_loss(terms.log_hit, terms.log_miss, matched.positive, alpha=alpha, gamma=gamma)
+    return (1 - alpha) * terms.background + torch.where(matched.positive, own, 0)
+
+
+def quality_focal_losses(predictions: Predictions, matched: Matched, quality: Tensor, *, beta: float) -> Tensor:
+    """(B, N) quality focal loss (Li et al. 2020) summed over classes, whose own is to answer ``quality`` (B, N)."""
+    terms = class_terms(predictions, matched.labels, matched.positive, gamma=beta)
+    own = quality_focal_loss(terms.log_hit, terms.log_miss, quality, beta=beta)
+    return terms.background + torch.where(matched.positive, own, 0)
 
 
 def positives_per_image(assignment: Assignment, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 
 from tood.config.base import PositiveFloat, Share
@@ -11,8 +10,8 @@ from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.boxes import centerness
 from tood.detection.criteria.base import DIVISOR_EPSILON, Criterion, LossTerm
-from tood.detection.criteria.matching import boxes_or_target, match
-from tood.detection.losses import focal_loss, giou_loss, quality_focal_loss
+from tood.detection.criteria.matching import boxes_or_target, focal_losses, match, quality_focal_losses
+from tood.detection.losses import giou_loss
 from tood.detection.training_batch import Progress, TrainingBatch
 
 
@@ -53,20 +52,16 @@ class TaskAlignedCriterion(Criterion):
 
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         predictions = batch.predictions
-        matched = match(assignment, batch.targets, predictions.class_logits.shape[2])
-        log_hit, log_miss = predictions.log_probabilities()
+        matched = match(assignment, batch.targets)
         if self.in_warmup(batch.progress):
-            classification = focal_loss(
-                log_hit, log_miss, matched.classes, alpha=self.focal_alpha, gamma=self.focal_gamma
-            )
+            classification = focal_losses(predictions, matched, alpha=self.focal_alpha, gamma=self.focal_gamma)
             box_weight = centerness(predictions.points.centres, matched.boxes) * matched.positive
         else:
-            quality = torch.where(matched.classes, assignment.target[..., None], 0)
-            classification = quality_focal_loss(log_hit, log_miss, quality, beta=self.quality_beta)
+            classification = quality_focal_losses(predictions, matched, assignment.target, beta=self.quality_beta)
             box_weight = assignment.target
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
         share = 1 / (1 + DIVISOR_EPSILON)
         return [
-            LossTerm("loss_cls", classification.sum(dim=2) * batch.valid * share, assignment.target.sum()),
+            LossTerm("loss_cls", classification * batch.valid * share, assignment.target.sum()),
             LossTerm("loss_bbox", box * box_weight * (self.box_weight * share), box_weight.sum()),
         ]
