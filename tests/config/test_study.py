@@ -50,6 +50,8 @@ def test_the_paper_schedule_reaches_the_run() -> None:
         "nms_iou": 0.6,
         "max_detections": 100,
         "clip_boxes": True,
+        "rank_by": "class",
+        "score_voting": None,
     }
 
 

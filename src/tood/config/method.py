@@ -87,7 +87,9 @@ class InferenceConfig(Config):
     """From predictions to detections (supplement, Inference)."""
 
     score_threshold: Share = 0.05
-    pre_nms_topk: PositiveInt = Field(1000, description="Best (location, class) pairs kept per level.")
+    pre_nms_topk: PositiveInt = Field(
+        1000, description="Best (location, class) pairs kept per level; with rank_by geometric_mean, best locations."
+    )
     nms_iou: Share = 0.6
     max_detections: PositiveInt = 100
     clip_boxes: bool = True

@@ -9,6 +9,7 @@ from torchvision.ops import nms
 from tood.config.method import InferenceConfig
 from tood.detection.boxes import clip_boxes
 from tood.detection.predictions import Predictions
+from tood.detection.score_voting import vote_boxes
 
 LOGIT_MARGIN = 1e-2
 """By how much less than the threshold's logit is still looked at; far more than rounding."""
@@ -34,7 +35,9 @@ def postprocess(
 
     ``sizes`` (B, 2) are (h, w) of the resized, un-padded images; ``scales`` (B, 2) are (w, h) factors from
     the original to the resized image, None to stay in network pixels. Per level the best pairs of location
-    and class above the threshold are kept, then classes are suppressed separately, then the best remain.
+    and class above the threshold are kept (ranked by the geometric mean: all such pairs of the best locations, as
+    PAA's reference does), then classes are suppressed separately, then the best remain. Boxes without area are
+    dropped; with score voting they stay, but for their class and score.
     """
     with torch.autocast(predictions.boxes.device.type, enabled=False):
         boxes = predictions.boxes
@@ -43,22 +46,30 @@ def postprocess(
         if scales is not None:
             boxes = boxes / scales.to(boxes.device, boxes.dtype).repeat(1, 2)[:, None]
         predictions = replace(predictions, boxes=boxes)
-        lowest = _lowest_logits(predictions, config.score_threshold)
+        lowest = _lowest_logits(predictions, config)
         return [_detect(predictions, lowest[i], i, config) for i in range(boxes.shape[0])]
 
 
-def _lowest_logits(predictions: Predictions, threshold: float) -> Tensor:
-    """(B, N) class logits that a score above ``threshold`` needs at least, a margin below the exact ones.
+def _lowest_logits(predictions: Predictions, config: InferenceConfig) -> Tensor:
+    """(B, N) class logits that a score above the threshold needs at least, a margin below the exact ones.
 
     With them the few pairs worth a look are found by comparing logits, without any score. With an alignment
-    logit, score^2 = sigmoid(class) * sigmoid(alignment).
+    logit, score^2 = sigmoid(class) * sigmoid(alignment); where the geometric mean with the quality is what has to be
+    above the threshold, that is the same once more.
     """
-    if predictions.alignment_logits is None:
-        needed = predictions.boxes.new_full(predictions.boxes.shape[:2], threshold)
-    else:
-        aligned = predictions.alignment_logits.sigmoid()
-        needed = threshold**2 / aligned.clamp(min=torch.finfo(aligned.dtype).tiny)
+    needed = predictions.boxes.new_full(predictions.boxes.shape[:2], config.score_threshold)
+    if config.rank_by == "geometric_mean":
+        needed = _other_factor(needed, predictions.quality)
+    needed = _other_factor(needed, predictions.alignment_logits)
     return needed.clamp(max=1 - LOGIT_MARGIN**2).logit() - LOGIT_MARGIN
+
+
+def _other_factor(mean: Tensor, logits: Tensor | None) -> Tensor:
+    """What has the geometric mean ``mean`` with sigmoid(logits); without logits ``mean`` itself."""
+    if logits is None:
+        return mean
+    factor = logits.sigmoid()
+    return mean.square() / factor.clamp(min=torch.finfo(factor.dtype).tiny)
 
 
 def _detect(predictions: Predictions, lowest: Tensor, image: int, config: InferenceConfig) -> Detections:
@@ -71,21 +82,43 @@ def _detect(predictions: Predictions, lowest: Tensor, image: int, config: Infere
         location, label = _pairs(level > level_lowest[:, None])
         location = location + start
         value = _scores(predictions, image, location, label)
+        if config.rank_by == "geometric_mean":
+            value = (value * _quality(predictions, image, location)).sqrt()
         above = value > config.score_threshold
         location, label, value = location[above], label[above], value[above]
-        value, order = value.topk(min(config.pre_nms_topk, len(value)))
+        if config.rank_by == "geometric_mean":
+            order = _of_best_locations(location - start, value, len(level), config.pre_nms_topk)
+        else:
+            order = value.topk(min(config.pre_nms_topk, len(value))).indices
         kept.append(location[order])
         labels.append(label[order])
-        values.append(value)
+        values.append(value[order])
         start += len(level)
     location, label, score = torch.cat(kept), torch.cat(labels), torch.cat(values)
-    if predictions.quality is not None:
-        score = score * predictions.quality[image, location].sigmoid()
+    if config.rank_by == "class" and predictions.quality is not None:
+        score = score * _quality(predictions, image, location)
     candidates = predictions.boxes[image, location]
-    solid = (candidates[:, 2:] > candidates[:, :2]).all(dim=1)
-    candidates, score, label = candidates[solid], score[solid], label[solid]
+    if config.score_voting is None:
+        solid = (candidates[:, 2:] > candidates[:, :2]).all(dim=1)
+        candidates, score, label = candidates[solid], score[solid], label[solid]
     best = class_nms(candidates, score, label, config.nms_iou)[: config.max_detections]
-    return Detections(candidates[best], score[best], label[best])
+    boxes = candidates[best]
+    if config.score_voting is not None:
+        boxes = vote_boxes(boxes, label[best], candidates, label, score, sigma=config.score_voting)
+    return Detections(boxes, score[best], label[best])
+
+
+def _quality(predictions: Predictions, image: int, location: Tensor) -> Tensor:
+    """Probabilities of quality at ``location`` (n,)."""
+    assert predictions.quality is not None
+    return predictions.quality[image, location].sigmoid()
+
+
+def _of_best_locations(location: Tensor, score: Tensor, length: int, count: int) -> Tensor:
+    """Indices of the pairs at the ``count`` locations, out of ``length``, whose best pair has the highest score."""
+    best = score.new_zeros(length).scatter_reduce(0, location, score, "amax")
+    kept = torch.zeros_like(best, dtype=torch.bool).index_fill(0, best.topk(min(count, length)).indices, True)
+    return kept[location].nonzero().squeeze(1)
 
 
 def _pairs(wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,38 @@
+"""Score voting: detections moved to the mean of what was predicted around them (Kim & Lee 2020, "PAA", section 3)."""
+
+import torch
+from torch import Tensor
+
+from tood.detection.assigners.assignment import DENSE_ELEMENTS
+from tood.detection.boxes import pairwise_iou
+
+LEAST_IOU = 0.01
+"""Candidates that overlap a detection by no more have no vote."""
+
+
+def vote_boxes(
+    boxes: Tensor,
+    labels: Tensor,
+    candidates: Tensor,
+    candidate_labels: Tensor,
+    candidate_scores: Tensor,
+    *,
+    sigma: float,
+    dense_elements: int = DENSE_ELEMENTS,
+) -> Tensor:
+    """Boxes (D, 4) as means of the candidates (K, 4) of their class, weighted by score * exp(-(1 - IoU)^2 / sigma).
+
+    A detection for which nothing votes, like a box without area, which overlaps nothing (not even itself), stays
+    where it is. Computed in float64, for as many detections at once as ``dense_elements`` pairs allow.
+    """
+    exact, score = candidates.double(), candidate_scores.double()
+    rows = max(1, dense_elements // max(1, len(exact)))
+    voted = []
+    for some, label in zip(torch.split(boxes.double(), rows), torch.split(labels, rows), strict=True):
+        iou = pairwise_iou(some, exact)
+        votes = (iou > LEAST_IOU) & (label[:, None] == candidate_labels)
+        weight = torch.where(votes, score * (-(1 - iou).square() / sigma).exp(), 0)
+        total = weight.sum(dim=1, keepdim=True)
+        mean = weight @ exact / total.clamp(min=torch.finfo(total.dtype).tiny)
+        voted.append(torch.where(total > 0, mean, some))
+    return torch.cat(voted).to(boxes.dtype)
