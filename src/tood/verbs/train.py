@@ -71,6 +71,11 @@ def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) 
             f"--accumulate {machine.accumulate}: cannot split the {share} images that each process has per step "
             f"(schedule.batch {config.schedule.batch}); use a number that divides them."
         )
+    if machine.accumulate > 1 and config.method.criterion.ranks_whole_batch:
+        raise UserError(
+            f"--accumulate {machine.accumulate}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
+            "compares all images that a process computes together, so parts would change the result; use 1."
+        )
     with exclusive(folder / "state"):
         if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
             return

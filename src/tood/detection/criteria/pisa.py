@@ -1,0 +1,112 @@
+"""Prime sample attention on RetinaNet (PISA; Cao et al. 2020, arXiv 1904.04821)."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, SerializeAsAny
+from torch import Tensor
+
+from tood.config.base import PositiveFloat, Share
+from tood.config.parts import AssignerPart, HeadOutput
+from tood.detection.assigners.assignment import Assignment
+from tood.detection.assigners.max_iou import MaxIouAssigner
+from tood.detection.boxes import EPSILON, aligned_iou
+from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
+from tood.detection.criteria.class_terms import class_terms
+from tood.detection.criteria.matching import delta_errors, match, positives_per_image
+from tood.detection.losses import focal_loss, smooth_l1
+from tood.detection.training_batch import TrainingBatch
+
+
+class Pisa(CriterionWithAssigner):
+    """Focal loss weighted by importance (ISR-P), smooth L1, and a second smooth L1 weighted by score (CARL).
+
+    The weights compare samples of all images that a process computes together, as in the released code: with
+    several processes each ranks its own images, and micro-batches would rank less than a step has. Objects of
+    different images are different objects (that code confuses some from the third image on). Negatives keep
+    weight 1; their re-weighting (ISR-N) is for detectors of two stages.
+    """
+
+    ranks_whole_batch: ClassVar[bool] = True
+    kind: Literal["pisa"] = "pisa"
+    assigner: SerializeAsAny[AssignerPart] = MaxIouAssigner()
+    box_weight: PositiveFloat = 1.0
+    smooth_l1_beta: PositiveFloat = Field(0.11, description="Where the box losses turn linear, in deltas.")
+    isr_k: PositiveFloat = Field(2.0, description="Exponent of the importance of a positive.")
+    isr_bias: Share = Field(0.0, description="Importance before the exponent of the least important positive.")
+    carl_k: PositiveFloat = Field(1.0, description="Exponent of the score weight.")
+    carl_bias: Share = Field(0.2, description="Score weight before the exponent at score 0.")
+    focal_alpha: Share = 0.25
+    focal_gamma: float = Field(2.0, ge=0.0)
+
+    @property
+    def needs(self) -> frozenset[HeadOutput]:
+        return frozenset({"deltas"})
+
+    def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
+        predictions, positive = batch.predictions, assignment.positive
+        matched = match(assignment, batch.targets)
+        terms = class_terms(predictions, matched.labels, positive, gamma=self.focal_gamma)
+        own = focal_loss(terms.log_hit, terms.log_miss, positive, alpha=self.focal_alpha, gamma=self.focal_gamma)
+        classification = (1 - self.focal_alpha) * terms.background + torch.where(positive, own, 0)
+        classification = classification * assignment.counted(batch.valid)
+        with torch.no_grad():
+            iou = aligned_iou(predictions.boxes, matched.boxes)
+            importance = importance_weights(iou, assignment.gt_index, matched.labels, k=self.isr_k, bias=self.isr_bias)
+            importance = keep_sum(importance, classification, positive)
+        attention = attention_weights(terms.log_hit.exp(), positive, k=self.carl_k, bias=self.carl_bias)
+        box = smooth_l1(delta_errors(predictions, matched), self.smooth_l1_beta).sum(dim=2) * self.box_weight
+        count = positives_per_image(assignment, predictions.boxes.dtype)
+        return [
+            LossTerm("loss_cls", classification * importance, count, epsilon=DIVISOR_EPSILON),
+            LossTerm("loss_bbox", box * positive, count, epsilon=DIVISOR_EPSILON),
+            LossTerm("loss_carl", box * attention, count),
+        ]
+
+
+def importance_weights(iou: Tensor, gt_index: Tensor, labels: Tensor, *, k: float, bias: float) -> Tensor:
+    """Importance of positives in [0, 1], 1 elsewhere: (B, N) each.
+
+    Positives of one object are ranked by the ``iou`` of their predicted box, then all of one class in the batch
+    by that rank and, where equal, by ``iou`` (the paper's IoU-HLR; equal overlaps in the order of locations).
+    With rank r from 0 and M, the positives of the largest class: (bias + (1 - bias) (M - r) / M)^k.
+    """
+    positive = (gt_index >= 0).flatten()
+    images = torch.arange(len(iou), device=iou.device)[:, None]
+    objects = torch.where(gt_index >= 0, gt_index + images * (gt_index.amax() + 1), -1).flatten()
+    order = torch.where(positive, iou.flatten(), -1).argsort(descending=True, stable=True)
+    among_object = _rank_within(objects, order)
+    order = order[among_object[order].argsort(stable=True)]
+    among_class = _rank_within(torch.where(positive, labels.flatten(), -1), order)
+    largest = torch.where(positive, among_class + 1, 1).amax().to(iou.dtype)
+    weight = (bias + (1 - bias) * (largest - among_class) / largest).pow(k)
+    return torch.where(positive, weight, 1).view_as(iou)
+
+
+def _rank_within(group: Tensor, order: Tensor) -> Tensor:
+    """The place (P,), from 0, of each element among those of its ``group`` (P,) when all are in ``order`` (P,)."""
+    # Half as wide numbers are sorted in half the time.
+    sorted_group, by_group = group[order].int().sort(stable=True)
+    place = torch.arange(len(group), device=group.device, dtype=torch.int32)
+    starts = torch.ones_like(sorted_group, dtype=torch.bool)
+    starts[1:] = sorted_group[1:] != sorted_group[:-1]
+    rank = place - torch.where(starts, place, 0).cummax(dim=0).values
+    return torch.empty_like(rank).scatter(0, order[by_group], rank)
+
+
+def keep_sum(weight: Tensor, loss: Tensor, positive: Tensor) -> Tensor:
+    """``weight`` scaled at positives so that it leaves the sum of their ``loss`` as it is: (B, N) each."""
+    before = torch.where(positive, loss, 0).sum()
+    after = torch.where(positive, loss * weight, 0).sum()
+    # Both are 0 without positives, and may be where every score is perfect.
+    scale = torch.where(after > 0, before / after, 1)
+    return torch.where(positive, weight * scale, weight)
+
+
+def attention_weights(score: Tensor, positive: Tensor, *, k: float, bias: float) -> Tensor:
+    """(bias + (1 - bias) p)^k of positives scaled to a mean of 1, 0 elsewhere: (B, N) each.
+
+    The gradient flows through the scores, in the sum as well.
+    """
+    weight = torch.where(positive, (bias + (1 - bias) * score).clamp(min=EPSILON).pow(k), 0)
+    return weight * (positive.sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny))
