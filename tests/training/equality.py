@@ -26,18 +26,9 @@ from tood.training.distributed import Group, process_group
 from tood.training.step import step_gradient
 
 PARAMS = Path(__file__).parents[2] / "params/methods"
-METHODS = (
-    "tood",
-    "tood_anchor_based",
-    "parallel_tal",
-    "parallel_tal_tap",
-    "atss",
-    "retinanet",
-    "fcos_sampling",
-    "gfl",
-    "atss_qfl",
-)
-"""Every criterion, assigner and representation of boxes."""
+ALIKE = {"tood_dcn", "thead_atss", "thead_atss_anchor_based", "atss_anchor_free"}
+"""Methods that put parts of others together."""
+METHODS = sorted({path.stem for path in PARAMS.glob("*.yaml")} - ALIKE)
 WORLDS = [(3, 1, 1), (2, 3, 5)]
 """Numbers of processes, in how many parts each computes its images, and the objects to give the batch."""
 IMAGES = 6
@@ -48,10 +39,12 @@ BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "trunk_width": 8
 
 
 def cases() -> Iterator[tuple[str, int]]:
-    """Every method in every phase (by epoch)."""
+    """Every method in every phase (by epoch), but for those that rank what a process computes together."""
     for name in METHODS:
-        for epoch in (0, 5) if load_method(name).criterion.kind == "task_aligned" else (0,):
-            yield name, epoch
+        criterion = load_method(name).criterion
+        if not criterion.ranks_whole_batch:
+            for epoch in (0, 5) if criterion.kind in ("task_aligned", "mal") else (0,):
+                yield name, epoch
 
 
 def load_method(name: str) -> MethodConfig:

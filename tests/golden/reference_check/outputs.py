@@ -32,7 +32,8 @@ def compare_outputs(
     report.compare_all("bbox_pred", _maps(predictions, _raw_boxes(predictions)), numbered(arrays, "bbox_pred"), box)
     if predictions.quality is not None:
         quality = _maps(predictions, predictions.quality[..., None])
-        report.compare_all("centerness", quality, numbered(arrays, "centerness"), logit)
+        name = "iou_pred" if "iou_pred_0" in arrays else "centerness"
+        report.compare_all(name, quality, numbered(arrays, name), logit)
     details = predictions.alignment
     if details is None:
         return

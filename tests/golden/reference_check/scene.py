@@ -52,7 +52,10 @@ def compare_detections(
     score_tolerance: float,
     unmatched: float = 0.0,
 ) -> None:
-    """Every recorded detection must be found, in its place up to swaps of (nearly) equal scores."""
+    """Every recorded detection must be found, in its place up to swaps of (nearly) equal scores.
+
+    Where the recorded box is NaN (score voting without a vote), class and score must agree and ours be finite.
+    """
     for image, detections in enumerate(ours):
         boxes = arrays[f"{prefix}_bboxes_{image}"]
         scores = arrays[f"{prefix}_scores_{image}"]
@@ -60,11 +63,16 @@ def compare_detections(
         name = f"{prefix}[{image}]"
         report.count(f"{name} count", abs(len(detections.scores) - len(scores)), len(scores), unmatched)
         found = _in_order(detections, boxes, scores, labels, score_tolerance if unmatched else SAME_SCORE)
-        box_error = np.abs(found[0] - boxes).max(axis=1, initial=0.0)
+        undefined = np.isnan(boxes).any(axis=1)
+        box_error = np.abs(found[0] - np.where(undefined[:, None], found[0], boxes)).max(axis=1, initial=0.0)
         score_error = np.abs(found[1] - scores)
         right = (found[2] == labels) & (box_error <= box_tolerance) & (score_error <= score_tolerance)
         text = f"class, {box_tolerance:g} px, {score_tolerance:g} score"
         report.count(f"{name} ({text})", int((~right).sum()), len(scores), unmatched)
+        if undefined.any():
+            unusable = ~np.isfinite(found[0][undefined]).all(axis=1)
+            total = int(undefined.sum())
+            report.count(f"{name} not finite of {total} NaN boxes in the reference", int(unusable.sum()), total)
 
 
 def _in_order(
@@ -85,7 +93,7 @@ def _in_order(
         if not near.any() and index < len(free) and free[index]:
             near[index] = True
         if near.any():
-            distance = np.where(near, np.abs(own_boxes - box).max(axis=1), np.inf)
+            distance = np.where(near, np.nan_to_num(np.abs(own_boxes - box)).max(axis=1), np.inf)
             best = int(distance.argmin())
             free[best] = False
             result[0][index], result[1][index], result[2][index] = (
