@@ -120,6 +120,71 @@ def retina_keys(width: int = 256, classes: int = 80, anchors: int = 9) -> Shapes
     return shapes | conv("bbox_head.retina_reg", anchors * 4, width, 3, 3)
 
 
+_SQUARE = """anchor_generator=dict(
+            type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1,
+            strides=[8, 16, 32, 64, 128]),"""
+_NINE = """anchor_generator=dict(
+            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[0.5, 1.0, 2.0],
+            strides=[8, 16, 32, 64, 128]),"""
+_TENTHS = (
+    "bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]),"
+)
+_UNITS = (
+    "bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[1.0, 1.0, 1.0, 1.0]),"
+)
+_BY_IOU = "assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),"
+
+
+def head_config(head: str, train: str, *, nms: float, extra: str) -> str:
+    """A model's configuration as MMDetection writes it into its files."""
+    return f"""
+model = dict(
+    backbone=dict(type='ResNet', frozen_stages=1, norm_eval=True, style='pytorch'),
+    neck=dict(type='FPN', start_level=1, add_extra_convs='{extra}', num_outs=5),
+    bbox_head=dict({head}),
+    train_cfg=dict({train} allowed_border=-1, pos_weight=-1, debug=False),
+    test_cfg=dict(
+        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold={nms}), max_per_img=100))
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(1333, 800), keep_ratio=True)]
+"""
+
+
+CONFIGS = {
+    "atss": head_config(
+        f"type='ATSSHead', {_SQUARE} {_TENTHS} loss_bbox=dict(type='GIoULoss', loss_weight=2.0)",
+        "assigner=dict(type='ATSSAssigner', topk=9),",
+        nms=0.6,
+        extra="on_output",
+    ),
+    "paa": head_config(
+        f"type='PAAHead', reg_decoded_bbox=True, score_voting=True, topk=9, {_SQUARE} {_TENTHS} "
+        "loss_bbox=dict(type='GIoULoss', loss_weight=1.3), loss_centerness=dict(loss_weight=0.5)",
+        "assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.1, neg_iou_thr=0.1, min_pos_iou=0, ignore_iof_thr=-1),",
+        nms=0.6,
+        extra="on_output",
+    ),
+    "retinanet": head_config(
+        f"type='RetinaHead', {_NINE} {_UNITS} loss_bbox=dict(type='L1Loss', loss_weight=1.0)",
+        _BY_IOU,
+        nms=0.5,
+        extra="on_input",
+    ),
+    "free_anchor": head_config(
+        f"type='FreeAnchorRetinaHead', {_NINE} {_TENTHS} "
+        "loss_bbox=dict(type='SmoothL1Loss', beta=0.11, loss_weight=0.75)",
+        _BY_IOU,
+        nms=0.5,
+        extra="on_input",
+    ),
+    "pisa": head_config(
+        f"type='PISARetinaHead', {_NINE} {_UNITS} loss_bbox=dict(type='SmoothL1Loss', beta=0.11, loss_weight=1.0)",
+        f"{_BY_IOU} isr=dict(k=2.0, bias=0.0), carl=dict(k=1.0, bias=0.2),",
+        nms=0.5,
+        extra="on_input",
+    ),
+}
+"""Of the detectors whose layers have the same names as another's: what their published files say about themselves."""
+
 X64 = {"depth": 101, "groups": 64, "base": 4}
 X32 = {"depth": 101, "groups": 32, "base": 4}
 VARIANTS: dict[str, tuple[dict[str, Any], Shapes, int | None]] = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
@@ -16,6 +17,7 @@ from tood.config.backbone import load_backbone
 from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
 from tood.data.coco_classes import COCO_CATEGORIES
+from tood.detection.boxes import decode_deltas
 from tood.detection.cost import count_parameters
 from tood.detection.detector import build_detector
 from tood.detection.foreign.importing import Given, ImportedModel, import_checkpoint, import_state
@@ -23,14 +25,17 @@ from tood.detection.foreign.keys import translate
 from tood.detection.foreign.layout import name_weights, read_layout
 from tood.detection.inference import detect
 from tood.detection.model_file import load_detection_model, load_model, save_model
+from tood.detection.postprocess import Detections, postprocess
 from tood.errors import UserError
 
+Array = NDArray[Any]
 ROOT = Path(__file__).parents[2]
 RECORDED = [ROOT / "tests/golden/data", ROOT.parent / "shared/golden"]
 sys.path[:0] = [str(ROOT / "tests/golden"), str(ROOT / "tests/detection")]
 
 from foreign_layouts import (  # noqa: E402
     AUTHORS,
+    CONFIGS,
     KEYS,
     VARIANTS,
     Shapes,
@@ -45,10 +50,19 @@ from foreign_layouts import (  # noqa: E402
 
 
 def take(
-    state: dict[str, Tensor], meta: dict[str, Any] | None = None, *, boxes: Any = "distance", **given: Any
+    state: dict[str, Tensor],
+    meta: dict[str, Any] | None = None,
+    *,
+    boxes: Any = "distance",
+    method: Any = "plain",
+    **given: Any,
 ) -> ImportedModel:
-    tood = any("tood_" in key for key in state)
-    return import_state(state, meta or {}, Path("theirs.pth"), "0" * 64, Given(boxes if tood else None, **given))
+    """Import; of what a file may leave open the plainest, unless said otherwise."""
+    if method == "plain":
+        plain = {".atss_": "atss", ".retina_": "retinanet"}
+        method = next((name for part, name in plain.items() if any(part in key for key in state)), None)
+    known = Given(boxes if any("tood_" in key for key in state) else None, method=method, **given)
+    return import_state(state, meta or {}, Path("theirs.pth"), "0" * 64, known)
 
 
 def small(head: Shapes) -> dict[str, Tensor]:
@@ -143,6 +157,65 @@ def test_imported_weights_give_the_recorded_detections(tmp_path: Path, name: str
     assert model.category_ids[-1] == 90
 
 
+def recorded_heads() -> Iterator[tuple[str, Path]]:
+    for name in ("tood_af", "tood_ab", "atss", "paa", "gfl", "retina", "free_anchor", "pisa_retina"):
+        folder = next((folder for folder in RECORDED if (folder / f"head_{name}.json").is_file()), None)
+        if folder is not None:
+            yield name, folder
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), recorded_heads(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_recorded_head_detects_the_same_from_an_imported_file(tmp_path: Path, name: str, folder: Path) -> None:
+    """With its own configuration and any trunk, through a file and our own format, on the recorded features."""
+    reference = json.loads((folder / f"head_{name}.json").read_text())
+    options = dict(reference["head_config"])
+    beside = {key: options.pop(key) for key in ("train_cfg", "test_cfg")}
+    nine = options["anchor_generator"]["scales_per_octave"] > 1
+    state = random_state(trunk_keys(18) | neck_keys(512, 32, from_c5=nine))
+    more = 32 - options["in_channels"]  # channels of the pyramid, which groups of a normalisation must divide
+    instances = reference["instances"].values()
+    weights = np.load(folder / next(iter(instances))["files"]["weights"])
+    for key in weights.files:
+        weight = torch.from_numpy(weights[key])
+        if key.endswith("convs.0.conv.weight") and more:
+            weight = torch.cat([weight, torch.randn(len(weight), more, 3, 3)], dim=1)
+        state[f"bbox_head.{key}"] = weight
+    classes = tuple("abcdefgh"[: options["num_classes"]])
+    meta = {"CLASSES": classes, "cfg": f"model = {dict(bbox_head=options, **beside)!r}"}
+    torch.save({"meta": meta, "state_dict": state}, tmp_path / "theirs.pth")
+    imported = import_checkpoint(tmp_path / "theirs.pth")
+    save_model(tmp_path / "ours.pt", imported.config, imported.classes, imported.category_ids, imported.detector)
+    model = load_detection_model(tmp_path / "ours.pt")
+    for instance in instances:
+        arrays = np.load(folder / instance["files"]["arrays"])
+        maps = [torch.from_numpy(arrays[f"feat_{level}"]) for level in range(5)]
+        features = [torch.nn.functional.pad(one, (0, 0, 0, 0, 0, more)) for one in maps]
+        with torch.inference_mode():
+            predictions = model.detector.bbox_head(features)
+        sizes, scales = (
+            torch.tensor([one[key] for one in instance["img_metas"]]) for key in ("img_shape", "scale_factor")
+        )
+        for prefix, factors in (("det", None), ("det_rescaled", scales)):
+            for image, found in enumerate(postprocess(predictions, sizes, factors, model.method.inference)):
+                assert_detected(found, *(arrays[f"{prefix}_{part}_{image}"] for part in ("bboxes", "scores", "labels")))
+
+
+def assert_detected(found: Detections, boxes: Array, scores: Array, labels: Array) -> None:
+    """Each recorded detection once, in any order; finite ones also where the reference's box is no number."""
+    assert len(found.scores) == len(scores)
+    assert found.boxes.isfinite().all()
+    near = np.abs(found.scores.numpy()[:, None] - scores) < 1e-4
+    near &= found.labels.numpy()[:, None] == labels
+    near &= ~(np.abs(found.boxes.numpy()[:, None] - boxes) >= 1e-2).any(axis=2)  # a box of NaN is near to all
+    free = np.ones(len(found.scores), dtype=bool)
+    for one in np.argsort(np.isnan(boxes).any(axis=1), kind="stable"):
+        mine = np.flatnonzero(free & near[:, one])
+        assert len(mine), (scores[one], labels[one], boxes[one])
+        free[mine[0]] = False
+
+
 def test_the_references_options_come_along(heads: dict[str, Shapes]) -> None:
     inference = {name: take(small(head), classes=list("abc")).config for name, head in heads.items()}
     clipped = {name: config.method.inference.clip_boxes for name, config in inference.items()}
@@ -153,6 +226,7 @@ def test_the_references_options_come_along(heads: dict[str, Shapes]) -> None:
         "authors": "authors"
     }
     for config in inference.values():
+        assert "images are taken to be resized to 800 within 1333 pixels" in config.source.notes
         assert (config.images.short, config.images.long, config.images.antialias) == (800, 1333, False)
         assert config.method.inference.score_threshold == 0.05
     assert inference["tood"].method.criterion.assigner.conflict == "max_iou"
@@ -259,7 +333,7 @@ def test_what_the_file_says_about_itself_counts(heads: dict[str, Shapes], capsys
     ("old", "new", "said"),
     [
         ("style='pytorch'", "style='caffe'", "'caffe' as model.backbone.style"),
-        ("'RetinaHead'", "'FreeAnchorRetinaHead'", "'FreeAnchorRetinaHead' as model.bbox_head.type"),
+        ("'RetinaHead'", "'RetinaSepBNHead'", "'RetinaSepBNHead' as model.bbox_head.type"),
         ("'on_input'", "'on_lateral'", "'on_lateral' as model.neck.add_extra_convs"),
         ("std=[58.395, 57.12, 57.375]", "std=[1.0, 1.0, 1.0]", r"\[1.0, 1.0, 1.0\] as img_norm_cfg.std"),
         ("type='nms'", "type='soft_nms'", "'soft_nms' as test_cfg.nms.type"),
@@ -273,6 +347,75 @@ def test_what_has_no_counterpart_here_is_refused(heads: dict[str, Shapes], old: 
     assert old in CONFIG
     with pytest.raises(UserError, match=said):
         take(small(heads["retina"]), {"config": CONFIG.replace(old, new)}, classes=list("abc"))
+
+
+SAME_NAMES = {"atss": "atss", "paa": "atss", "retinanet": "retina", "free_anchor": "retina", "pisa": "retina"}
+"""Detectors by the family whose names their layers have."""
+
+
+@pytest.mark.parametrize("kind", SAME_NAMES)
+def test_a_published_file_is_the_shipped_method(heads: dict[str, Shapes], kind: str) -> None:
+    """Layers of the same names are told apart by the configuration, and used as this project's method file says."""
+    config = take(small(heads[SAME_NAMES[kind]]), {"cfg": CONFIGS[kind]}, classes=list("abc"), method=None).config
+    shipped = MethodConfig.model_validate(read_block(ROOT / "params", "methods", kind, MethodConfig, "test"))
+    if kind == "paa":  # MMDetection gives objects without a mixture no positives
+        shipped = shipped.model_copy(
+            update={"criterion": shipped.criterion.model_copy(update={"unfitted": "background"})}
+        )
+    assert config.method == shipped
+    assert config.source.notes == ()
+
+
+@pytest.mark.parametrize("kind", SAME_NAMES)
+def test_without_a_configuration_the_user_says_which_detector_it_is(heads: dict[str, Shapes], kind: str) -> None:
+    state = small(heads[SAME_NAMES[kind]])
+    options = " or ".join(f"--method {other}" for other, family in SAME_NAMES.items() if family == SAME_NAMES[kind])
+    with pytest.raises(UserError, match=f"have the same names and shapes; give {options}[.]$"):
+        take(state, classes=list("abc"), method=None)
+    given = take(state, classes=list("abc"), method=kind).config
+    said = take(state, {"cfg": CONFIGS[kind]}, classes=list("abc"), method=kind).config
+    assert given.method == said.method
+    assert any("FreeAnchor's deviations" in note for note in given.source.notes) == (kind == "free_anchor")
+
+
+def test_a_method_that_the_file_contradicts_is_refused(heads: dict[str, Shapes]) -> None:
+    meta = {"cfg": CONFIGS["pisa"]}
+    with pytest.raises(UserError, match="says that its head is a PISARetinaHead; leave out --method free_anchor"):
+        take(small(heads["retina"]), meta, classes=list("abc"), method="free_anchor")
+    with pytest.raises(UserError, match="its layers are those of RetinaNet or FreeAnchor or PISA; leave out --method"):
+        take(small(heads["retina"]), classes=list("abc"), method="paa")
+    with pytest.raises(UserError, match="its layers are those of GFL; leave out --method atss"):
+        take(small(heads["gfl"]), classes=list("abc"), method="atss")
+
+
+def test_what_a_published_file_says_differently_comes_along(heads: dict[str, Shapes]) -> None:
+    def criterion_of(kind: str, old: str, new: str) -> Any:
+        assert old in CONFIGS[kind]
+        meta = {"cfg": CONFIGS[kind].replace(old, new)}
+        return take(small(heads[SAME_NAMES[kind]]), meta, classes=list("abc"), method=None).config.method
+
+    assert criterion_of("paa", "score_voting=True", "score_voting=False").inference.score_voting is None
+    assert criterion_of("pisa", "bias=0.2", "bias=0.0").criterion.carl_bias == 0.0
+    assert criterion_of("pisa", "pos_iou_thr=0.5", "pos_iou_thr=0.6").criterion.assigner.positive == 0.6
+
+
+def test_the_deviations_of_deltas_decide_where_boxes_are(heads: dict[str, Shapes]) -> None:
+    """The same weights as FreeAnchor and as RetinaNet: a wrong guess would move every box."""
+    state = small(heads["retina"])
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = {
+            kind: take(state, classes=list("abc"), method=kind).detector(images)
+            for kind in ("retinanet", "free_anchor", "pisa")
+        }
+    assert torch.equal(found["pisa"].boxes, found["retinanet"].boxes)
+    assert torch.equal(found["free_anchor"].class_logits, found["retinanet"].class_logits)
+    assert found["free_anchor"].deltas is not None
+    assert found["retinanet"].deltas is not None
+    assert torch.equal(found["free_anchor"].deltas, found["retinanet"].deltas)
+    moved = decode_deltas(found["retinanet"].points.anchors, found["free_anchor"].deltas, (0.1, 0.1, 0.2, 0.2))
+    torch.testing.assert_close(found["free_anchor"].boxes, moved)
+    assert not torch.allclose(found["free_anchor"].boxes, found["retinanet"].boxes, atol=1e-2)
 
 
 def test_classes_of_coco_have_its_category_ids(heads: dict[str, Shapes]) -> None:
@@ -342,7 +485,7 @@ def test_a_wrapped_or_bare_file_and_missing_counters_are_taken(heads: dict[str, 
 def test_other_files_are_refused_in_a_sentence(tmp_path: Path, heads: dict[str, Shapes]) -> None:
     path = tmp_path / "x.pth"
     for content, said in (
-        ({"a": torch.ones(2)}, "holds no head of TOOD, ATSS, GFL or RetinaNet"),
+        ({"a": torch.ones(2)}, "holds no head of TOOD, ATSS, PAA, GFL, RetinaNet"),
         ({"meta": {}, "state_dict": {}}, "neither a 'state_dict' nor tensors by name"),
         ([1, 2], "neither a 'state_dict' nor tensors by name"),
         ({**small(heads["atss"]), "bbox_head.gfl_cls.weight": torch.ones(1)}, "layers of several heads"),
@@ -361,7 +504,7 @@ def test_the_format_says_where_weights_come_from(tmp_path: Path, heads: dict[str
     ours = tmp_path / "ours.pt"
     save_model(ours, imported.config, imported.classes, imported.category_ids, imported.detector)
     model = load_detection_model(ours)
-    assert model.config == imported.config
+    assert model.config.model_dump(mode="json") == imported.config.model_dump(mode="json")
     assert model.config.source.file == "theirs.pth"
     assert len(model.config.source.sha256) == 64
     assert model.images.antialias is False

@@ -15,48 +15,40 @@ from typer.testing import CliRunner
 
 from tood.cli import app
 from tood.config.backbone import BackboneConfig
+from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
 from tood.data.transforms import MEAN, STD
 from tood.detection.class_layer import fit_classes
 from tood.detection.detector import build_detector
-from tood.detection.foreign.keys import Family, foreign_key
+from tood.detection.foreign.keys import foreign_key
+from tood.detection.foreign.kinds import KINDS, MethodName
 from tood.detection.model_file import load_detection_model
 from tood.errors import UserError
 
 NAMES = ("cat", "dog", "teapot")
+PARAMS = Path(__file__).parents[2] / "params"
 SIZES = ((64, 48), (40, 60), (64, 50))
-METHODS: dict[Family, dict[str, Any]] = {
-    "tood": {"head": {"kind": "task_aligned"}, "criterion": {"kind": "task_aligned"}},
-    "atss": {"head": {"kind": "parallel", "boxes": "delta", "centerness": True}, "criterion": {"kind": "focal"}},
-    "retina": {
-        "neck": {"extra_levels_from": "c5"},
-        "head": {
-            "kind": "parallel",
-            "boxes": "delta",
-            "norm": "none",
-            "level_scales": False,
-            "anchors": {"scale": 4, "per_octave": 3, "ratios": [0.5, 1, 2]},
-            "delta_stds": [1, 1, 1, 1],
-        },
-        "criterion": {"kind": "focal", "assigner": {"kind": "max_iou"}, "box_loss": "l1", "weight_by": "nothing"},
-    },
-}
+METHODS: tuple[MethodName, ...] = ("tood", "atss", "paa", "retinanet", "free_anchor", "pisa")
 
 
-def save_theirs(path: Path, family: Family = "tood") -> None:
-    """A small detector of three classes with lively scores, under MMDetection's names."""
+def save_theirs(path: Path, method: MethodName = "tood", *, named: bool = True) -> None:
+    """A small detector of three classes with lively scores, under MMDetection's names.
+
+    Unless ``named``, the file does not say which head it has.
+    """
     torch.manual_seed(0)
+    kind = next(kind for kind in KINDS if kind.method == method)
+    config = MethodConfig.model_validate(read_block(PARAMS, "methods", method, MethodConfig, "test"))
     backbone = BackboneConfig(name="r18", kind="resnet18", width=32)
-    detector = build_detector(MethodConfig.model_validate({"name": family, **METHODS[family]}), backbone, len(NAMES))
-    state = {foreign_key(key, family, authors=False): value for key, value in detector.state_dict().items()}
+    detector = build_detector(config, backbone, len(NAMES))
+    state = {foreign_key(key, kind.family, authors=False): value for key, value in detector.state_dict().items()}
     for key, value in state.items():
         if key.endswith(("_cls.bias", "cls_prob_module.2.bias")):
             value.fill_(-0.5)
         elif key.endswith("_cls.weight"):
             value.normal_(std=0.3)
-    text = (
-        "model = dict(bbox_head=dict(type='TOODHead', anchor_type='anchor_free'))\n" if family == "tood" else ""
-    ) + "test_pipeline = [dict(type='Resize', scale=(192, 128), keep_ratio=True)]\n"
+    text = f"model = dict(bbox_head=dict(type='{kind.head}'))\n" if named else ""
+    text += "test_pipeline = [dict(type='Resize', scale=(192, 128), keep_ratio=True)]\n"
     torch.save({"meta": {"cfg": text, "dataset_meta": {"classes": NAMES}}, "state_dict": state}, path)
 
 
@@ -171,9 +163,9 @@ def test_the_image_path_is_the_references(project: Path, tood: Callable[..., str
     assert best == pytest.approx(float(scores[..., NAMES.index("teapot")].max()), abs=2e-3)
 
 
-@pytest.mark.parametrize("family", METHODS)
-def test_classes_are_matched_by_name(project: Path, tood: Callable[..., str], family: Family) -> None:
-    save_theirs(project / "theirs.pth", family)
+@pytest.mark.parametrize("method", METHODS)
+def test_classes_are_matched_by_name(project: Path, tood: Callable[..., str], method: MethodName) -> None:
+    save_theirs(project / "theirs.pth", method)
     tood("import", "theirs.pth", "--out", "ours.pt")
     whole, part = load_detection_model(project / "ours.pt"), load_detection_model(project / "ours.pt")
     assert fit_classes(part, ("teapot", "cat"), "ours.pt", "odd") == ("dog",)
@@ -184,6 +176,27 @@ def test_classes_are_matched_by_name(project: Path, tood: Callable[..., str], fa
     assert torch.equal(after.boxes, before.boxes)
     with pytest.raises(UserError, match=r"does not know 1 of the 2 classes of data set 'odd' \(kettle\)"):
         fit_classes(whole, ("cat", "kettle"), "ours.pt", "odd")
+
+
+@pytest.mark.parametrize("method", ["paa", "free_anchor", "pisa"])
+def test_relatives_of_atss_and_retinanet_are_used_as_what_they_are(
+    project: Path, tood: Callable[..., str], method: MethodName
+) -> None:
+    save_theirs(project / "theirs.pth", method, named=False)
+    with pytest.raises(UserError, match=rf"does not say whether it is .*; give .*--method {method}\b"):
+        tood("import", "theirs.pth", "--out", "ours.pt")
+    tood("import", "theirs.pth", "--out", "told.pt", "--method", method)
+    save_theirs(project / "theirs.pth", method)
+    said = tood("import", "theirs.pth", "--out", "ours.pt")
+    assert f"{method} with resnet18, 3 classes" in said
+    assert ("with score voting (0.025)" in said) == (method == "paa")
+    found = {}
+    for name in ("told", "ours"):
+        tood("predict", "files/images", "--weights", f"{name}.pt", "--out", name, "--gpu", "0", "--threads", "1")
+        found[name] = json.loads((project / name / "detections.json").read_text())["annotations"]
+    assert found["ours"]
+    assert found["ours"] == found["told"]
+    assert all(np.isfinite(one["bbox"]).all() for one in found["ours"])
 
 
 def test_a_submission_is_what_the_server_takes(project: Path, tood: Callable[..., str]) -> None:
@@ -219,13 +232,13 @@ def test_lists_of_images_are_checked_too(project: Path, tood: Callable[..., str]
 
 
 def test_info_of_a_file_says_where_it_is_from(project: Path, tood: Callable[..., str]) -> None:
-    save_theirs(project / "theirs.pth", "atss")
+    save_theirs(project / "theirs.pth", "retinanet")
     tood("import", "theirs.pth", "--out", "ours.pt")
     said = tood("info", "ours.pt")
-    assert "atss with resnet18, 3 classes" in said
+    assert "retinanet with resnet18, 3 classes" in said
     assert "imported from theirs.pth (sha256 " in said
     assert "clip_boxes True" in said
-    assert "whose names PAA shares" in said
+    assert "note: the nine anchors are taken to be those of RetinaNet" in said
     assert "GFLOPs at 1280x800" in said
 
 

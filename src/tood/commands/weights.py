@@ -13,6 +13,10 @@ from tood.errors import UserError
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of MMDetection or the TOOD authors' release.")],
     out: Annotated[Path, typer.Option("--out", help="The model.pt to write.")],
+    method: Annotated[
+        Literal["atss", "paa", "retinanet", "free_anchor", "pisa"] | None,
+        typer.Option("--method", help="Which one, where the file does not say: their layers have the same names."),
+    ] = None,
     boxes: Annotated[
         Literal["distance", "delta"] | None, typer.Option("--boxes", help="TOOD anchor-free or anchor-based.")
     ] = None,
@@ -24,14 +28,14 @@ def import_(
     ] = None,
     log: LogOption = None,
 ) -> None:
-    """Bring weights trained elsewhere (TOOD, ATSS, GFL, RetinaNet) into this project's form.
+    """Bring weights trained elsewhere (TOOD, ATSS, PAA, GFL, RetinaNet, FreeAnchor, PISA) into this project's form.
 
     Example:  tood import tood_r50_fpn_1x_coco.pth --out tood_r50.pt
     """
     open_log(log)
     from tood.verbs.import_ import import_weights
 
-    import_weights(checkpoint, out, boxes=boxes, dialect=dialect, classes=classes, echo=say)
+    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes, echo=say)
 
 
 def info(

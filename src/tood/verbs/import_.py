@@ -5,19 +5,27 @@ from pathlib import Path
 from tood.config.imported import Dialect
 from tood.detection.cost import count_parameters
 from tood.detection.foreign.importing import Boxes, Given, ImportedModel, import_checkpoint
+from tood.detection.foreign.kinds import MethodName
 from tood.detection.model_file import save_model
 from tood.errors import UserError
 from tood.verbs.locate import Echo
 
 
 def import_weights(
-    checkpoint: Path, out: Path, *, boxes: Boxes | None, dialect: Dialect | None, classes: Path | None, echo: Echo
+    checkpoint: Path,
+    out: Path,
+    *,
+    method: MethodName | None,
+    boxes: Boxes | None,
+    dialect: Dialect | None,
+    classes: Path | None,
+    echo: Echo,
 ) -> None:
     """Recognise a checkpoint of MMDetection or the TOOD authors and write it to ``out``."""
     if out.exists() and out.samefile(checkpoint):
         raise UserError(f"--out {out}: is the checkpoint itself; give another file.")
     names = None if classes is None else _read_names(classes)
-    imported = import_checkpoint(checkpoint, Given(boxes, dialect, names))
+    imported = import_checkpoint(checkpoint, Given(boxes, dialect, names, method))
     save_model(out, imported.config, imported.classes, imported.category_ids, imported.detector)
     for line in _described(imported):
         echo(line)
@@ -38,11 +46,12 @@ def _described(imported: ImportedModel) -> list[str]:
     total, _ = count_parameters(imported.detector)
     deformable = f", deformable in {' '.join(backbone.deformable)}" if backbone.deformable else ""
     clipped = "clipped to the image" if method.inference.clip_boxes else "not clipped to the image"
+    voting = "" if method.inference.score_voting is None else f" with score voting ({method.inference.score_voting:g})"
     origin = "by the TOOD authors" if source.dialect == "authors" else "in MMDetection"
     return [
         f"{source.file}: {method.name} with {backbone.kind}{deformable}, {len(imported.classes)} classes, "
         f"{total:,} parameters, used as {origin}",
-        f"boxes are {method.head.boxes}s, {clipped}; NMS at {method.inference.nms_iou:g}; images within "
+        f"boxes are {method.head.boxes}s, {clipped}; NMS at {method.inference.nms_iou:g}{voting}; images within "
         f"{config.images.short}x{config.images.long} px, bilinear without antialias",
         *(f"note: {note}" for note in source.notes),
     ]

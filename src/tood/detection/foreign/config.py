@@ -47,6 +47,11 @@ class ForeignConfig:
         return None
 
 
+def class_name(value: Any) -> str | None:
+    """A class's name without its module; None for what is no text."""
+    return value.rpartition(".")[2] if isinstance(value, str) else None
+
+
 def _steps(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         yield value

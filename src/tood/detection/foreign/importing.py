@@ -21,14 +21,13 @@ from tood.data.coco_classes import COCO_CATEGORIES
 from tood.detection.detector import Detector, build_detector
 from tood.detection.foreign.config import ForeignConfig, read_config
 from tood.detection.foreign.file import read_foreign_file
+from tood.detection.foreign.kinds import Kind, MethodName, recognise
 from tood.detection.foreign.layout import Layout, NamedWeights, name_weights, read_layout
 from tood.detection.foreign.options import check_options, criterion_options, head_options, inference_options
 from tood.errors import UserError, listed
 from tood.files import file_digest
 
 Boxes = Literal["distance", "delta"]
-_NAMES = {"tood": "TOOD", "atss": "ATSS", "gfl": "GFL", "retina": "RetinaNet"}
-_METHODS = {"tood": "tood", "atss": "atss", "gfl": "gfl", "retina": "retinanet"}
 _COUNTER = "num_batches_tracked"
 _PROJECT = "bbox_head.integral.project"
 _FULL_MODULATION = 100.0
@@ -53,6 +52,8 @@ class Given:
     dialect: Dialect | None = None
     classes: Sequence[str] | None = None
     """In label order."""
+    method: MethodName | None = None
+    """Which detector, where several have layers of the same names."""
 
 
 def import_checkpoint(path: Path, given: Given = Given()) -> ImportedModel:
@@ -73,17 +74,19 @@ def import_state(
     config = read_config(meta)
     weights = name_weights(state, where)
     layout = read_layout(weights)
-    check_options(config, weights.family, where)
+    kind = recognise(weights.family, config, given.method, where)
+    check_options(config, where)
     notes: list[str] = []
     dialect = given.dialect or ("authors" if weights.authors else "mmdet")
     if weights.authors and dialect == "mmdet":
         raise UserError(f"{where}: has the TOOD authors' names of layers; leave out --dialect mmdet.")
-    method = _method(weights, layout, config, dialect, _boxes(weights, config, given.boxes), notes)
+    method = _method(kind, weights, layout, config, dialect, _boxes(kind, weights, config, given.boxes), notes)
     backbone = _backbone(weights, layout, config)
     with torch.device("meta"):  # no random numbers for what is replaced at once
         detector = build_detector(method, backbone, layout.classes, head_width=layout.head_width)
-    _fill(detector, weights, notes)
+    _fill(detector, weights, kind, notes)
     named, ids = _classes(meta, given.classes, layout.classes, where, notes)
+    images = _images(config, notes)
     versions = (meta.get(key) for key in ("mmdet_version", "mmengine_version"))
     source = ImportedSource(
         file=path.name,
@@ -93,7 +96,7 @@ def import_state(
         notes=tuple(notes),
     )
     imported = ImportedConfig(
-        source=source, method=method, backbone=backbone, head_width=layout.head_width, images=_images(config, notes)
+        source=source, method=method, backbone=backbone, head_width=layout.head_width, images=images
     )
     return ImportedModel(imported, named, ids, detector.eval())
 
@@ -114,12 +117,14 @@ def state_and_meta(content: Any, where: str) -> tuple[dict[str, Tensor], Mapping
     return dict(content), meta
 
 
-def _boxes(weights: NamedWeights, config: ForeignConfig, given: Boxes | None) -> Literal["distance", "delta", "bins"]:
+def _boxes(
+    kind: Kind, weights: NamedWeights, config: ForeignConfig, given: Boxes | None
+) -> Literal["distance", "delta", "bins"]:
     """How the head represents boxes, which for TOOD only the configuration or the user can say."""
-    if weights.family != "tood":
-        known: Literal["bins", "delta"] = "bins" if weights.family == "gfl" else "delta"
+    if kind.method != "tood":
+        known: Literal["bins", "delta"] = "bins" if kind.method == "gfl" else "delta"
         if given is not None and given != known:
-            raise UserError(f"{weights.where}: the boxes of {_NAMES[weights.family]} are {known}s; leave out --boxes.")
+            raise UserError(f"{weights.where}: the boxes of {kind.shown} are {known}s; leave out --boxes.")
         return known
     said = {"anchor_free": "distance", "anchor_based": "delta"}.get(config.model("bbox_head", "anchor_type"))
     if said is None and config.model("bbox_head") is not None:
@@ -135,6 +140,7 @@ def _boxes(weights: NamedWeights, config: ForeignConfig, given: Boxes | None) ->
 
 
 def _method(
+    kind: Kind,
     weights: NamedWeights,
     layout: Layout,
     config: ForeignConfig,
@@ -142,22 +148,19 @@ def _method(
     boxes: Literal["distance", "delta", "bins"],
     notes: list[str],
 ) -> MethodConfig:
-    family = weights.family
     extra = layout.extra_levels_from
     if extra is None:
         said = {"on_input": "c5", "on_output": "p5"}.get(config.model("neck", "add_extra_convs"))
-        extra = "c5" if (said or ("c5" if family == "retina" else "p5")) == "c5" else "p5"
+        extra = "c5" if (said or ("c5" if kind.family == "retina" else "p5")) == "c5" else "p5"
         if said is None:
             notes.append(f"P6 is taken to be computed from {extra.upper()}")
-    if family == "atss" and config.model("bbox_head", "type") is None:
-        notes.append("the head is taken to be that of ATSS, whose names PAA shares")
     value = {
-        "name": _METHODS[family],
+        "name": kind.method,
         "neck": {"extra_levels_from": extra},
-        "head": head_options(config, family, layout, boxes, weights.where, notes),
-        "criterion": criterion_options(config, family),
+        "head": head_options(config, kind, layout, boxes, weights.where, notes),
+        "criterion": criterion_options(config, kind),
         # MMDetection does not clip TOOD's boxes to the image; the authors, and both for other heads, do.
-        "inference": inference_options(config, family, clip_boxes=not (family == "tood" and dialect == "mmdet")),
+        "inference": inference_options(config, kind, clip_boxes=not (kind.method == "tood" and dialect == "mmdet")),
     }
     method: MethodConfig = validate(MethodConfig, value, weights.where)
     return method
@@ -191,7 +194,7 @@ def _images(config: ForeignConfig, notes: list[str]) -> ImagesConfig:
     return ImagesConfig(short=short, long=long, antialias=False)
 
 
-def _fill(detector: Detector, weights: NamedWeights, notes: list[str]) -> None:
+def _fill(detector: Detector, weights: NamedWeights, kind: Kind, notes: list[str]) -> None:
     """Load all tensors, or refuse by name what does not fit."""
     own = detector.state_dict()
     given = {key: value for key, value in weights.tensors.items() if not key.endswith(_PROJECT)}
@@ -200,7 +203,7 @@ def _fill(detector: Detector, weights: NamedWeights, notes: list[str]) -> None:
     if counters.isdisjoint(given):  # files from before torch 0.4.1; nothing here uses them
         given |= {key: torch.zeros((), dtype=torch.int64) for key in counters}
     missing = [weights.name(key) for key in own if key not in given]
-    if weights.family == "gfl" and _PROJECT not in weights.tensors:
+    if kind.method == "gfl" and _PROJECT not in weights.tensors:
         missing.append(_PROJECT)
     unexpected = [weights.name(key) for key in given if key not in own]
     misshapen = [
@@ -215,7 +218,7 @@ def _fill(detector: Detector, weights: NamedWeights, notes: list[str]) -> None:
     ]
     if problems:
         raise UserError(
-            f"{weights.where}: does not fit the {_NAMES[weights.family]} detector that it otherwise is: it "
+            f"{weights.where}: does not fit the {kind.shown} detector that it otherwise is: it "
             f"{' and '.join(problems)}."
         )
     spoilt = [weights.name(key) for key, value in given.items() if not value.isfinite().all()]

@@ -65,8 +65,8 @@ def name_weights(state: Mapping[str, Tensor], where: str) -> NamedWeights:
     if not families:
         shown = ", ".join(list(state)[:3])
         raise UserError(
-            f"{where}: holds no head of TOOD, ATSS, GFL or RetinaNet as MMDetection or the TOOD authors name them "
-            f"(its first tensors are {shown})."
+            f"{where}: holds no head of TOOD, ATSS, PAA, GFL, RetinaNet, FreeAnchor or PISA as MMDetection or the TOOD "
+            f"authors name them (its first tensors are {shown})."
         )
     if len(families) > 1:
         raise UserError(f"{where}: holds layers of several heads ({', '.join(families.values())}); give one detector.")
