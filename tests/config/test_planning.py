@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tood.code_behind import code_files
+from tood.code_behind import code_digest, code_files
+from tood.config.parts import code_of
+from tood.config.study import load_study
 from tood.errors import UserError
 from tood.planning import own_files_digest, read_settings, study_reference, threads_per_run
 
@@ -16,7 +18,7 @@ def test_code_of_a_verb_is_what_it_can_reach() -> None:
     assert all((ROOT / path).is_file() for path in {*prepare, *train, *compare})
     assert "src/tood/data/voc.py" in prepare
     assert not any("/detection/" in path or "/training/" in path for path in prepare)
-    assert {"src/tood/detection/assigners/task_aligned.py", "src/tood/training/loop.py"} <= set(train)
+    assert {"src/tood/detection/heads/task_aligned.py", "src/tood/training/loop.py"} <= set(train)
     assert not any("/reporting/" in path or "/data/voc.py" in path for path in train)
     assert "src/tood/reporting/report.py" in compare
     assert not any("/training/" in path for path in compare)
@@ -36,6 +38,18 @@ def test_nothing_that_runs_is_missing_from_the_code_of_a_verb(verb: str) -> None
     found = {Path(line).relative_to(ROOT).as_posix() for line in loaded.split()}
     assert found
     assert found <= set(code_files(verb))
+
+
+def test_code_of_a_run_is_its_own_assigner_and_criterion_too() -> None:
+    runs = load_study("family", ROOT / "params").runs
+    plain = set(code_files("train"))
+    more = {row: set(code_files("train", code_of(runs[f"{row}_s0"].method))) - plain for row in ("tood", "gfl", "pisa")}
+    folder = "src/tood/detection"
+    assert {f"{folder}/criteria/task_aligned.py", f"{folder}/assigners/task_aligned.py"} <= more["tood"]
+    assert f"{folder}/criteria/gfl.py" in more["gfl"]
+    assert {f"{folder}/criteria/pisa.py", f"{folder}/assigners/max_iou.py"} <= more["pisa"]
+    assert not any("gfl" in path or "task_aligned" in path for path in more["pisa"])
+    assert code_digest("train", code_of(runs["gfl_s0"].method)) != code_digest("train")
 
 
 def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:

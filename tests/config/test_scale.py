@@ -67,7 +67,7 @@ def test_the_atss_phase_keeps_its_share() -> None:
     )
 
 
-@pytest.mark.parametrize("full", ["1x", "18e", "2x"])
+@pytest.mark.parametrize("full", ["1x", "1x_clip35", "1x_noisy_anchor", "18e", "2x"])
 def test_small_schedules_drop_the_rate_at_the_same_shares(full: str) -> None:
     small = load_scale("demo", PARAMS).schedules[full]
     one, other = (yaml.safe_load((PARAMS / f"schedules/{name}.yaml").read_text()) for name in (full, small))

@@ -38,9 +38,11 @@ def test_braces_in_a_title_are_text(fresh: Project) -> None:
         (("study=paper/table5",), 12, 0),
         (("study=paper/table5", "scale=demo"), 12, 4),
         (("study=paper/table3@demo",), 4, 1),
+        (("study=family",), 24, 1),
+        (("study=family_bccd",), 8, 1),
     ],
 )
-def test_a_study_of_the_paper_is_planned(fresh: Project, config: tuple[str, ...], runs: int, trunks: int) -> None:
+def test_every_run_of_a_study_is_planned(fresh: Project, config: tuple[str, ...], runs: int, trunks: int) -> None:
     jobs = planned(fresh.snakemake("-n", "--quiet", "host", "--config", *config))
     assert (jobs["train"], jobs["evaluate"], jobs["compare"], jobs["track"]) == (runs, runs, 1, 1)
     assert jobs["prepare_data"] == 1
