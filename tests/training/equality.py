@@ -94,7 +94,7 @@ def gradient(
     """Losses of this process and gradients by parameter after one step."""
     detector = make_detector(name)
     criterion = build_criterion(load_method(name))
-    progress = Progress(epoch=epoch, step=0, total_steps=10)
+    progress = Progress(epoch=epoch, step=epoch, total_steps=10)
     found = step_gradient(group.wrap(detector), criterion, batch, progress, group=group, micro_batches=micro_batches)
     return found.losses, {key: value.grad for key, value in detector.named_parameters() if value.grad is not None}
 

@@ -26,6 +26,8 @@ STUDY = {
     "runs": {
         "atss": {"method": "atss"},
         "gfl": {"method": "gfl"},
+        "noisy": {"method": "noisy_anchor"},
+        "pisa": {"method": "pisa"},
         "tood": {
             "method": "tood",
             "overrides": {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}},
@@ -127,26 +129,28 @@ def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, run: str) ->
     assert "is trained already" in train(project, run)
 
 
-def test_a_killed_run_continues_to_the_same_weights(project: Path, tmp_path: Path) -> None:
-    train(project, "tood")
-    whole, rows = weights(project, "tood"), history(project, "tood")
+@pytest.mark.parametrize("run", ["tood", "noisy"])
+def test_a_killed_run_continues_to_the_same_weights(project: Path, run: str) -> None:
+    """TOOD has phases, NoisyAnchor divides by a mean over all steps so far."""
+    train(project, run)
+    whole, rows = weights(project, run), history(project, run)
     shutil.rmtree(project / "results")
     process = subprocess.Popen(
-        command("train", "--run", "results/tiny/tood", "--gpu", "0", "--threads", "1"),
+        command("train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1"),
         cwd=project,
         stdout=subprocess.DEVNULL,
     )
-    state = project / "results/tiny/tood/state"
+    state = project / f"results/tiny/{run}/state"
     deadline = time.monotonic() + 60
     while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(state.glob("*/step-*.pt")), "the run ended before it could be killed"
-    said = train(project, "tood")
+    said = train(project, run)
     assert "continues after step" in said
-    assert history(project, "tood") == rows
-    continued = weights(project, "tood")
+    assert history(project, run) == rows
+    continued = weights(project, run)
     assert whole.keys() == continued.keys()
     assert all(torch.equal(whole[key], continued[key]) for key in whole)
 
@@ -259,6 +263,14 @@ def test_impossible_machines_are_one_sentence(project: Path, arguments: list[str
     said = tood(project, "train", "--run", "results/tiny/atss", *arguments, status=2)
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_a_method_that_ranks_a_whole_batch_refuses_parts_of_it(project: Path) -> None:
+    said = tood(project, "train", "--run", "results/tiny/pisa", "--gpu", "0", "--accumulate", "2", status=2)
+    assert said == (
+        "tood: --accumulate 2: criterion.kind 'pisa' of run 'pisa' compares all images that a process computes "
+        "together, so parts would change the result; use 1.\n"
+    )
 
 
 def test_a_loss_that_explodes_stops_the_run_with_a_sentence(project: Path) -> None:
