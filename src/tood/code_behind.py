@@ -21,7 +21,7 @@ def code_files(verb: str, parts: Sequence[Path] = ()) -> list[str]:
         if part.is_relative_to(_PACKAGE):
             waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
         else:
-            waiting.extend(_imports(part))
+            waiting.extend(_imports.__wrapped__(part))  # a file that may change while we run
     while waiting:
         module = waiting.pop()
         if module in found:

@@ -1,6 +1,7 @@
 """Own assigners and criteria from files of the project, and every way in which they cannot be used."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ class Mine(Assigner):
     k: PositiveInt = 3
     deep: ClassVar[int] = 1
 
+    def assign(self, batch):
+        return None
+
+class Idle(Assigner):
+    pass
+
 class Losses(FocalCriterion):
-    kind: str = ""
     temperature: float = 1.0
 """
 
@@ -91,25 +97,47 @@ def test_an_edited_file_is_read_again(own: Path) -> None:
     assert method(criterion).model_dump()["criterion"]["assigner"]["k"] == 0
 
 
+def test_an_edit_of_the_same_size_and_second_is_read_too(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    criterion = {"kind": "extensions/mine.py:Losses"}
+    times = (own.stat().st_atime, own.stat().st_mtime)
+    assert method(criterion).model_dump()["criterion"]["temperature"] == 1.0
+    own.write_text(OWN.replace("= 1.0", "= 2.0"))
+    os.utime(own, times)
+    assert method(criterion).model_dump()["criterion"]["temperature"] == 2.0
+    assert [path.name for path in own.parent.iterdir()] == ["mine.py"]
+
+
+def test_a_part_that_can_only_be_of_one_kind() -> None:
+    for kind in ("max_iou", "extensions/mine.py:Mine"):
+        with pytest.raises(UserError, match=r"field 'criterion\.warmup_assigner' is refused: kind must be 'atss' here"):
+            method({"kind": "task_aligned", "warmup_assigner": {"kind": kind}})
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
         ("extensions/other.py:Mine", "but there is no file extensions/other.py; run this in the project's folder."),
+        ("linked.py:Mine", "name a file below the project's folder."),
+        ("extensions/mine.py:Idle", "but Idle in extensions/mine.py must also define assign."),
         (f"{os.sep}tmp/mine.py:Mine", "name a file below the project's folder."),
         ("extensions/../../mine.py:Mine", "name a file below the project's folder."),
         (
             "extensions/mine.py:Losses",
             "but extensions/mine.py must have a class Losses derived from tood.detection.assigners.base.Assigner; "
-            "that has Mine.",
+            "that has Mine and Idle.",
         ),
         (
             "extensions/mine.py:Assigner",
             "but extensions/mine.py must have a class Assigner derived from tood.detection.assigners.base.Assigner; "
-            "that has Mine.",
+            "that has Mine and Idle.",
         ),
     ],
 )
-def test_own_code_that_cannot_be_had(kind: str, reason: str) -> None:
+def test_own_code_that_cannot_be_had(kind: str, reason: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    elsewhere.write_text(OWN)
+    Path("linked.py").symlink_to(elsewhere)
     said = refused({"kind": "focal", "assigner": {"kind": kind}})
     assert said == f"params/methods/x.yaml: field 'criterion.assigner.kind' is '{kind}', {reason}"
 

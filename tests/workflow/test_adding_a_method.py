@@ -9,6 +9,7 @@ from test_snakemake import planned
 from tiny_project import ROOT, Project
 
 from tood.config.study import load_study
+from tood.errors import UserError
 from tood.reproduction import pipeline
 
 PAGE = ROOT / "docs/adding_a_method.md"
@@ -54,7 +55,9 @@ def test_own_code_reaches_the_table_and_is_an_input_of_its_own_run_alone(
     monkeypatch.chdir(followed.folder)
     assert EXTENSION in pipeline(load_study("mine"))["stages"]["train"]["do"]["deps"]
 
-    # What was trained is used without the code that trained it.
+    # What was trained is used without the code that trained it; what composes the study needs it.
     path.unlink()
+    with pytest.raises(UserError, match=r"but there is no file extensions/nearest\.py"):
+        load_study("mine")
     pictures = sorted((followed.folder / "data/shapes/images").rglob("*.png"))[:1]
     followed.run("tood", "predict", "--run", "results/mine/nearest", str(pictures[0]), "--out", "found")

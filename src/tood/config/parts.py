@@ -5,7 +5,6 @@ imported when a configuration names it, and by nothing else.
 """
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
@@ -42,6 +41,8 @@ CRITERIA = {
 HeadOutput = Literal["bins", "quality", "deltas"]
 """What some heads predict besides class logits and boxes: bins of distances, a quality logit, anchor deltas."""
 
+_OWN = "tood_own_"
+
 STORED = {"parts": "stored"}
 """Validation context that keeps parts as they are written: what a finished model says needs nobody's code."""
 
@@ -60,6 +61,13 @@ class Part(Config):
         if info.context == STORED:
             return cast(Self, StoredCriterion.model_validate(value))
         return cls.of_kind(value).model_validate(value)
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        shipped = type(self).model_fields["kind"].default
+        if isinstance(shipped, str) and self.kind != shipped and not _is_own(type(self)):
+            raise ValueError(f"kind must be '{shipped}' here")
+        return self
 
     @classmethod
     def of_kind(cls, value: Mapping[str, Any]) -> type[Self]:
@@ -149,7 +157,7 @@ def code_of(config: Config) -> list[Path]:
 def _own_class(base: type[P], kind: str) -> type[P]:
     file, _, name = kind.partition(".py:")
     path = Path(f"{file}.py")
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
         raise _unusable("name a file below the project's folder")
     if not path.is_file():
         raise _unusable(f"but there is no file {path}; run this in the project's folder")
@@ -162,22 +170,31 @@ def _own_class(base: type[P], kind: str) -> type[P]:
     if name not in known:
         said = f"that has {' and '.join(known)}" if known else "that has none"
         raise _unusable(f"but {path} must have a class {name} derived from {_public_name(base)}; {said}")
+    missing = sorted(getattr(known[name], "__abstractmethods__", ()))
+    if missing:
+        raise _unusable(f"but {name} in {path} must also define {' and '.join(missing)}")
     return known[name]
 
 
+def _is_own(part: type[Part]) -> bool:
+    return part.__module__.startswith(_OWN)
+
+
 def _own_module(path: Path) -> ModuleType:
-    """The module of a file, imported once for each content."""
+    """The module of a file, imported once for each content.
+
+    Compiled from what was read: Python's own cache of bytecode takes a file of the same size and second for the same.
+    """
     path = path.resolve()
-    name = f"tood_own_{sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]}"
+    content = path.read_bytes()
+    name = f"{_OWN}{sha256(str(path).encode() + content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(path), "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
         lines = [line for frame, line in _frames(error) if frame == str(path)]

@@ -1,7 +1,6 @@
 """Adaptive training sample selection (Zhang et al. 2020, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from tood.detection.training_batch import TrainingBatch
 class AtssAssigner(Assigner):
     """The ``topk`` nearest anchors of each level, threshold mean + standard deviation of their IoU."""
 
-    kind: Literal["atss"] = "atss"
+    kind: str = "atss"
     topk: PositiveInt = 9
 
     def assign(self, batch: TrainingBatch) -> Assignment:

@@ -1,16 +1,18 @@
 """What every assigner is: options, and a function of a batch."""
 
+from abc import ABC, abstractmethod
+
 from tood.config.parts import AssignerPart
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.training_batch import TrainingBatch
 
 
-class Assigner(AssignerPart):
+class Assigner(AssignerPart, ABC):
     """Derive from it to add an assigner: the fields are its options in YAML, :meth:`assign` is what it does.
 
     See docs/adding_a_method.md.
     """
 
+    @abstractmethod
     def assign(self, batch: TrainingBatch) -> Assignment:
         """The object of every location; called without gradient, in full precision. It must not wait for the device."""
-        raise NotImplementedError

@@ -1,7 +1,5 @@
 """Center sampling (FCOS; Tian et al. 2019, and its "center sampling" improvement)."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -20,7 +18,7 @@ LEVEL_RANGE = 8
 class CenterSamplingAssigner(Assigner):
     """Locations within ``radius`` strides of an object's centre, on the level of its size."""
 
-    kind: Literal["center_sampling"] = "center_sampling"
+    kind: str = "center_sampling"
     radius: PositiveFloat = 1.5
 
     def assign(self, batch: TrainingBatch) -> Assignment:

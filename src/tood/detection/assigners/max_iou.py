@@ -1,6 +1,6 @@
 """Assignment by the overlap of anchor and object (RetinaNet; Lin et al. 2017, section 4)."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import model_validator
@@ -19,7 +19,7 @@ class MaxIouAssigner(Assigner):
     """By the IoU of anchor and object; between the two thresholds anchors do not count."""
 
     several_anchors: ClassVar[bool] = True
-    kind: Literal["max_iou"] = "max_iou"
+    kind: str = "max_iou"
     positive: Share = 0.5
     negative: Share = 0.4
 

@@ -28,7 +28,7 @@ Conflict = Literal["min_area", "max_iou"]
 class TaskAlignedAssigner(Assigner):
     """TAL: the ``topk`` (m) anchors with the highest t = s^alpha * u^beta (section 3.2)."""
 
-    kind: Literal["task_aligned"] = "task_aligned"
+    kind: str = "task_aligned"
     topk: PositiveInt = 13
     alpha: PositiveFloat = 1.0
     beta: PositiveFloat = 6.0

@@ -1,5 +1,6 @@
 """What all criteria share: how they are called, and how un-normalised terms become losses."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,19 +87,19 @@ def running_means(terms: Sequence[LossTerm], by: Mapping[str, Tensor]) -> dict[s
     return {term.name: by[term.name] for term in terms if term.running is not None}
 
 
-class Criterion(CriterionPart):
+class Criterion(CriterionPart, ABC):
     """Derive from it to add a way of training: the fields are its options in YAML.
 
     See docs/adding_a_method.md.
     """
 
+    @abstractmethod
     def assign(self, batch: TrainingBatch) -> Assignment:
         """Which object every location shall detect; called without gradient and in full precision."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         """Loss terms of a given assignment."""
-        raise NotImplementedError
 
     def features(self, features: Sequence[Tensor], progress: Progress) -> Sequence[Tensor]:
         """What the head sees of the pyramid (B, C, h, w each) in training."""

@@ -26,7 +26,7 @@ from tood.detection.training_batch import TrainingBatch
 class FocalCriterion(CriterionWithAssigner):
     """Works on any head; with the box loss ``l1`` on one that predicts deltas."""
 
-    kind: Literal["focal"] = "focal"
+    kind: str = "focal"
     box_loss: Literal["giou", "l1"] = "giou"
     box_weight: PositiveFloat = 2.0
     weight_by: Literal["centerness", "nothing"] = Field("centerness", description="Weight of the box loss.")

@@ -1,7 +1,5 @@
 """Learning which anchors detect an object: FreeAnchor (Zhang et al. 2019), and what MAL shares with it."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -100,7 +98,7 @@ class BagCriterion(Criterion):
 class FreeAnchor(BagCriterion):
     """Both losses of the paper over whole bags; its released code starts at a prior probability of 0.02."""
 
-    kind: Literal["free_anchor"] = "free_anchor"
+    kind: str = "free_anchor"
 
 
 def joint_log_probability(

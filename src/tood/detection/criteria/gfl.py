@@ -1,7 +1,5 @@
 """GFL's criterion: quality focal loss, GIoU and, with bins, distribution focal loss (Li et al. 2020)."""
 
-from typing import Literal
-
 from pydantic import Field
 from torch import Tensor
 
@@ -22,7 +20,7 @@ END_MARGIN = 0.1
 class GflCriterion(CriterionWithAssigner):
     """With a ``dfl_weight`` it needs a head that represents boxes as bins; without it is ATSS + QFL."""
 
-    kind: Literal["gfl"] = "gfl"
+    kind: str = "gfl"
     box_weight: PositiveFloat = 2.0
     dfl_weight: PositiveFloat | None = 0.25
     quality_beta: float = Field(2.0, ge=0.0)

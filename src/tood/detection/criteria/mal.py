@@ -31,7 +31,7 @@ class Mal(BagCriterion):
     The paper reports bags of 50.
     """
 
-    kind: Literal["mal"] = "mal"
+    kind: str = "mal"
     bag: PositiveInt = Field(40, description="Anchors of largest overlap in an object's bag.")
     selection: Literal["all_to_top1", "whole_bag"] = Field(
         "all_to_top1", description="Fewer and fewer anchors of a bag until the best is left; or always all."

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import encode_deltas
-from tood.detection.criteria.class_terms import class_terms
+from tood.detection.criteria.class_terms import ClassTerms, class_terms
 from tood.detection.losses import focal_loss, quality_focal_loss
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
@@ -47,8 +47,13 @@ def delta_errors(predictions: Predictions, matched: Matched) -> Tensor:
 def focal_losses(predictions: Predictions, matched: Matched, *, alpha: float, gamma: float) -> Tensor:
     """(B, N) focal loss (Lin et al. 2017) summed over classes."""
     terms = class_terms(predictions, matched.labels, matched.positive, gamma=gamma)
-    own = focal_loss(terms.log_hit, terms.log_miss, matched.positive, alpha=alpha, gamma=gamma)
-    return (1 - alpha) * terms.background + torch.where(matched.positive, own, 0)
+    return focal_losses_of(terms, matched.positive, alpha=alpha, gamma=gamma)
+
+
+def focal_losses_of(terms: ClassTerms, positive: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    """The same from terms that were made with this ``gamma``."""
+    own = focal_loss(terms.log_hit, terms.log_miss, positive, alpha=alpha, gamma=gamma)
+    return (1 - alpha) * terms.background + torch.where(positive, own, 0)
 
 
 def quality_focal_losses(predictions: Predictions, matched: Matched, quality: Tensor, *, beta: float) -> Tensor:

@@ -1,7 +1,6 @@
 """Learning from noisy anchors on RetinaNet (Li et al. 2020, arXiv 1912.05086)."""
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -29,11 +28,12 @@ class NoisyAnchor(Criterion):
     the mean overlap and 1, f(x) = 1 / (1 - x) over its mean, classification rows (negatives too) and box losses
     multiplied by r and scaled back to their sum, and the running divisor. From the paper: r as a power ``gamma``
     of the mixture; its value could not be found, and 1 is what the code does. Different here: sums are kept for
-    each image instead of each process's batch, so that processes and micro-batches change nothing; an anchor
+    each image and positives counted in the whole step, instead of in each process's batch, so that processes and
+    micro-batches change nothing; an anchor
     listed by several objects counts once in a mean; an anchor that overlaps no object is never positive.
     """
 
-    kind: Literal["noisy_anchor"] = "noisy_anchor"
+    kind: str = "noisy_anchor"
     topn: PositiveInt = Field(30, description="Anchors of largest overlap that are positive, for each object.")
     alpha: Share = Field(0.75, description="Share of localisation in how clean an anchor is; the score has the rest.")
     gamma: float = Field(1.0, ge=0.0, description="Exponent of the re-weighting.")
@@ -42,7 +42,7 @@ class NoisyAnchor(Criterion):
     focal_alpha: Share = 0.5
     focal_gamma: float = Field(2.0, ge=0.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Of the running number of positives that divides.")
-    initial: PositiveFloat = Field(100.0, description="That number before the first step.")
+    initial: PositiveFloat = Field(100.0, description="That number, of a whole step, before the first.")
 
     @property
     def needs(self) -> frozenset[HeadOutput]:
@@ -72,8 +72,8 @@ class NoisyAnchor(Criterion):
         count = positive.sum().to(box.dtype)
         running = Running(momentum=self.momentum, initial=self.initial)
         return [
-            LossTerm("loss_cls", classification * keep_sum(weight, classification), count, running=running),
-            LossTerm("loss_bbox", box * keep_sum(weight, box) * positive, count, running=running),
+            LossTerm("loss_cls", classification * keep_image_sums(weight, classification), count, running=running),
+            LossTerm("loss_bbox", box * keep_image_sums(weight, box) * positive, count, running=running),
         ]
 
 
@@ -142,7 +142,7 @@ def anchor_weights(loc: Tensor, cls: Tensor, positive: Tensor, *, alpha: float, 
 
 
 @torch.no_grad()
-def keep_sum(weight: Tensor, loss: Tensor) -> Tensor:
+def keep_image_sums(weight: Tensor, loss: Tensor) -> Tensor:
     """``weight`` scaled so that it leaves each image's sum of ``loss`` as it is: (B, N) each, nothing negative."""
     before, after = loss.sum(dim=1, keepdim=True), (loss * weight).sum(dim=1, keepdim=True)
     return weight * torch.where(after > 0, before / after, 1)

@@ -40,7 +40,7 @@ class Paa(Criterion):
     positive, as in the paper's scheme (c); the authors' code adds those of component 1 that cost less than others.
     """
 
-    kind: Literal["paa"] = "paa"
+    kind: str = "paa"
     positive_iou: Share = Field(0.1, description="Overlap from which an anchor is a candidate of its object.")
     topk: PositiveInt = Field(9, description="Candidates of least loss kept per object and level.")
     unfitted: Literal["positive", "background"] = Field(
@@ -170,13 +170,12 @@ def mixture(values: Tensor, counted: Tensor) -> Tensor:
     float64, because a component may settle on values that differ by 1e-3 of what they are.
     """
     inside = counted.to(values.dtype)
-    values = values * inside
+    least = torch.where(counted, values, torch.inf).amin(dim=-1, keepdim=True)
+    values = torch.where(counted, values - least, 0)  # densities depend on differences alone, and squares cancel
     moments = torch.stack([inside, values, values.square()]).unsqueeze(1)
     count = inside.sum(dim=-1).clamp(min=1)
-    least = torch.where(counted, values, torch.inf).amin(dim=-1)
-    largest = torch.where(counted, values, -torch.inf).amax(dim=-1)
-    mean = torch.stack([least, largest])
-    mean = torch.where(counted.any(dim=-1), mean, 0)
+    largest = values.amax(dim=-1)
+    mean = torch.stack([torch.zeros_like(largest), largest])
     terms = _log_density(torch.full_like(mean, 0.5), mean, torch.ones_like(mean))
     before = torch.full_like(count, -torch.inf)
     moving = torch.ones_like(count, dtype=torch.bool)

@@ -1,6 +1,6 @@
 """Prime sample attention on RetinaNet (PISA; Cao et al. 2020, arXiv 1904.04821)."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field, SerializeAsAny
@@ -13,8 +13,8 @@ from tood.detection.assigners.max_iou import MaxIouAssigner
 from tood.detection.boxes import EPSILON, aligned_iou
 from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
 from tood.detection.criteria.class_terms import class_terms
-from tood.detection.criteria.matching import delta_errors, match, positives_per_image
-from tood.detection.losses import focal_loss, smooth_l1
+from tood.detection.criteria.matching import delta_errors, focal_losses_of, match, positives_per_image
+from tood.detection.losses import smooth_l1
 from tood.detection.training_batch import TrainingBatch
 
 
@@ -28,7 +28,7 @@ class Pisa(CriterionWithAssigner):
     """
 
     ranks_whole_batch: ClassVar[bool] = True
-    kind: Literal["pisa"] = "pisa"
+    kind: str = "pisa"
     assigner: SerializeAsAny[AssignerPart] = MaxIouAssigner()
     box_weight: PositiveFloat = 1.0
     smooth_l1_beta: PositiveFloat = Field(0.11, description="Where the box losses turn linear, in deltas.")
@@ -47,8 +47,7 @@ class Pisa(CriterionWithAssigner):
         predictions, positive = batch.predictions, assignment.positive
         matched = match(assignment, batch.targets)
         terms = class_terms(predictions, matched.labels, positive, gamma=self.focal_gamma)
-        own = focal_loss(terms.log_hit, terms.log_miss, positive, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        classification = (1 - self.focal_alpha) * terms.background + torch.where(positive, own, 0)
+        classification = focal_losses_of(terms, positive, alpha=self.focal_alpha, gamma=self.focal_gamma)
         classification = classification * assignment.counted(batch.valid)
         with torch.no_grad():
             iou = aligned_iou(predictions.boxes, matched.boxes)

@@ -1,6 +1,6 @@
 """TOOD's criterion: an ATSS phase, then task alignment learning (TOOD section 3.2 and equations 11, 12)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ from tood.detection.training_batch import Progress, TrainingBatch
 class TaskAlignedCriterion(Criterion):
     """Two phases in one criterion; works on any head, with or without an alignment logit."""
 
-    kind: Literal["task_aligned"] = "task_aligned"
+    kind: str = "task_aligned"
     assigner: TaskAlignedAssigner = TaskAlignedAssigner()
     warmup_assigner: AtssAssigner = AtssAssigner()
     warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(4, description="Epochs of the ATSS phase.")
