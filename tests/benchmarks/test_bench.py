@@ -21,6 +21,7 @@ from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
 from tood.errors import UserError
+from tood.training.step import StepLosses
 from tood.verbs.bench import Request, bench
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,7 @@ def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"parts": ["trainings"]}, "there is no part 'trainings'; did you mean 'training'?"),
+        ({"against": "ats"}, "--against ats: there is no params/methods/ats.yaml; did you mean 'atss'?"),
         ({"methods": "tod"}, "--methods tod: there is no params/methods/tod.yaml; did you mean 'tood'?"),
         ({"backbone": "r5"}, "--backbone r5: there is no params/backbones/r5.yaml"),
         ({"image": "640"}, "--image 640: must be HEIGHTxWIDTH"),
@@ -183,7 +185,18 @@ def test_a_timed_training_step_trains() -> None:
     backbone = BackboneConfig.model_validate({"name": "light", "kind": "light", "width": 32, "norm_groups": 4})
     size = SceneSize(64, 96, images=2, objects=2)
     (work,) = training_works([method], None, backbone, ScheduleConfig(name="1x"), size, Setup(CPU))
-    losses = work.run()
-    assert isinstance(losses, dict)
+    found = work.run()
+    assert isinstance(found, StepLosses)
+    losses = found.losses
     assert {"loss_cls", "loss_bbox"} == set(losses)
     assert all(math.isfinite(value) and value > 0 for value in losses.values())
+
+
+def test_another_methods_step_is_the_yardstick_where_one_is_named() -> None:
+    lines: list[str] = []
+    bench(replace(TINY, parts=["training", "inference"], methods="gfl", against="atss"), "0", None, lines.append)
+    rows = [line.split() for line in lines if "\u2013" in line]
+    assert [(row[0], row[1], row[-2:]) for row in rows] == [
+        ("training", "gfl", ["training", "atss"]),
+        ("inference", "gfl", ["inference", "atss"]),
+    ]

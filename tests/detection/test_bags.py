@@ -1,9 +1,7 @@
 """Anchor bags: the anchors that overlap an object most."""
 
-import sys
-from pathlib import Path
-
 import torch
+from bag_scenes import pyramid, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,9 +9,6 @@ from tood.detection.assigners.bags import Bags, anchor_bags
 from tood.detection.boxes import aligned_iou, pairwise_iou
 from tood.detection.points import AnchorShapes, make_points
 from tood.detection.targets import Targets
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bag_scenes import pyramid, scene
 
 # Anchors of 8 x 8 px side by side: x from -4 to 4, 4 to 12, 12 to 20, 20 to 28.
 ROW = make_points(((1, 4),), (8,), torch.device("cpu"), torch.float64, AnchorShapes(scale=1.0))

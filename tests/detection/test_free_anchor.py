@@ -1,12 +1,11 @@
 """FreeAnchor: both losses against plain loops, their limits, and what must never change them."""
 
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from bag_scenes import gradients, image, predict, pyramid, scene, sums, with_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,9 +17,6 @@ from tood.detection.criteria.base import LossTerm
 from tood.detection.criteria.free_anchor import FreeAnchor, mean_max_loss
 from tood.detection.targets import Targets
 from tood.detection.training_batch import TrainingBatch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bag_scenes import gradients, image, predict, pyramid, scene, sums, with_targets
 
 FREE_ANCHOR = FreeAnchor(bag=12)
 seeds = st.integers(0, 10_000)

@@ -1,11 +1,10 @@
 """MAL: which anchors of a bag are learned from when, and which features are depressed."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from bag_scenes import gradients, scene, sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -14,9 +13,6 @@ from tood.detection.assigners.bags import anchor_bags
 from tood.detection.criteria.free_anchor import FreeAnchor, joint_log_probability
 from tood.detection.criteria.mal import Mal, depress, depressed_tenths, selected
 from tood.detection.training_batch import Progress
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bag_scenes import gradients, scene, sums
 
 
 def at(step: int, total: int) -> Progress:

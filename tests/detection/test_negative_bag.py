@@ -1,21 +1,17 @@
 """FreeAnchor's negative loss: worked examples, its derivative, and that pieces change nothing."""
 
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from bag_scenes import pyramid, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tood.detection.criteria.negative_bag import negative_bag_loss
 from tood.detection.targets import Targets
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bag_scenes import pyramid, scene
 
 seeds = st.integers(0, 10_000)
 

@@ -7,80 +7,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from retina_scenes import NOTHING, STDS, batch_of, gradients, grid, losses_of, predictions_of, scene, with_predictions
 
-from tood.detection.boxes import EPSILON, aligned_iou, decode_deltas, encode_deltas, pairwise_iou
-from tood.detection.criteria.base import Criterion, Running, combine, divisors
+from tood.detection.boxes import EPSILON, aligned_iou, encode_deltas, pairwise_iou
+from tood.detection.criteria.base import Running
+from tood.detection.criteria.matching import delta_errors, match
 from tood.detection.criteria.noisy_anchor import (
     NoisyAnchor,
     anchor_weights,
     assign_largest_overlaps,
     cleanliness,
-    keep_sum,
+    keep_image_sums,
     noisy_focal_loss,
     soft_labels,
 )
-from tood.detection.losses import focal_loss
-from tood.detection.points import STRIDES, AnchorShapes, Points, make_points, valid_points
-from tood.detection.predictions import Predictions
+from tood.detection.losses import focal_loss, smooth_l1
+from tood.detection.points import AnchorShapes, Points, make_points
 from tood.detection.targets import Targets
-from tood.detection.training_batch import Progress, TrainingBatch
-
-STDS = (1.0, 1.0, 1.0, 1.0)
-SIZES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))
-
-
-def grid(dtype: torch.dtype = torch.float64) -> Points:
-    return make_points(SIZES, STRIDES, torch.device("cpu"), dtype, AnchorShapes(4.0, 3, (0.5, 1.0, 2.0)))
-
-
-def scene(
-    seed: int = 0, *, images: int = 2, objects: int = 4, classes: int = 3, dtype: torch.dtype = torch.float64
-) -> TrainingBatch:
-    """Nine anchors a location on 64 x 96 px, the second image half as high; its last object slot is empty."""
-    draw = torch.Generator().manual_seed(seed)
-    points = grid(dtype)
-    shape = (images, len(points.centres))
-    corner = torch.rand(images, objects, 2, generator=draw) * torch.tensor([60.0, 25.0])
-    extent = 14 + torch.rand(images, objects, 2, generator=draw) * 40
-    filled = torch.ones(images, objects, dtype=torch.bool)
-    filled[1::2, -1:] = False
-    labels = torch.randint(classes, (images, objects), generator=draw)
-    targets = Targets(torch.cat([corner, corner + extent], dim=2).to(dtype), labels, filled)
-    logits = torch.randn(*shape, classes, generator=draw).to(dtype)
-    deltas = (0.2 * torch.randn(*shape, 4, generator=draw)).to(dtype)
-    sizes = torch.tensor([[64, 96], [32, 96]])[torch.arange(images) % 2]
-    return batch_of(predictions_of(points, logits, deltas), targets, valid_points(points, sizes))
-
-
-def predictions_of(points: Points, logits: Tensor, deltas: Tensor) -> Predictions:
-    logits, deltas = logits.clone().requires_grad_(), deltas.clone().requires_grad_()
-    return Predictions(points, logits, decode_deltas(points.anchors, deltas, STDS), deltas=deltas, delta_stds=STDS)
-
-
-def batch_of(predictions: Predictions, targets: Targets, valid: Tensor) -> TrainingBatch:
-    return TrainingBatch(predictions, targets, valid, Progress(epoch=0, step=0, total_steps=1))
-
-
-def with_predictions(batch: TrainingBatch, logits: Tensor | None = None, deltas: Tensor | None = None) -> TrainingBatch:
-    p = batch.predictions
-    assert p.deltas is not None
-    logits = p.class_logits.detach() if logits is None else logits
-    return replace(batch, predictions=predictions_of(p.points, logits, p.deltas.detach() if deltas is None else deltas))
-
-
-def losses_of(criterion: Criterion, batch: TrainingBatch) -> dict[str, Tensor]:
-    terms = criterion(batch)
-    return combine(terms, divisors(terms))
-
-
-def gradients(batch: TrainingBatch, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    assert batch.predictions.deltas is not None
-    total = torch.stack(list(losses.values())).sum()
-    outputs = [batch.predictions.class_logits, batch.predictions.deltas]
-    logits, deltas = torch.autograd.grad(total, outputs, materialize_grads=True)
-    return logits, deltas
-
 
 # --- which anchors
 
@@ -231,10 +174,10 @@ def test_scaled_weights_keep_every_images_sum(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     weight, loss = torch.rand(2, 3, 20, generator=draw, dtype=torch.float64)
     loss[1] = 0
-    scaled = keep_sum(weight, loss)
+    scaled = keep_image_sums(weight, loss)
     torch.testing.assert_close((scaled * loss).sum(dim=1), loss.sum(dim=1))
     assert scaled.isfinite().all()
-    assert torch.equal(keep_sum(torch.ones_like(weight), loss), torch.ones_like(weight))
+    assert torch.equal(keep_image_sums(torch.ones_like(weight), loss), torch.ones_like(weight))
 
 
 def test_hard_labels_give_focal_loss_and_soft_ones_its_mixture() -> None:
@@ -315,6 +258,16 @@ def test_equally_clean_predictions_train_as_plain_focal_loss_does() -> None:
     classes = assignment.positive[..., None] & (torch.arange(3) == batch.targets.labels[..., None])
     plain = focal_loss(half.log().expand(1, len(points.anchors), 3), half.log(), classes, alpha=0.5, gamma=2.0)
     torch.testing.assert_close(term.per_location.sum(), (plain.sum(dim=2) * batch.valid).sum())
+
+
+def test_the_power_0_gives_the_plain_box_loss() -> None:
+    batch = scene()
+    criterion, plain = NoisyAnchor(gamma=0.0), NoisyAnchor()
+    assignment = criterion.assign(batch)
+    errors = delta_errors(batch.predictions, match(assignment, batch.targets))
+    expected = smooth_l1(errors, 0.1).sum(dim=2) * assignment.positive
+    torch.testing.assert_close(criterion.losses(batch, assignment)[1].per_location, expected)
+    assert (plain.losses(batch, assignment)[1].per_location - expected).abs().max() > 0.01
 
 
 def test_soft_labels_and_weights_carry_no_gradient() -> None:
@@ -434,14 +387,6 @@ def test_perfect_and_hopeless_boxes(images: int, boxes: str, dtype: torch.dtype)
     assert all(found.isfinite().all() for found in gradients(other, losses))
     target = criterion.assign(other).target
     assert ((target >= 0) & (target <= 1)).all()
-
-
-NOTHING = {
-    "no slots": Targets(
-        torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.bool)
-    ),
-    "empty slots": Targets(torch.ones(2, 2, 4), torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 2).bool()),
-}
 
 
 @pytest.mark.parametrize("kind", NOTHING)

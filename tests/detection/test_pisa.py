@@ -7,67 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from retina_scenes import NOTHING, STDS, batch_of, gradients, losses_of, predictions_of, scene, with_predictions
 from torch import Tensor
 
 from tood.detection.assigners.max_iou import MaxIouAssigner
-from tood.detection.boxes import aligned_iou, decode_deltas, encode_deltas
-from tood.detection.criteria.base import DIVISOR_EPSILON, Criterion, LossTerm, combine, divisors
+from tood.detection.boxes import aligned_iou, encode_deltas
+from tood.detection.criteria.base import DIVISOR_EPSILON, LossTerm
 from tood.detection.criteria.focal import FocalCriterion
 from tood.detection.criteria.pisa import Pisa, attention_weights, importance_weights, keep_sum
-from tood.detection.points import STRIDES, AnchorShapes, make_points, valid_points
-from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
-from tood.detection.training_batch import Progress, TrainingBatch
-
-STDS = (1.0, 1.0, 1.0, 1.0)
-SIZES = ((8, 12), (4, 6), (2, 3), (1, 2), (1, 1))
-
-
-def scene(
-    seed: int = 0, *, images: int = 2, objects: int = 4, classes: int = 3, dtype: torch.dtype = torch.float64
-) -> TrainingBatch:
-    """Nine anchors a location on 64 x 96 px, the second image half as high; its last object slot is empty."""
-    draw = torch.Generator().manual_seed(seed)
-    points = make_points(SIZES, STRIDES, torch.device("cpu"), dtype, AnchorShapes(4.0, 3, (0.5, 1.0, 2.0)))
-    shape = (images, len(points.centres))
-    corner = torch.rand(images, objects, 2, generator=draw) * torch.tensor([60.0, 25.0])
-    extent = 14 + torch.rand(images, objects, 2, generator=draw) * 40
-    filled = torch.ones(images, objects, dtype=torch.bool)
-    filled[1::2, -1:] = False
-    labels = torch.randint(classes, (images, objects), generator=draw)
-    targets = Targets(torch.cat([corner, corner + extent], dim=2).to(dtype), labels, filled)
-    logits = torch.randn(*shape, classes, generator=draw).to(dtype)
-    deltas = (0.2 * torch.randn(*shape, 4, generator=draw)).to(dtype)
-    sizes = torch.tensor([[64, 96], [32, 96]])[torch.arange(images) % 2]
-    return batch_of(predictions_of(points, logits, deltas), targets, valid_points(points, sizes))
-
-
-def predictions_of(points, logits: Tensor, deltas: Tensor) -> Predictions:  # type: ignore[no-untyped-def]
-    logits, deltas = logits.clone().requires_grad_(), deltas.clone().requires_grad_()
-    return Predictions(points, logits, decode_deltas(points.anchors, deltas, STDS), deltas=deltas, delta_stds=STDS)
-
-
-def batch_of(predictions: Predictions, targets: Targets, valid: Tensor) -> TrainingBatch:
-    return TrainingBatch(predictions, targets, valid, Progress(epoch=0, step=0, total_steps=1))
-
-
-def with_logits(batch: TrainingBatch, logits: Tensor) -> TrainingBatch:
-    predictions = batch.predictions
-    assert predictions.deltas is not None
-    return replace(batch, predictions=predictions_of(predictions.points, logits, predictions.deltas.detach()))
-
-
-def losses_of(criterion: Criterion, batch: TrainingBatch) -> dict[str, Tensor]:
-    terms = criterion(batch)
-    return combine(terms, divisors(terms))
-
-
-def gradients(batch: TrainingBatch, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    assert batch.predictions.deltas is not None
-    total = torch.stack(list(losses.values())).sum()
-    outputs = [batch.predictions.class_logits, batch.predictions.deltas]
-    logits, deltas = torch.autograd.grad(total, outputs, materialize_grads=True)
-    return logits, deltas
+from tood.detection.training_batch import TrainingBatch
 
 
 def plain_importance(iou: Tensor, gt_index: Tensor, labels: Tensor, k: float, bias: float) -> Tensor:
@@ -297,7 +246,7 @@ def test_extreme_logits(extreme: str, options: dict[str, float], dtype: torch.dt
     assignment = criterion.assign(batch)
     _, labels = batch.targets.take(assignment.gt_index)
     own = (torch.arange(3) == labels[..., None]) & assignment.positive[..., None]
-    extremes = with_logits(batch, torch.where(own, -EXTREMES[extreme], EXTREMES[extreme]).to(dtype))
+    extremes = with_predictions(batch, torch.where(own, -EXTREMES[extreme], EXTREMES[extreme]).to(dtype))
     losses = losses_of(criterion, extremes)
     assert all(torch.isfinite(value) and value >= 0 for value in losses.values())
     logits, deltas = gradients(extremes, losses)
@@ -305,14 +254,6 @@ def test_extreme_logits(extreme: str, options: dict[str, float], dtype: torch.dt
     assert deltas.isfinite().all()
     if EXTREMES[extreme] > 0 and not options:
         assert (logits[own] < 0).all()
-
-
-NOTHING = {
-    "no slots": Targets(
-        torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.bool)
-    ),
-    "empty slots": Targets(torch.zeros(2, 2, 4), torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 2).bool()),
-}
 
 
 @pytest.mark.parametrize("kind", NOTHING)

@@ -2,9 +2,10 @@
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tood.cli import app
+from tood.commands.weights import import_
 from tood.config.backbone import BackboneConfig
 from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
@@ -275,3 +277,10 @@ def test_classes_may_come_from_a_text_file(project: Path, tood: Callable[..., st
 def test_what_is_left_out_is_said(tood: Callable[..., str], arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         tood(*arguments)
+
+
+def test_every_detector_that_shares_its_layers_names_can_be_said() -> None:
+    shared = Counter(kind.family for kind in KINDS)
+    wanted = {kind.method for kind in KINDS if shared[kind.family] > 1}
+    offered, _ = get_args(get_type_hints(import_)["method"])  # or None
+    assert set(get_args(offered)) == wanted
