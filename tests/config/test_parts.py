@@ -73,7 +73,7 @@ def test_an_own_assigner_and_criterion_are_read_with_their_options(own: Path) ->
     found = method({"kind": "focal", "assigner": {"kind": "extensions/mine.py:Mine", "k": 5}})
     assert found.model_dump()["criterion"]["assigner"] == {"kind": "extensions/mine.py:Mine", "k": 5}
     assert MethodConfig.model_validate(found.model_dump(mode="json")) == found
-    assert [path.name for path in code_of(found)] == ["mine.py", "focal.py"]
+    assert {path.name for path in code_of(found)} == {"mine.py", "focal.py"}
     assert own in code_of(found)
 
     criterion = method({"kind": "extensions/mine.py:Losses", "temperature": 2.0}).criterion

@@ -52,6 +52,17 @@ def test_code_of_a_run_is_its_own_assigner_and_criterion_too() -> None:
     assert code_digest("train", code_of(runs["gfl_s0"].method)) != code_digest("train")
 
 
+def test_reading_a_study_loads_no_library_but_torch() -> None:
+    """Every command that reads one waits for what it imports."""
+    import subprocess
+    import sys
+
+    script = "import sys; from tood.config.study import load_study; load_study('demo'); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "torch" in said.split()
+    assert not {"torchvision", "mlflow", "pandas", "matplotlib", "snakemake"} & set(said.split())
+
+
 def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     assert read_settings({}).gpus == 2

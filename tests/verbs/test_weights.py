@@ -19,7 +19,7 @@ from tood.commands.weights import import_
 from tood.config.backbone import BackboneConfig
 from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
-from tood.data.transforms import MEAN, STD
+from tood.data.network_input import MEAN, STD
 from tood.detection.class_layer import fit_classes
 from tood.detection.detector import build_detector
 from tood.detection.foreign.keys import foreign_key

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tood.data.loader import Batch
-from tood.data.transforms import PAD_MULTIPLE
+from tood.data.network_input import PAD_MULTIPLE
 from tood.detection.points import STRIDES, Points, make_points
 from tood.detection.predictions import Predictions
 

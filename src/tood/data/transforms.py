@@ -9,11 +9,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from tood.config.schedule import ImagesConfig
+from tood.data.network_input import MEAN, PAD_MULTIPLE, STD
 from tood.data.streams import random_stream
 
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
-PAD_MULTIPLE = 32
 _SMALLEST_SIDE = 1.0
 
 

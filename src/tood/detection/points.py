@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tood.data.transforms import PAD_MULTIPLE
+from tood.data.network_input import PAD_MULTIPLE
 
 STRIDES = (8, 16, 32, 64, 128)
 

@@ -13,7 +13,8 @@ from reference_check.rows import EXACT, Report, Tolerance
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.loader import collate
-from tood.data.transforms import MEAN, STD, Augmentation, normalise, resized_size, transform
+from tood.data.network_input import MEAN, STD
+from tood.data.transforms import Augmentation, normalise, resized_size, transform
 
 GREY_LEVEL = Tolerance(absolute=1.0)
 BOXES = Tolerance(absolute=1e-4)

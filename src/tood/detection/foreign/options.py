@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, assert_never
 
-from tood.data.transforms import MEAN, PAD_MULTIPLE, STD
+from tood.data.network_input import MEAN, PAD_MULTIPLE, STD
 from tood.detection.foreign.config import ForeignConfig, class_name
 from tood.detection.foreign.kinds import Kind
 from tood.detection.foreign.layout import Layout

@@ -1,0 +1,7 @@
+"""What networks take: constants of normalisation and padding, apart from what needs image libraries."""
+
+MEAN = (123.675, 116.28, 103.53)
+"""Of red, green and blue on ImageNet, 0 to 255."""
+STD = (58.395, 57.12, 57.375)
+PAD_MULTIPLE = 32
+"""Both sides of the network's input are multiples of this."""
