@@ -23,8 +23,8 @@ class History:
 
     def columns(self) -> list[str]:
         seen = {name for row in self.rows for name in row}
-        losses = sorted(name for name in seen if name.startswith("loss_"))
-        return [*_FIRST, *losses, *_LAST]
+        terms = sorted(seen - {*_FIRST, *_LAST})  # of the loss, which every criterion names as it likes
+        return [*_FIRST, *terms, *_LAST]
 
     def write(self, path: Path) -> None:
         text = io.StringIO()
