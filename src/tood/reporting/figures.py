@@ -49,13 +49,14 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
     """
     study = comparison.study
     where = f"{study.dataset} {study.split}"
+    resampled = "images and seeds" if any(row.seeds > 1 for row in comparison.rows) else "images"
     plans: list[tuple[str, Callable[[Comparison], Any | None], str, str]] = [
         (
             "deltas",
             draw_deltas,
             "Difference to the baseline",
-            "Dots are measured differences in AP, bars 95 % paired bootstrap intervals over images. "
-            "A bar that does not cross zero is a difference that does not hang on the choice of images.",
+            f"Dots are measured differences in AP, bars 95 % paired bootstrap intervals over {resampled}. "
+            f"A bar that does not cross zero is a difference that does not hang on the choice of {resampled}.",
         ),
         (
             "ap_by_epoch",
