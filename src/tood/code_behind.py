@@ -21,7 +21,7 @@ def code_files(verb: str, parts: Sequence[Path] = ()) -> list[str]:
         if part.is_relative_to(_PACKAGE):
             waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
         else:
-            waiting.extend(_imports.__wrapped__(part))  # a file that may change while we run
+            waiting.extend(_imports(part))
     while waiting:
         module = waiting.pop()
         if module in found:
@@ -30,7 +30,7 @@ def code_files(verb: str, parts: Sequence[Path] = ()) -> list[str]:
         if path is None:
             continue
         found[module] = path
-        waiting.extend(_imports(path))
+        waiting.extend(_package_imports(path))
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return sorted({_from_project(path) for path in (*found.values(), *parts)})
@@ -55,6 +55,11 @@ def _module_file(module: str) -> Path | None:
 
 
 @cache
+def _package_imports(path: Path) -> tuple[str, ...]:
+    """``_imports`` of the package's own files, which do not change while it runs; a project's may."""
+    return _imports(path)
+
+
 def _imports(path: Path) -> tuple[str, ...]:
     """Modules of the package that a file imports, wherever in it the import stands."""
     names: list[str] = []
