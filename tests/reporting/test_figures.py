@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tood.reporting.comparison import ComparisonStudy, compare
 from tood.reporting.figures import draw_ap_by_epoch, draw_figures, draw_precision_recall
 from tood.reporting.sheet import draw_sheet
+from tood.reporting.style import spread
 
 MakeStudy = Callable[..., ComparisonStudy]
 WithoutObjects = Callable[[ComparisonStudy], None]
@@ -113,3 +118,12 @@ def test_curves_say_the_split_of_training_and_the_sheet_that_of_the_comparison(
 def test_dollars_in_names_are_no_mathematics(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(rows={r"a$\b$": ("atss", 0.5)}, baseline=r"a$\b$", images=4)
     assert len(draw_figures(compare(study, resamples=20), tmp_path)) == 5
+
+
+@given(st.lists(st.floats(0, 100), max_size=12).map(sorted), st.floats(0.1, 10))
+def test_labels_that_are_too_close_move_apart_around_their_mean(heights: list[float], gap: float) -> None:
+    moved = spread(heights, gap)
+    assert all(right - left >= gap - 1e-9 for left, right in pairwise(moved))
+    assert sum(moved) == pytest.approx(sum(heights))
+    if all(right - left > gap for left, right in pairwise(heights)):
+        assert moved == pytest.approx(heights)

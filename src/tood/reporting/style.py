@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tood.files import write_with
@@ -86,10 +87,8 @@ def save(figure: Any, path: Path) -> None:
 
 def label_line_ends(axes: Any, labels: Sequence[tuple[float, float, str, str]], gap: float) -> None:
     """Write names (x, y, text, colour) right of the ends of lines, moved apart to at least ``gap`` in y."""
-    placed: list[float] = []
-    for x, y, text, colour in sorted(labels, key=lambda label: label[1]):
-        height = max(y, placed[-1] + gap) if placed else y
-        placed.append(height)
+    ordered = sorted(labels, key=lambda label: label[1])
+    for (x, _, text, colour), height in zip(ordered, spread([y for _, y, _, _ in ordered], gap), strict=True):
         axes.annotate(
             text,
             (x, height),
@@ -99,3 +98,18 @@ def label_line_ends(axes: Any, labels: Sequence[tuple[float, float, str, str]], 
             color=colour,
             annotation_clip=False,
         )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights moved apart to at least ``gap``, by as little as possible in the squared mean.
+
+    Those that are too close form a block around their mean; blocks that then touch become one (the isotonic
+    regression of ``heights[i] - i * gap``).
+    """
+    blocks: list[list[float]] = []  # of the heights less i * gap
+    for position, height in enumerate(heights):
+        blocks.append([height - position * gap])
+        while len(blocks) > 1 and fmean(blocks[-1]) < fmean(blocks[-2]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    levels = [fmean(block) for block in blocks for _ in block]
+    return [level + position * gap for position, level in enumerate(levels)]
