@@ -13,8 +13,8 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: demo setup test lint pull clean
 
 demo: $(READY)
-	@snakemake --cores all
-	@tood show --study demo
+	@snakemake results/demo/report.html --cores all
+	@snakemake --cores all || unmirrored=1; tood show --study demo; [ -z "$$unmirrored" ]
 
 setup: $(READY)
 	@echo "ready: source .venv/bin/activate"
@@ -34,7 +34,7 @@ lint: $(READY)
 	mypy
 
 test: lint
-	pytest --numprocesses auto --dist worksteal
+	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 pull: $(READY)
 	dvc pull --allow-missing    # other studies may not be recorded yet

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ import typer
 
 from tood import __version__
 from tood.commands import comparison, data, runs, speed, weights
-from tood.console import log_file, note
+from tood.console import complain, log_file, note
 from tood.errors import UserError
+from tood.failures import machine_failure
+from tood.shown import shown
 
 _INTRO = """Which one-stage object detector to train on your data, with numbers you can trust.
 
@@ -30,6 +33,7 @@ By hand, the same chain is:
 """
 
 _INTERRUPTED = "interrupted; repeat the command to continue."
+_LONGEST_SENTENCE = 2000  # characters; names and values in it can have any length
 
 app = typer.Typer(
     help=_INTRO,
@@ -44,6 +48,7 @@ data_app.command("prepare")(data.prepare)
 data_app.command("check")(data.check)
 app.command("pretrain", rich_help_panel="Data")(data.pretrain)
 app.command("train", rich_help_panel="Runs")(runs.train)
+app.command("replay", rich_help_panel="Runs")(runs.replay)
 app.command("evaluate", rich_help_panel="Runs")(runs.evaluate)
 app.command("predict", rich_help_panel="Runs")(runs.predict)
 app.command("analyse", rich_help_panel="Runs")(runs.analyse)
@@ -73,9 +78,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
+        if (said := _sentence_file()) is not None and said.exists():
+            sys.exit(UserError.status)  # a process of this training failed for good; starting it again changes nothing
         status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
     except UserError as error:
-        _fail(str(error), 2, debug)
+        if type(error) is UserError:
+            _leave_word(str(error))
+        _fail(str(error), error.status, debug)
     except KeyboardInterrupt:
         _fail(_INTERRUPTED, 130, False)
     except Exception as error:
@@ -86,6 +95,10 @@ def main() -> None:
         if type(error).__name__ == "Abort":
             _fail(_INTERRUPTED, 130, False)
         note(traceback.format_exc())
+        refused = machine_failure(error)
+        if refused is not None:
+            _leave_word(refused)
+            _fail(refused, UserError.status, debug)
         reason = " ".join(str(error).split()) or "no message"
         hint = f"details are in {log_file()}" if log_file() else "repeat with --debug for details"
         _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", 1, debug)
@@ -96,14 +109,25 @@ def main() -> None:
 
 
 def _fail(sentence: str, status: int, debug: bool) -> None:
+    sentence = shown(sentence, most=_LONGEST_SENTENCE)
     if debug:
         traceback.print_exc()
-    elif os.environ.get("TOOD_RAISED"):
-        Path(os.environ["TOOD_RAISED"]).write_text(sentence, encoding="utf-8")
+        note(f"tood: {sentence}")
     else:
-        print(f"tood: {sentence}", file=sys.stderr, flush=True)
-    note(f"tood: {sentence}")
+        complain(f"tood: {sentence}")
     sys.exit(status)
+
+
+def _leave_word(sentence: str) -> None:
+    """Let the launcher of several processes say what one of them failed for."""
+    if (said := _sentence_file()) is not None:
+        with suppress(OSError):
+            said.write_text(sentence, encoding="utf-8")
+
+
+def _sentence_file() -> Path | None:
+    """Where a process of several leaves it; None in a process that stands alone."""
+    return Path(os.environ["TOOD_RAISED"]) if "TOOD_RAISED" in os.environ else None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,33 @@
-"""The one exception a user is meant to read, and wording that such sentences share."""
+"""The exceptions a user is meant to read, and wording that such sentences share."""
 
+import signal
 from collections.abc import Sequence
 
 
 class UserError(Exception):
     """Something the user can put right: one clear sentence naming the file, the field and what to do.
 
-    The command line prints the message without a traceback (unless ``--debug``) and exits with 2.
+    The command line prints the message without a traceback (unless ``--debug``) and exits with ``status``.
     """
+
+    status = 2
+
+
+class TransientError(UserError):
+    """What the same command may get over when it is repeated, such as a process killed from outside.
+
+    The status is EX_TEMPFAIL of sysexits.h, by which a workflow engine can tell it from a user's error.
+    """
+
+    status = 75
+
+
+class StoppedError(UserError):
+    """The process was asked to end, and what it had done is saved; the status is a shell's for that signal."""
+
+    def __init__(self, sentence: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(sentence)
+        self.status = 128 + number
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -43,6 +43,7 @@ def enter_environment(mirror: object) -> None:
     The mirror goes by environment variable: where files come from is no parameter of what they become.
     """
     tools = str(Path(sys.executable).parent)
+    os.environ["TOOD_WORKFLOW"] = str(os.getpid())  # a training ends (saved) when its workflow is gone
     os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
     if mirror:
         os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).expanduser().absolute())
@@ -81,7 +82,7 @@ class Settings:
     threads: int
     """Threads of each training; 0 where they are shared out."""
     accumulate: int
-    """Parts in which every training computes the images of a step."""
+    """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:
@@ -96,9 +97,9 @@ def read_settings(config: Mapping[str, object]) -> Settings:
     threads = str(config.get("threads", "0"))
     if not threads.isdecimal():
         raise UserError(f"--config threads={threads}: must be a whole number (0 shares the cores out).")
-    accumulate = str(config.get("accumulate", "1"))
-    if not accumulate.isdecimal() or int(accumulate) < 1:
-        raise UserError(f"--config accumulate={accumulate}: must be a whole number from 1 on.")
+    accumulate = str(config.get("accumulate", "0"))
+    if not accumulate.isdecimal():
+        raise UserError(f"--config accumulate={accumulate}: must be a whole number (0 takes as many as it needs).")
     study, dataset, scale = (
         str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset", "scale")
     )

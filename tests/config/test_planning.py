@@ -78,7 +78,7 @@ def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"gpu": -1}, "gpu=-1: must be"),
         ({"threads": "many"}, "threads=many: must be a whole number"),
         ({"threads": -2}, "threads=-2: must be"),
-        ({"accumulate": 0}, "accumulate=0: must be a whole number from 1 on"),
+        ({"accumulate": -1}, "accumulate=-1: must be a whole number (0 takes as many as it needs)"),
         ({"accumulate": "twice"}, "accumulate=twice: must be"),
         ({"studdy": "bccd"}, "there is no 'studdy'; did you mean 'study'?"),
         ({"study": "demo@shapes", "dataset": "bccd"}, "names two of data set, scale"),

@@ -29,11 +29,11 @@ PARAMS = Path(__file__).parents[2] / "params/methods"
 ALIKE = {"tood_dcn", "thead_atss", "thead_atss_anchor_based", "atss_anchor_free"}
 """Methods that put parts of others together."""
 METHODS = sorted({path.stem for path in PARAMS.glob("*.yaml")} - ALIKE)
-WORLDS = [(3, 1, 1), (2, 3, 5)]
+WORLDS = [(4, 1, 1), (2, 2, 5)]
 """Numbers of processes, in how many parts each computes its images, and the objects to give the batch."""
-IMAGES = 6
+IMAGES = 8
 CLASSES = 3
-EMPTY = 3
+EMPTY = 4
 """The first images, which show nothing: all of a process's, and of a micro-batch's."""
 BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "trunk_width": 8, "width": 16, "norm_groups": 4}
 

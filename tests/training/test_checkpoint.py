@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tood.errors import UserError
-from tood.training.checkpoint import CheckpointStore, exclusive
+from tood.training.checkpoint import CheckpointStore
+from tood.training.lock import exclusive
 
 
 def filled(tmp_path: Path, steps: int = 3) -> CheckpointStore:
@@ -58,11 +59,11 @@ def test_other_configurations_are_known_by_name(tmp_path: Path) -> None:
 
 def test_a_second_trainer_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom tood.training.checkpoint import exclusive\nfrom tood.errors import UserError\n"
-        "try:\n  with exclusive(pathlib.Path(sys.argv[1])): print('entered')\nexcept UserError as e: print(e)"
+        "import sys, pathlib\nfrom tood.training.lock import exclusive\nfrom tood.errors import UserError\n"
+        "try:\n  with exclusive(pathlib.Path(sys.argv[1]), print): print('entered')\nexcept UserError as e: print(e)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "state")]
-    with exclusive(tmp_path / "state"):
+    with exclusive(tmp_path / "state", print):
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         assert f"process {os.getpid()} is training this run already" in said
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "entered\n"
@@ -91,5 +92,5 @@ def test_an_incomplete_model_is_one_sentence(tmp_path: Path, missing: str) -> No
 
 def test_a_folder_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the run's folder should be")
-    with pytest.raises(UserError, match="cannot be written"), exclusive(tmp_path / "run" / "state"):
+    with pytest.raises(UserError, match="cannot be written"), exclusive(tmp_path / "run" / "state", print):
         pass

@@ -1,118 +1,19 @@
 """Training on a tiny generated set: it learns, is repeatable, continues after a kill, and splits over processes."""
 
 import csv
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tiny_run import SCHEDULE, command, history, tood, train, wait_for, weights, workers_in
 
 from tood.training.checkpoint import CheckpointStore
 from tood.training.history import History
-
-ROOT = Path(__file__).parents[2]
-STUDY = {
-    "title": "tiny",
-    "dataset": "tiny",
-    "baseline": "atss",
-    "common": {"backbone": "tiny", "schedule": "tiny"},
-    "runs": {
-        "atss": {"method": "atss"},
-        "gfl": {"method": "gfl"},
-        "noisy": {"method": "noisy_anchor"},
-        "pisa": {"method": "pisa"},
-        "paa": {"method": "paa"},
-        "free_anchor": {"method": "free_anchor"},
-        "tood": {
-            "method": "tood",
-            "overrides": {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}},
-        },
-    },
-}
-DATASET = {
-    "format": "shapes",
-    "size": 64,
-    "splits": {"train": {"images": 24, "seed": 1}, "val": {"images": 6, "seed": 2}},
-}
-# Group normalisation aside, nothing depends on the batch: statistics are frozen, so processes may share it.
-BACKBONE = {
-    "kind": "light",
-    "weights": "none",
-    "trunk_width": 8,
-    "width": 32,
-    "norm_groups": 8,
-    "norm": "frozen_statistics",
-    "frozen_stages": 0,
-}
-SCHEDULE = {
-    "epochs": 3,
-    "milestones": [2],
-    "batch": 4,
-    "lr": 0.01,
-    "lr_batch": 4,
-    "warmup": {"iterations": 4, "ratio": 0.1},
-    "grad_clip": 10.0,
-    "images": {"short": 64, "long": 64},
-    "evaluate_every": 3,
-    "checkpoint_every": 2,
-}
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder with the tiny study's params and data."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "params", folder / "params")
-    for path, content in {
-        "studies/tiny": STUDY,
-        "datasets/tiny": DATASET,
-        "backbones/tiny": BACKBONE,
-        "schedules/tiny": SCHEDULE,
-    }.items():
-        (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
-    tood(folder, "data", "prepare", "tiny")
-    return folder
-
-
-@pytest.fixture
-def project(template: Path, tmp_path: Path) -> Path:
-    shutil.copytree(template / "params", tmp_path / "params")
-    (tmp_path / "data").symlink_to(template / "data")
-    return tmp_path
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tood.cli", *arguments]
-
-
-def tood(folder: Path, *arguments: str, status: int = 0) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def train(folder: Path, run: str, *more: str, status: int = 0) -> str:
-    return tood(folder, "train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1", *more, status=status)
-
-
-def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
-    content = torch.load(folder / "results/tiny" / run / "model.pt", weights_only=True)
-    return dict(content["detector"])
-
-
-def history(folder: Path, run: str) -> list[dict[str, str]]:
-    with (folder / "results/tiny" / run / "history.csv").open() as handle:
-        rows = list(csv.DictReader(handle))
-    return [{key: value for key, value in row.items() if key not in ("time", "images_per_second")} for row in rows]
 
 
 @pytest.mark.parametrize("run", ["atss", "gfl", "tood", "paa", "free_anchor"])
@@ -178,26 +79,6 @@ def test_no_worker_outlives_its_launcher(project: Path) -> None:
     launcher.kill()
     launcher.wait()
     wait_for(lambda: not workers_in(project))
-
-
-def workers_in(folder: Path) -> list[int]:
-    """Processes other than this one that work in ``folder``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                if (entry / "cwd").resolve() == folder.resolve():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.05)
 
 
 def test_loader_workers_change_nothing(project: Path) -> None:

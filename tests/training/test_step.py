@@ -35,14 +35,14 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: in
     whole, expected = equality.gradient(name, epoch, batch, group=equality.alone())
     assert len(expected) > 20
     assert all(value.isfinite().all() for value in expected.values())
-    for parts in (2, 6):
+    for parts in (2, 8):
         losses, found = equality.gradient(name, epoch, batch, group=equality.alone(), micro_batches=parts)
         assert equality.largest_error(found, expected) < TOLERANCE
         assert equality.largest_error(losses, whole) < TOLERANCE
 
 
 def test_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
-    """Three of them, and two with micro-batches besides; the first has no object at all."""
+    """Four of them, and two with micro-batches besides; the first has no object at all."""
     ports = ",".join(str(free_port()) for _ in equality.WORLDS)
     command = [sys.executable, "-W", "ignore", str(HERE / "equality.py"), ports, str(tmp_path / "errors.json")]
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300)

@@ -24,11 +24,13 @@ rule train:
     resources:
         gpu=SETTINGS.gpus,
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../environment.yml"
+    retries: 3  # continue what was killed; a failure for good ends the next attempt at once
     shell:
         "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
-        "--threads {threads} --log {log:q}"
+        "--threads {threads} --attempt {resources.attempt} --log {log:q}"
 
 
 rule evaluate:

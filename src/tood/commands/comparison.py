@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from tood.commands.options import LogOption, StudyOption
-from tood.console import open_log, say
+from tood.commands.options import LogOption, StudyOption, ThreadsOption
+from tood.console import open_log, say, thread_count
 
 
-def compare(study: StudyOption = "demo", log: LogOption = None) -> None:
+def compare(study: StudyOption = "demo", threads: ThreadsOption = 0, log: LogOption = None) -> None:
     """Write a study's comparison table, figures and report from its runs' results.
 
     Example:  tood compare --study demo
@@ -16,7 +16,7 @@ def compare(study: StudyOption = "demo", log: LogOption = None) -> None:
     open_log(log)
     from tood.verbs.compare import compare as verb
 
-    verb(study, say)
+    verb(study, thread_count(threads), say)
 
 
 def show(study: StudyOption = "demo") -> None:

@@ -8,6 +8,7 @@ import typer
 from tood.commands.options import GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
 from tood.console import open_log, say, thread_count
 from tood.errors import UserError
+from tood.training.stopping import PATIENCE
 
 
 def train(
@@ -19,27 +20,59 @@ def train(
         int | None, typer.Option("--workers", min=0, help="Data loading processes each; by default as needed.")
     ] = None,
     accumulate: Annotated[
-        int, typer.Option("--accumulate", min=1, help="Parts to compute a step's images in, to save memory.")
+        int, typer.Option("--accumulate", min=0, help="Parts to compute a step's images in, to save memory; 0: auto.")
+    ] = 0,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines; run the same command on each.")] = 1,
+    rendezvous: Annotated[
+        str | None, typer.Option("--rendezvous", help="HOST:PORT of one of the machines, at which they meet.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for a process that does not answer.")
+    ] = PATIENCE,
+    attempt: Annotated[
+        int,
+        typer.Option("--attempt", min=1, help="Which try of a workflow this is; failures for good are not retried."),
     ] = 1,
     log: LogOption = None,
 ) -> None:
     """Train one run to its end; repeat the command to continue after an interruption.
 
+    \b
     Example:  tood train --run results/demo/tood
+              tood train --run results/coco_1x/tood --nodes 2 --rendezvous node1:29400     (on both)
     """
     open_log(log)
     from tood.verbs.train import Machine
     from tood.verbs.train import train as verb
 
     arguments = ["train", "--run", str(run), "--threads", str(threads), "--accumulate", str(accumulate)]
+    arguments += ["--timeout", str(timeout)]
     if workers is not None:
         arguments += ["--workers", str(workers)]
     if log is not None:
         arguments += ["--log", str(log)]
     machine = Machine(
-        gpu=gpu, processes=processes, threads=thread_count(threads), workers=workers, accumulate=accumulate
+        gpu=gpu,
+        processes=processes,
+        threads=thread_count(threads),
+        workers=workers,
+        accumulate=accumulate or None,
+        nodes=nodes,
+        rendezvous=rendezvous,
+        patience=timeout,
     )
-    verb(run, machine, arguments, say)
+    verb(run, machine, attempt, arguments, say)
+
+
+def replay(run: RunOption, log: LogOption = None) -> None:
+    """Compute the step at which a training broke down (its loss not finite) again, as a whole and image by image.
+
+    Example:  tood replay --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.replay import replay as verb
+
+    verb(run, say)
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """A split as a torch data set of network inputs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,11 @@ class DetectionDataset(Dataset[Sample]):
         short = self._augmentation(position, epoch).short
         width, height = int(self.index.widths[position]), int(self.index.heights[position])
         return resized_size(width, height, short, self.config.long)
+
+    def file_names_of(self, image_ids: Iterable[int]) -> list[str]:
+        """The files of some images, for messages."""
+        positions = {number: position for position, number in enumerate(self.index.image_ids.tolist())}
+        return [str(self.index.file_names[positions[number]]) for number in image_ids]
 
     def _augmentation(self, position: int, epoch: int) -> Augmentation:
         if not self.train:

@@ -6,6 +6,7 @@ pixels that a single one would.
 """
 
 import dataclasses
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.streams import random_stream
 from tood.data.transforms import normalise, padded_size
-from tood.errors import UserError
+from tood.errors import TransientError, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +60,22 @@ class Batch:
         return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
 
 
-@dataclass(frozen=True)
-class BatchPlan:
-    """Positions in the data set that make up one batch, and its padded (width, height)."""
+@dataclass(frozen=True, eq=False)
+class BatchPlans:
+    """The B batches of a pass as arrays, which worker processes can share without ever copying them.
 
-    positions: tuple[int, ...]
-    padded: tuple[int, int]
+    Batch i is made of the images at the positions ``members[ends[i]:ends[i + 1]]`` of the data set, and padded to what
+    those ``beside`` it need too: in training the whole step, of which a process computes a share.
+    """
+
+    members: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    """(B+1,)"""
+    beside: NDArray[np.int64]
+    """(B,n), of which at least one is a member."""
+
+    def __len__(self) -> int:
+        return len(self.beside)
 
 
 def collate(samples: Sequence[Sample], padded: tuple[int, int] | None = None) -> Batch:
@@ -140,10 +151,9 @@ def train_batches(
         raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
     landscape = dataset.index.widths >= dataset.index.heights
     share = batch // world
-    plans = [
-        BatchPlan(tuple(step[rank * share : (rank + 1) * share]), _common_size(dataset, step, epoch))
-        for step in plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch)[start_step:].tolist()
-    ]
+    steps = plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch)[start_step:]
+    members = steps[:, rank * share : (rank + 1) * share].ravel()
+    plans = BatchPlans(members, np.arange(len(steps) + 1) * share, steps)
     return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
 
 
@@ -163,12 +173,17 @@ def test_batches(
     groups: dict[tuple[int, int], list[int]] = {}
     for position in range(len(dataset)):
         groups.setdefault(padded_size(*dataset.input_size(position, epoch=0)), []).append(position)
-    plans = [
-        BatchPlan(tuple(members[start : start + batch]), padded)
-        for padded, members in sorted(groups.items())
+    batches = [
+        members[start : start + batch]
+        for _, members in sorted(groups.items())
         for start in range(0, len(members), batch)
-    ]
-    return _load(dataset, plans[rank::world], epoch=0, workers=workers, pin_memory=pin_memory)
+    ][rank::world]
+    plans = BatchPlans(
+        members=np.array([position for members in batches for position in members], np.int64),
+        ends=np.cumsum([0, *map(len, batches)]),
+        beside=np.array([members[0] for members in batches], np.int64)[:, None],
+    )
+    return _load(dataset, plans, epoch=0, workers=workers, pin_memory=pin_memory)
 
 
 def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int) -> tuple[int, int]:
@@ -179,7 +194,7 @@ def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int
 class _Batches(Dataset[Batch | UserError]):
     """Planned batches; an error the user has to read is handed over as a value, not as a traceback."""
 
-    def __init__(self, dataset: DetectionDataset, plans: Sequence[BatchPlan], epoch: int) -> None:
+    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int) -> None:
         self.dataset = dataset
         self.plans = plans
         self.epoch = epoch
@@ -188,17 +203,18 @@ class _Batches(Dataset[Batch | UserError]):
         return len(self.plans)
 
     def __getitem__(self, step: int) -> Batch | UserError:
-        plan = self.plans[step]
+        plans = self.plans
+        members = plans.members[plans.ends[step] : plans.ends[step + 1]].tolist()
         try:
-            samples = [self.dataset.sample(position, self.epoch) for position in plan.positions]
+            samples = [self.dataset.sample(position, self.epoch) for position in members]
         except UserError as error:
             return error
-        return collate(samples, plan.padded)
+        return collate(samples, _common_size(self.dataset, plans.beside[step].tolist(), self.epoch))
 
 
 def _load(
     dataset: DetectionDataset,
-    plans: Sequence[BatchPlan],
+    plans: BatchPlans,
     *,
     epoch: int,
     workers: int,
@@ -218,11 +234,11 @@ def _load(
                 raise item
             yield item
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not re.search(r"DataLoader worker \(pid", str(error)):
             raise
-        raise UserError(
+        raise TransientError(
             f"{dataset.images}: a process reading images was killed, probably for lack of (shared) memory; "
-            "use fewer workers or smaller batches."
+            "use fewer (--workers) or smaller batches, then repeat the command to continue."
         ) from error
 
 

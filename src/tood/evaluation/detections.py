@@ -1,7 +1,7 @@
 """Detections of a whole split, in the COCO result format."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def detect_split(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    before_each: Callable[[], None] = lambda: None,
 ) -> SplitDetections:
     """Detections of this process's share of a split; the detector is left in evaluation mode.
 
@@ -81,6 +82,7 @@ def detect_split(
     count, seconds = 0, 0.0
     batches = test_batches(dataset, batch=1, rank=rank, world=world, workers=workers, pin_memory=device.type == "cuda")
     for number, batch in enumerate(batches):
+        before_each()
         started = time.perf_counter()
         found = detect_batch(detector, batch, device, inference)
         if number or len(dataset) == 1:  # the first image pays for start-up

@@ -44,7 +44,9 @@ def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list
     Snakemake counts GPUs but never says which, so runs side by side settle it with one lock file a device.
     """
     names = _visible_names()
-    folder = Path(tempfile.gettempdir()) / f"tood-gpus-{os.getuid()}"
+    # Slurm shows every job GPUs of its own, which all begin to count at 0.
+    job = os.environ.get("SLURM_JOB_ID", "")
+    folder = Path(tempfile.gettempdir()) / f"tood-gpus-{os.getuid()}{'-' if job else ''}{job}"
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         leased: list[str] = []

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-_TIMEOUT = timedelta(minutes=30)  # the longest wait is for rank 0 to evaluate
+from tood.training.launch import MEETING
+from tood.training.stopping import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,52 @@ class Group:
                 dist.broadcast(buffer, src=0)
 
 
+class Agreement:
+    """A yes or no that all processes give at the same call, though each asks at a time of its own.
+
+    The question goes from host to host, beside the work of the devices, and is answered one call later, so that
+    nobody waits for it.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._hosts: Any = dist.new_group(backend="gloo") if group.world > 1 else None
+        self._asked: tuple[Any, Tensor] | None = None
+
+    def any(self, here: bool) -> bool:
+        """Whether any process said yes by the call before this one (by this one, where there is one process)."""
+        if self._hosts is None:
+            return here
+        said = torch.tensor([int(here)])
+        work = dist.all_reduce(said, op=dist.ReduceOp.MAX, group=self._hosts, async_op=True)
+        before, self._asked = self._asked, (work, said)
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1])
+
+
+def _meeting_place() -> str:
+    """Where processes learn of each other: a file on one machine, a server of torchrun's among several."""
+    folder = os.environ.get(MEETING)
+    return f"file://{folder}/attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}" if folder else "env://"
+
+
+def is_writer() -> bool:
+    """Whether this process is the one of several that writes their files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def local_processes() -> int:
+    """The processes of this training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
-def process_group(device_type: str, index: int = 0) -> Iterator[Group]:
-    """Join the group that torchrun's environment describes; alone, on GPU ``index``, where there is none."""
+def process_group(device_type: str, index: int = 0, patience: float = PATIENCE) -> Iterator[Group]:
+    """Join the group that torchrun's environment describes; alone, on GPU ``index``, where there is none.
+
+    A process that waits for its peers longer than ``patience`` seconds fails.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", index))
@@ -77,7 +121,13 @@ def process_group(device_type: str, index: int = 0) -> Iterator[Group]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=_meeting_place(),
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=patience),
+        )
     try:
         yield Group(rank, world, device)
     finally:

@@ -1,19 +1,38 @@
-"""Several processes for one run: torchrun around the same command."""
+"""Several processes for one run, on one machine or several: torchrun around the same command."""
 
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tood.errors import UserError
+from tood.console import note
+from tood.errors import StoppedError, TransientError, UserError
+from tood.training.stopping import StopRequest, stop_requests
 
 _PR_SET_PDEATHSIG = 1
+_RESTARTS = 3
+MEETING = "TOOD_MEETING"  # folder of this machine in which the processes of one launch find each other
 RAISED = "TOOD_RAISED"  # file in which a worker leaves the sentence for its launcher
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The processes of this machine, and how they find those of others."""
+
+    processes: int
+    gpus: Sequence[str]
+    nodes: int
+    rendezvous: str | None
+    name: str
+    """The same on every node, and of no other training at that rendezvous."""
+    folder: Path
+    """Where the processes leave their last words."""
 
 
 def in_worker() -> bool:
@@ -21,54 +40,82 @@ def in_worker() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel (Linux) to end torchrun, and so its workers, when the launcher that holds the lock dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def launch(arguments: Sequence[str], plan: Launch) -> None:
+    """Run ``tood <arguments>`` in several processes, which are started again from their checkpoint if one dies.
 
-
-@contextmanager
-def _passing_on_signals(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Let a SIGTERM to the launcher reach torchrun, which ends its workers."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def launch(arguments: Sequence[str], processes: int, gpus: Sequence[str], message: Path) -> None:
-    """Run ``tood <arguments>`` in ``processes`` processes of one node; UserError if one of them fails.
-
-    A free port each time, so that runs side by side never collide.
+    Raises UserError with a process's own sentence, TransientError when they were killed from outside more often
+    than that, and StoppedError when this process was asked to end, which they then were as well.
     """
-    message.unlink(missing_ok=True)
+    place = f"-{socket.gethostname()}" if plan.nodes > 1 else ""
+    message = plan.folder / f"error{place}.txt"
+    words = plan.folder / f"processes{place}.log"
     environment = {**os.environ, RAISED: str(message)}
     environment.setdefault("OMP_NUM_THREADS", "1")
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    command = [
+    # A store for each restart: in a shared one, new groups would find the addresses of the processes before them.
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    if plan.rendezvous is None:
+        environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    if plan.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(plan.gpus)
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        message.unlink(missing_ok=True)
+        sink = words.open("w", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{plan.folder}: cannot be written: {error.strerror}.") from error
+    with sink, tempfile.TemporaryDirectory(prefix="tood-meeting-") as meeting:
+        if plan.rendezvous is None:
+            environment[MEETING] = meeting
+        process = subprocess.Popen(
+            _command(arguments, plan, Path(meeting)), env=environment, stderr=sink, preexec_fn=_end_with_parent
+        )
+
+        def pass_on(_: StopRequest) -> None:
+            process.send_signal(signal.SIGTERM)
+
+        with stop_requests(pass_on) as stop:
+            status = process.wait()
+    if status == 0:
+        return
+    note(words.read_text(encoding="utf-8", errors="replace"))
+    if stop:
+        raise StoppedError(
+            f"{plan.folder.parent}: was asked to stop ({stop.reason}) and is saved; repeat the command to continue.",
+            stop.number or signal.SIGTERM,
+        )
+    if message.exists():
+        said = message.read_text(encoding="utf-8").strip()
+        message.unlink(missing_ok=True)
+        raise UserError(said)
+    raise TransientError(
+        f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "
+        f"those of another node were; what they said is in {words}; repeat the command to continue."
+    )
+
+
+def _command(arguments: Sequence[str], plan: Launch, meeting: Path) -> list[str]:
+    if plan.rendezvous is None:
+        # Through a file: torchrun's server would listen to every network, and unpickles what it is sent.
+        meet = [f"--rdzv-endpoint={meeting / 'agents'}", "--rdzv-conf=store_type=file"]
+    else:
+        meet = [f"--rdzv-endpoint={plan.rendezvous}"]
+    return [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
+        f"--nnodes={plan.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={plan.name}",
+        *meet,
+        f"--nproc-per-node={plan.processes}",
+        f"--max-restarts={_RESTARTS}",
         "--module",
         "--",  # what follows is not for torchrun, which would take --run for one of its own options
         "tood.cli",
         *arguments,
     ]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        process = subprocess.Popen(command, env=environment, stderr=complaints, preexec_fn=_end_with_parent)
-        with _passing_on_signals(process):
-            status = process.wait()
-        if status == 0:
-            return
-        try:
-            said = message.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            complaints.seek(0)
-            sys.stderr.write(complaints.read())
-            said = f"one of {processes} training processes ended with status {status}; its last words are above."
-        finally:
-            message.unlink(missing_ok=True)
-    raise UserError(said)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) to end torchrun, and so its workers, when the launcher dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

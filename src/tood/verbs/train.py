@@ -1,8 +1,10 @@
 """``tood train``: train one run of a study to its end, in one process or several."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGTERM
 
 import torch
 
@@ -17,18 +19,21 @@ from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.model_file import save_model
 from tood.detection.starting_weights import load_starting_weights
-from tood.errors import UserError
+from tood.errors import StoppedError, UserError
 from tood.evaluation.coco import evaluate_detections
 from tood.evaluation.detections import detect_split
 from tood.files import read_json, write_json, write_yaml
-from tood.training.checkpoint import CheckpointStore, exclusive
+from tood.training.checkpoint import CheckpointStore
 from tood.training.devices import device_name, gpu_index, lease_gpus, resolve_gpus
-from tood.training.distributed import Group, process_group
-from tood.training.launch import in_worker, launch
-from tood.training.loop import Cost, Job
+from tood.training.distributed import Group, is_writer, local_processes, process_group
+from tood.training.failures import failures_remembered
+from tood.training.job import Cost, Job
+from tood.training.launch import Launch, in_worker, launch
+from tood.training.lock import Hold, exclusive
 from tood.training.loop import train as run_training
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
+from tood.training.stopping import PATIENCE, StopRequest, end_in_time, stop_requests
 from tood.verbs.locate import DATA, RESULTS, Echo
 from tood.verbs.runs import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
@@ -36,58 +41,113 @@ from tood.verbs.twins import adopt, find_twin
 
 @dataclass(frozen=True)
 class Machine:
-    """What this training may use of the machine."""
+    """What this training may use of the machine, or of several."""
 
     gpu: str = "auto"
     processes: int = 1
     threads: int = 1
     workers: int | None = None
-    accumulate: int = 1
-    """Parts in which each process computes its share of a step, for batches that do not fit in memory."""
+    accumulate: int | None = None
+    """Parts in which each process computes its share of a step, for batches that do not fit in memory.
+
+    None takes one, or what a training that others began needs to keep within their memory.
+    """
+    nodes: int = 1
+    rendezvous: str | None = None
+    """``host:port`` at which the nodes meet."""
+    patience: float = PATIENCE
+    """Seconds to wait for a process that does not answer."""
 
 
-def train(folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
-    """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process."""
+def train(folder: Path, machine: Machine, attempt: int, arguments: Sequence[str], echo: Echo) -> None:
+    """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process.
+
+    The second ``attempt`` at what failed for good ends at once with what the first one said.
+    """
     config = run_at(folder)
     if in_worker():
-        _train_here(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
+        _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
         return
+    with failures_remembered(folder / "state", attempt):
+        _train(config, folder, machine, arguments, echo)
+
+
+def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
     prepared = open_dataset(config.dataset)
     if _is_trained(config, folder, prepared):
         echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
         return
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
+    _refuse_impossible(config, machine, gpus, processes)
+    if machine.nodes == 1:
+        with exclusive(folder / "state", echo) as hold:
+            if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
+                return
+            _name_other_states(config, folder, echo)
+            if processes == 1:
+                _train_alone(config, folder, machine, gpus, hold, echo)
+                return
+    # Several processes: the one that writes takes the lock, so that it is held for as long as that one lives.
+    with lease_gpus(gpus, echo) as leased:
+        plan = Launch(
+            processes=processes,
+            gpus=leased,
+            nodes=machine.nodes,
+            rendezvous=machine.rendezvous,
+            name=f"{config.study}-{config.run}-{config.fingerprint}",
+            folder=folder / "state",
+        )
+        launch([*arguments, "--gpu", str(gpus)], plan)
+
+
+def _refuse_impossible(config: RunConfig, machine: Machine, gpus: int, processes: int) -> None:
     if gpus and machine.processes > 1 and machine.processes != gpus:
         raise UserError(f"--processes {machine.processes}: with GPUs there is one process each; leave it out.")
-    if config.schedule.batch % processes:
+    if machine.nodes > 1 and machine.rendezvous is None:
+        raise UserError(f"--nodes {machine.nodes}: say where they meet, with --rendezvous HOST:PORT of one of them.")
+    world = processes * machine.nodes
+    if config.schedule.batch % world:
         raise UserError(
             f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
-            f"cannot be split over {processes} processes; use a number that divides it."
+            f"cannot be split over {world} processes; use a number that divides it."
         )
-    share = config.schedule.batch // processes
-    if share % machine.accumulate:
+    share = config.schedule.batch // world
+    parts = machine.accumulate or 1
+    if share % parts:
         raise UserError(
-            f"--accumulate {machine.accumulate}: cannot split the {share} images that each process has per step "
+            f"--accumulate {parts}: cannot split the {share} images that each process has per step "
             f"(schedule.batch {config.schedule.batch}); use a number that divides them."
         )
-    if machine.accumulate > 1 and config.method.criterion.ranks_whole_batch:
+    if parts > 1 and config.method.criterion.ranks_whole_batch:
         raise UserError(
-            f"--accumulate {machine.accumulate}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
+            f"--accumulate {parts}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
             "compares all images that a process computes together, so parts would change the result; use 1."
         )
-    with exclusive(folder / "state"):
-        if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
-            return
-        _name_other_states(config, folder, echo)
-        if processes == 1 and gpus == 0:
-            _train_here(config, folder, machine, "cpu", echo)
-            return
-        with lease_gpus(gpus, echo) as leased:
-            if processes == 1:
-                _train_here(config, folder, machine, "cuda", echo, gpu_index(leased[0]))
-            else:
-                launch([*arguments, "--gpu", str(gpus)], processes, leased, folder / "state" / "error.txt")
+
+
+def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold, echo: Echo) -> None:
+    def heard(request: StopRequest) -> None:
+        hold.ending()
+        echo(f"{config.run:<12} is asked to stop ({request.reason}); saving after this step")
+
+    with lease_gpus(gpus, echo) as leased, stop_requests(heard) as stop:
+        if gpus:
+            _train_here(config, folder, machine, "cuda", stop, echo, gpu_index(leased[0]))
+        else:
+            _train_here(config, folder, machine, "cpu", stop, echo)
+
+
+def _train_among_others(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo) -> None:
+    with exclusive(folder / "state", echo) if is_writer() else nullcontext() as hold:
+
+        def heard(request: StopRequest) -> None:
+            end_in_time(request)
+            if hold is not None:
+                hold.ending()
+
+        with stop_requests(heard) as stop:
+            _train_here(config, folder, machine, device_type, stop, echo)
 
 
 def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> bool:
@@ -123,9 +183,17 @@ def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
             echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
 
 
-def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo, gpu: int = 0) -> None:
-    with process_group(device_type, gpu) as group:
-        threads = max(1, machine.threads // group.world)
+def _train_here(
+    config: RunConfig,
+    folder: Path,
+    machine: Machine,
+    device_type: str,
+    stop: StopRequest,
+    echo: Echo,
+    gpu: int = 0,
+) -> None:
+    with process_group(device_type, gpu, machine.patience) as group:
+        threads = max(1, machine.threads // local_processes())
         torch.set_num_threads(threads)
         if machine.workers is None:
             # A GPU must not wait for decoding; on the CPU a worker would only take the core that trains.
@@ -133,7 +201,7 @@ def _train_here(config: RunConfig, folder: Path, machine: Machine, device_type: 
         say = echo if group.is_main else (lambda _: None)
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
-        job = _job(config, folder, prepared, machine, group, precision, say)
+        job = _job(config, folder, prepared, machine, group, precision, stop, say)
         if group.is_main:
             write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
         say(_opening(config, job))
@@ -150,6 +218,7 @@ def _job(
     machine: Machine,
     group: Group,
     precision: str,
+    stop: StopRequest,
     say: Echo,
 ) -> Job:
     torch.manual_seed(config.seed)
@@ -160,6 +229,14 @@ def _job(
     index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
     dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
     val = prepared.split("val")
+
+    def leave_if_asked() -> None:
+        if stop:
+            raise StoppedError(
+                f"run '{config.run}' was asked to stop ({stop.reason}); repeat the command to continue from its last "
+                "checkpoint.",
+                stop.number or SIGTERM,
+            )
 
     def evaluate() -> dict[str, float | None]:
         group.share_buffers(detector)
@@ -173,6 +250,7 @@ def _job(
             rank=group.rank,
             world=group.world,
             workers=machine.workers or 0,
+            before_each=leave_if_asked,
         )
         shares = group.gather(found.results)
         values = None
@@ -194,6 +272,7 @@ def _job(
         micro_batches=machine.accumulate,
         group=group,
         evaluate=evaluate,
+        stop=stop,
         echo=say,
     )
 
@@ -206,7 +285,7 @@ def _opening(config: RunConfig, job: Job) -> str:
     schedule = config.schedule
     steps = steps_per_epoch(job.dataset, batch=schedule.batch)
     where = f"{job.group.world} x {device_name(job.group.device)}"
-    parts = f" in {job.micro_batches} parts" if job.micro_batches > 1 else ""
+    parts = f" in {job.micro_batches} parts" if job.micro_batches and job.micro_batches > 1 else ""
     return (
         f"{config.run:<12} {config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
         f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images{parts}, "
@@ -233,7 +312,7 @@ def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, j
             "peak_memory_bytes": cost.peak_memory_bytes,
             "device": device_name(job.group.device),
             "processes": job.group.world,
-            "micro_batches": job.micro_batches,
+            "micro_batches": cost.micro_batches,
             "precision": job.precision,
             "effective_batch": schedule.batch,
             "learning_rate": base_learning_rate(schedule),

@@ -1,0 +1,88 @@
+"""What a training is given, and what it cost."""
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from tood.config.study import RunConfig
+from tood.data.dataset import DetectionDataset
+from tood.detection.criteria.base import Criterion
+from tood.detection.detector import Detector
+from tood.files import read_json, write_json
+from tood.training.distributed import Group
+from tood.training.stopping import StopRequest
+
+Evaluate = Callable[[], Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run ready to train; ``evaluate`` gives AP, AP50 and AP75 on the val split (on every process)."""
+
+    config: RunConfig
+    folder: Path
+    detector: Detector
+    criterion: Criterion
+    dataset: DetectionDataset
+    data_fingerprint: str
+    code: str
+    precision: str
+    workers: int
+    micro_batches: int | None
+    """Equal parts in which each process computes its share of a step; they change memory and speed only.
+
+    None takes one, or as many as keep the memory of fewer processes at that of those it continues for.
+    """
+    group: Group
+    evaluate: Evaluate
+    stop: StopRequest
+    echo: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took, over all its attempts."""
+
+    steps: int
+    seconds: float
+    attempts: int
+    peak_memory_bytes: int
+    micro_batches: int
+
+
+@dataclass
+class Clock:
+    """Seconds and attempts, kept on disk so that time lost in a kill is counted too."""
+
+    path: Path
+    before: float = 0.0
+    attempts: int = 0
+    peak_memory: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    def start(self) -> None:
+        if self.path.exists():
+            kept = read_json(self.path)
+            self.before, self.attempts = float(kept["seconds"]), int(kept["attempts"])
+            self.peak_memory = int(kept["peak_memory"])
+        self.attempts += 1
+        self.keep()
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self._started
+
+    def keep(self, peak_memory: int = 0) -> None:
+        self.peak_memory = max(self.peak_memory, peak_memory)
+        kept = {"seconds": round(self.seconds(), 3), "attempts": self.attempts, "peak_memory": self.peak_memory}
+        write_json(self.path, kept)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: of the GPU's allocator, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,106 @@
+"""Being asked to end: by a signal, or by the death of the workflow that started the process."""
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+WORKFLOW = "TOOD_WORKFLOW"  # process id of the Snakemake that runs the rules
+PATIENCE = 600.0  # seconds for a peer; the longest honest wait is for the main process to measure AP
+_LOOK_EVERY = 1000  # milliseconds
+_GRACE = 25.0  # seconds; torchrun, Slurm and Kubernetes kill after 30
+
+
+class StopRequest:
+    """Whether this process was asked to end; nothing happens until whoever works looks at it."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.reason = ""
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def make(self, number: int, reason: str) -> bool:
+        """Ask, unless that was done already; says whether this was the first."""
+        if self.number is not None:
+            return False
+        self.number, self.reason = number, reason
+        return True
+
+
+@contextmanager
+def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]:
+    """Catch SIGTERM and SIGINT, and the death of the workflow that started this process, while the block runs.
+
+    ``heard`` is called once, in another thread. Signals that follow change nothing (an engine may send
+    several), except a second Ctrl-C of a person, who does not want to wait.
+    """
+    request = StopRequest()
+    before: dict[int, Any] = {}
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if request.make(number, signal.Signals(number).name):
+            threading.Thread(target=heard, args=[request]).start()  # which may write; a handler must not
+        elif number == signal.SIGINT and not _has_launcher():
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, on_signal)
+    finished = threading.Event()
+
+    def watch(pids: list[int]) -> None:
+        if _died(pids, finished) and request.make(signal.SIGTERM, "the workflow that started it is gone"):
+            heard(request)
+
+    if pids := starters():
+        threading.Thread(target=watch, args=[pids], name="watch-starters", daemon=True).start()
+    try:
+        yield request
+    finally:
+        finished.set()
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
+
+
+def end_in_time(request: StopRequest) -> None:
+    """End this process without its consent if it has not by the time that engines grant: its peers may be dead."""
+    last = threading.Timer(_GRACE, os._exit, [128 + (request.number or signal.SIGTERM)])
+    last.daemon = True
+    last.start()
+
+
+def starters() -> list[int]:
+    """The processes without which nobody waits for this one: torchrun, or the workflow and the shell of its rule."""
+    if _has_launcher():
+        return [os.getppid()]
+    workflow = os.environ.get(WORKFLOW, "")
+    return [int(workflow), os.getppid()] if workflow.isdecimal() else []
+
+
+def _has_launcher() -> bool:
+    """Whether torchrun started this process; its launcher then hears of everything first."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _died(pids: list[int], finished: threading.Event) -> bool:
+    """Wait until one of the processes is gone (True), or ``finished`` is set or they cannot be watched (False)."""
+    descriptors: list[int] = []
+    poll = select.poll()
+    try:
+        for pid in pids:
+            descriptors.append(os.pidfd_open(pid))
+            poll.register(descriptors[-1], select.POLLIN)
+        while not finished.is_set():
+            if poll.poll(_LOOK_EVERY):
+                return not finished.is_set()
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return False

@@ -1,0 +1,256 @@
+"""The state of a training: what a step changes, what a checkpoint keeps, and how one goes on from it."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tood.data.loader import Batch, steps_per_epoch
+from tood.detection.training_batch import Progress
+from tood.errors import UserError, listed
+from tood.training.breakdown import Breakdown, write_breakdown
+from tood.training.checkpoint import CheckpointStore
+from tood.training.history import History
+from tood.training.job import Job
+from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
+from tood.training.step import step_gradient
+
+_LOG_ROWS = 200  # about as many history rows as a figure can show
+_LOG_STEPS = 50
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training needs to go on as if it had never stopped."""
+
+    step: int
+    data: str
+    code: str
+    precision: str
+    world: int
+    micro_batches: int
+    detector: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    means: dict[str, Tensor]
+    history: list[dict[str, float]]
+    losses: list[Tensor]
+    """(steps since the last row of the history, terms) of each process."""
+
+
+class Trainer:
+    """One attempt at a job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        schedule = job.config.schedule
+        self.device = job.group.device
+        job.detector.train()  # wrapping depends on which normalisations learn statistics
+        self.model: nn.Module = job.group.wrap(job.detector.to(self.device))
+        self.optimiser = build_optimiser(job.detector, schedule)
+        self.per_epoch = steps_per_epoch(job.dataset, batch=schedule.batch)
+        self.total = self.per_epoch * schedule.epochs
+        self.store = CheckpointStore(job.folder / "state", job.config.fingerprint)
+        self.history = History()
+        self.step = 0
+        self.micro_batches = job.micro_batches or 1
+        self.log_every = max(1, min(_LOG_STEPS, self.total // _LOG_ROWS))
+        self.means: dict[str, Tensor] = {}
+        self._names: list[str] = []
+        self._losses: list[Tensor] = []
+        self._seen: list[Tensor] = []
+        self._healthy: list[Tensor] = []
+        self._broken = torch.zeros((), device=self.device)
+        # The fused optimiser leaves everything as it is from the first step on whose gradient is not finite, so
+        # that the weights which led to it are still there when the host looks, some steps later.
+        self.optimiser.found_inf = self._broken  # type: ignore[attr-defined]
+
+    def resume(self) -> None:
+        """Go on from the newest intact checkpoint, if there is one; UserError where that would change the result."""
+        job = self.job
+        kept = job.group.broadcast(self.store.load(job.echo) if job.group.is_main else None)
+        if kept is None:
+            return
+        state = TrainingState(**kept)
+        if state.step == self.total and state.code != job.code:
+            job.echo(f"{job.config.run:<12} starts anew: it was complete, but the code changed since")
+            return
+        if state.data != job.data_fingerprint:
+            raise UserError(
+                f"{self.store.folder}: this training began on other data (the data set changed since); "
+                "remove that folder to start anew, or restore the data."
+            )
+        if state.precision != job.precision:
+            raise UserError(
+                f"{self.store.folder}: this training began in {state.precision}, but here it would compute in "
+                f"{job.precision}; set schedule.precision to '{state.precision}' or remove that folder to start anew."
+            )
+        self.micro_batches = self._parts_from(state)
+        job.detector.load_state_dict(state.detector)
+        self.optimiser.load_state_dict(state.optimiser)
+        self.means = {name: mean.to(self.device) for name, mean in state.means.items()}
+        self.history = History(state.history)
+        self.step = state.step
+        losses = state.losses[job.group.rank] if state.world == job.group.world else torch.stack(state.losses).mean(0)
+        self._losses = list(losses.to(self.device).unbind())
+        self._healthy = [torch.zeros_like(self._broken)] * len(self._losses)
+        code = "" if state.code == job.code else ", with code that changed since"
+        job.echo(f"{job.config.run:<12} continues after step {self.step} of {self.total}{code}")
+
+    def _parts_from(self, state: TrainingState) -> int:
+        """Micro-batches with which a training goes on that another number of processes may have begun."""
+        job, world = self.job, self.job.group.world
+        batch = job.config.schedule.batch
+        share, at_once = batch // world, batch // (state.world * state.micro_batches)
+        wanted = min(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= at_once)
+        parts = job.micro_batches or wanted
+        if (world, parts) == (state.world, state.micro_batches):
+            return parts
+        if world == state.world and job.micro_batches is None:
+            return state.micro_batches
+        why = self._must_stay_as_divided(in_parts=max(parts, state.micro_batches) > 1)
+        if why:
+            raise UserError(
+                f"{self.store.folder}: this training began with {state.world} processes in {state.micro_batches} "
+                f"parts, and {why}, so {world} processes in {parts} parts would change its result; continue it as "
+                "it began, or remove that folder to start anew."
+            )
+        in_parts = f" in {parts} parts" if parts > 1 else ""
+        job.echo(
+            f"{job.config.run:<12} goes on with {_processes(world)} instead of {state.world}: still {batch} images a "
+            f"step in the same order, {share} a process{in_parts}"
+        )
+        return parts
+
+    def _must_stay_as_divided(self, in_parts: bool) -> str:
+        """Why it matters which images are computed together; empty where it does not."""
+        if self.job.config.method.criterion.ranks_whole_batch:
+            return f"criterion.kind '{self.job.config.method.criterion.kind}' compares the images of a process"
+        live = any(isinstance(module, _BatchNorm) and module.training for module in self.job.detector.modules())
+        if live and (in_parts or self.device.type == "cpu"):  # on GPUs it is synchronised over processes
+            return "its batch normalisation is over images that are computed together"
+        return ""
+
+    def save(self) -> None:
+        """Write a checkpoint; every process has to call it."""
+        job = self.job
+        terms = torch.stack(self._losses).cpu() if self._losses else torch.zeros(0, len(self._names))
+        losses = job.group.gather(terms)
+        if not job.group.is_main:
+            return
+        state = TrainingState(
+            step=self.step,
+            data=job.data_fingerprint,
+            code=job.code,
+            precision=job.precision,
+            world=job.group.world,
+            micro_batches=self.micro_batches,
+            detector=job.detector.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            means=self.means,
+            history=self.history.rows,
+            losses=losses,
+        )
+        self.store.save(self.step, vars(state))
+
+    def train_step(self, batch: Batch, epoch: int) -> None:
+        """One optimiser step; nothing in it waits for the device."""
+        schedule, group = self.job.config.schedule, self.job.group
+        set_learning_rate(self.optimiser, learning_rate(schedule, self.step, epoch))
+        self.optimiser.zero_grad(set_to_none=True)
+        found = step_gradient(
+            self.model,
+            self.job.criterion,
+            batch.to(self.device),
+            Progress(epoch=epoch, step=self.step, total_steps=self.total),
+            group=group,
+            precision=self.job.precision,
+            micro_batches=self.micro_batches,
+            means=self.means,
+        )
+        gradients = [p.grad for p in self.job.detector.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if schedule.grad_clip is not None:
+            nn.utils.clip_grads_with_norm_(self.job.detector.parameters(), schedule.grad_clip, norm)
+        self._broken.copy_(torch.maximum(self._broken, (~norm.isfinite()).to(self._broken.dtype)))
+        self.optimiser.step()
+        before = self.means
+        self.means = {
+            name: torch.where(self._broken > 0, before[name], mean) if name in before else mean
+            for name, mean in found.means.items()
+        }
+        self.step += 1
+        self._names = list(found.losses)
+        self._losses.append(torch.stack(list(found.losses.values())))
+        self._healthy.append(self._broken.clone())
+        self._seen.append(batch.image_ids)
+
+    def read_losses(self, epoch: int) -> dict[str, float]:
+        """Mean losses since the last call; this waits for the device.
+
+        Raises UserError when a loss or gradient is not finite, after having written what reproduces that step.
+        """
+        steps = torch.stack(self._losses)
+        mean = steps.mean(0)
+        if self.job.group.world > 1:
+            mean = self.job.group.sum(mean) / self.job.group.world
+        *values, broken = torch.cat([mean, self._broken.reshape(1)]).tolist()
+        losses = dict(zip(self._names, values, strict=True))
+        if broken or not all(math.isfinite(value) for value in values):
+            raise self._broke_down(steps, epoch, losses)
+        self._losses.clear()
+        self._healthy.clear()
+        self._seen.clear()
+        return {"loss": sum(losses.values()), **losses}
+
+    def _broke_down(self, steps: Tensor, epoch: int, mean: Mapping[str, float]) -> UserError:
+        """Find the first step that was not finite, keep what reproduces it, and say what is known."""
+        bad = ~torch.isfinite(steps).all(1) | (torch.stack(self._healthy) > 0)
+        first = torch.tensor(self.job.group.gather(int(bad.int().argmax()) if bad.any() else len(steps))).min()
+        back = len(steps) - int(first)  # 1 is the last step
+        gathered = self.job.group.gather((self._seen[-back].tolist(), steps[-back].tolist()))
+        images = [number for ids, _ in gathered for number in ids]
+        losses = {name: sum(terms[place] for _, terms in gathered) / len(gathered) for place, name in enumerate(mean)}
+        path = self.store.folder / "breakdown.pt"
+        if self.job.group.is_main:
+            write_breakdown(
+                path,
+                Breakdown(
+                    step=self.step - back,
+                    epoch=epoch,
+                    image_ids=images,
+                    losses=losses,
+                    precision=self.job.precision,
+                    micro_batches=self.micro_batches * self.job.group.world,
+                    detector=self.job.detector.state_dict(),
+                    means=self.means,
+                ),
+            )
+        shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        names = self.job.dataset.file_names_of(images)
+        return UserError(
+            f"run '{self.job.config.run}': the loss or its gradient is no longer finite at step "
+            f"{self.step - back + 1} ({shown}), whose images were {listed(names)}; look at it with "
+            f"'tood replay --run {self.job.folder}', or lower schedule.lr, lengthen schedule.warmup or set "
+            "schedule.grad_clip."
+        )
+
+    def row(self, epoch: int, losses: Mapping[str, float], speed: float) -> dict[str, float]:
+        """A row of the history for the step that was done last."""
+        rate = learning_rate(self.job.config.schedule, self.step - 1, epoch)
+        return {
+            "step": self.step,
+            "epoch": epoch + 1,
+            "time": time.time(),
+            "lr": rate,
+            **losses,
+            "images_per_second": round(speed, 2),
+        }
+
+
+def _processes(count: int) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"

@@ -1,0 +1,114 @@
+"""``tood replay``: compute once more the step at which a training broke down, as a whole and image by image."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tood.config.study import RunConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.index import AnnotationIndex
+from tood.data.loader import Batch, steps_per_epoch, train_batches
+from tood.detection.criteria.base import Criterion
+from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.detection.training_batch import Progress
+from tood.errors import UserError, listed
+from tood.training.breakdown import Breakdown, read_breakdown
+from tood.training.checkpoint import CheckpointStore
+from tood.training.distributed import Group
+from tood.training.step import step_gradient
+from tood.verbs.locate import Echo
+from tood.verbs.runs import open_dataset, run_at
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What a step on some images gives."""
+
+    losses: dict[str, float]
+    norm: float
+    """Of the gradient."""
+    broken: list[str]
+    """Parameters whose gradient is not finite."""
+
+    def line(self) -> str:
+        terms = "  ".join(f"{name} {value:.6g}" for name, value in self.losses.items())
+        return f"{terms}  gradient norm {self.norm:.6g}"
+
+    @property
+    def finite(self) -> bool:
+        return all(math.isfinite(value) for value in (*self.losses.values(), self.norm))
+
+
+def replay(folder: Path, echo: Echo) -> None:
+    """Say what the losses and the gradient of the step are, and those of each of its images alone.
+
+    Computes in one process on the CPU, with the weights from before the step. Raises UserError if the run did not
+    break down with the configuration that it has now, or its data changed since.
+    """
+    config = run_at(folder)
+    path = CheckpointStore(folder / "state", config.fingerprint).folder / "breakdown.pt"
+    kept = read_breakdown(path)
+    prepared = open_dataset(config.dataset)
+    split = prepared.split("train")
+    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    batch = _batch_of(dataset, config, kept)
+    if batch is None:
+        raise UserError(f"{path}: was left by a training on other data; restore the data set or train the run again.")
+    detector = build_detector(config.method, config.backbone, len(prepared.classes))
+    detector.load_state_dict(kept.detector)
+    total = steps_per_epoch(dataset, batch=config.schedule.batch) * config.schedule.epochs
+    progress = Progress(epoch=kept.epoch, step=kept.step, total_steps=total)
+
+    def compute(images: Batch) -> _Computed:
+        return _compute(detector, build_criterion(config.method), images, progress, kept)
+
+    terms = "  ".join(f"{name} {value:.6g}" for name, value in kept.losses.items())
+    echo(f"step {kept.step + 1}, epoch {kept.epoch + 1}, in the training: {terms}")
+    whole = compute(batch)
+    echo(f"the same step here, in {kept.precision}: {whole.line()}")
+    if whole.broken:
+        count = len(list(detector.parameters()))
+        echo(f"the gradient is not finite in {len(whole.broken)} of {count} parameters: {listed(whole.broken)}")
+    for name, image in zip(dataset.file_names_of(kept.image_ids), batch.split(len(kept.image_ids)), strict=True):
+        alone = compute(image)
+        echo(f"{' ' if alone.finite else '!'} {name}, {int(image.valid.sum())} objects: {alone.line()}")
+    if whole.finite:
+        echo("all is finite here, so it came of the device or of the division into processes")
+
+
+def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown) -> Batch | None:
+    """All images of the step; None if the data set now has others there."""
+    per_epoch = steps_per_epoch(dataset, batch=config.schedule.batch)
+    batches = train_batches(
+        dataset,
+        batch=config.schedule.batch,
+        seed=config.seed,
+        epoch=kept.epoch,
+        rank=0,
+        world=1,
+        workers=0,
+        start_step=kept.step - kept.epoch * per_epoch,
+    )
+    batch = next(batches, None)
+    return batch if batch is not None and batch.image_ids.tolist() == kept.image_ids else None
+
+
+def _compute(detector: Detector, criterion: Criterion, images: Batch, progress: Progress, kept: Breakdown) -> _Computed:
+    """Losses and gradient of a step on ``images``; the detector's weights stay what they were."""
+    detector.load_state_dict(kept.detector)  # with the running statistics from before the step
+    detector.train()
+    detector.zero_grad(set_to_none=True)
+    alone = Group(0, 1, torch.device("cpu"))
+    found = step_gradient(
+        detector, criterion, images, progress, group=alone, precision=kept.precision, means=kept.means
+    )
+    gradients = {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
+    return _Computed(
+        losses={name: float(value) for name, value in found.losses.items()},
+        norm=float(nn.utils.get_total_norm(gradients.values())),
+        broken=[name for name, gradient in gradients.items() if not gradient.isfinite().all()],
+    )

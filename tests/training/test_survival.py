@@ -1,0 +1,230 @@
+"""What happens to the process costs time and nothing else: every interruption ends in the same numbers."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_run import SCHEDULE, command, history, tood, train, wait_for, weights, workers_in
+
+from tood.errors import StoppedError
+from tood.training import trainer
+from tood.training.stopping import StopRequest
+from tood.verbs import train as verb
+from tood.verbs.train import Machine
+
+RUN = "results/tiny/atss"
+EIGHT = {"epochs": 8, "evaluate_every": 8}
+LeftAlone = Callable[[int], tuple[dict[str, torch.Tensor], list[dict[str, str]]]]
+
+
+@pytest.fixture(scope="module")
+def reference(template: Path, tmp_path_factory: pytest.TempPathFactory) -> LeftAlone:
+    """Weights and history of eight epochs that nobody disturbed, by number of processes."""
+
+    @cache
+    def trained(processes: int) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+        folder = tmp_path_factory.mktemp("reference")
+        shutil.copytree(template / "params", folder / "params")
+        (folder / "data").symlink_to(template / "data")
+        lengthen(folder, **EIGHT)
+        train(folder, "atss", "--processes", str(processes))
+        return weights(folder, "atss"), history(folder, "atss")
+
+    return trained
+
+
+@pytest.fixture
+def left_alone(reference: LeftAlone, project: Path) -> LeftAlone:
+    """The reference, for a project that has the same schedule."""
+    lengthen(project, **EIGHT)
+    return reference
+
+
+def start(project: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command("train", "--run", RUN, "--gpu", "0", "--threads", "1", *more),
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def checkpoints(project: Path) -> list[Path]:
+    return sorted((project / RUN / "state").glob("*/step-*.pt"))
+
+
+def lengthen(project: Path, **changes: object) -> None:
+    (project / "params/schedules/tiny.yaml").write_text(yaml.safe_dump({**SCHEDULE, **changes}))
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def stop_after(steps: int) -> Callable[..., object]:
+    """Stands in for signals: the request is there from the given look at it on, which there is one of a step."""
+
+    class Counting(StopRequest):
+        looks = 0
+
+        def __bool__(self) -> bool:
+            self.looks += 1
+            if self.looks == steps:
+                self.make(signal.SIGTERM, "SIGTERM")
+            return super().__bool__()
+
+    @contextmanager
+    def requests(_: Callable[[StopRequest], None]) -> Iterator[StopRequest]:
+        yield Counting()
+
+    return requests
+
+
+def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the history cover four steps here, so that most stops are in the middle of one."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(trainer, "_LOG_ROWS", 4)
+    folder, machine = Path(RUN), Machine(gpu="0")
+    verb.train(folder, machine, 1, [], print)
+    whole, rows = weights(project, "atss"), history(project, "atss")
+    assert [row["step"] for row in rows] == ["4", "6", "8", "12", "16", "18"]
+    for steps in (1, 3, 5, 6, 7, 13, 17):
+        shutil.rmtree("results")
+        with monkeypatch.context() as patch:
+            patch.setattr(verb, "stop_requests", stop_after(steps))
+            with pytest.raises(StoppedError, match=f"after step {steps} of 18; repeat the command"):
+                verb.train(folder, machine, 1, [], print)
+        verb.train(folder, machine, 1, [], print)
+        assert history(project, "atss") == rows
+        assert same(whole, weights(project, "atss"))
+
+
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [
+        (signal.SIGTERM, ("--workers", "3")),
+        (signal.SIGINT, ("--processes", "2", "--workers", "1")),
+        (signal.SIGKILL, ("--processes", "2")),
+    ],
+)
+def test_a_signal_costs_no_digit(
+    project: Path, left_alone: LeftAlone, number: signal.Signals, more: tuple[str, ...]
+) -> None:
+    whole, rows = left_alone(2 if "--processes" in more else 1)
+    process = start(project, *more)
+    wait_for(lambda: bool(checkpoints(project)))
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    assert "Traceback" not in said
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number, said
+        assert "saved" in said
+        assert "repeat the command to continue" in said
+    assert not (project / RUN / "model.pt").exists(), "the run ended before it could be stopped"
+    said = train(project, "atss", *more)
+    assert "continues after step" in said
+    assert history(project, "atss") == rows
+    assert same(whole, weights(project, "atss"))
+    assert not workers_in(project)
+
+
+def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path, left_alone: LeftAlone) -> None:
+    whole, _ = left_alone(2)
+    process = start(project, "--processes", "2")
+    wait_for(lambda: bool(checkpoints(project)))
+    ranks = [pid for pid in workers_in(project) if "RANK=1" in Path(f"/proc/{pid}/environ").read_text().split("\0")]
+    os.kill(ranks[0], signal.SIGKILL)
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert "continues after step" in said
+    assert same(whole, weights(project, "atss"))
+
+
+def test_a_training_whose_workflow_is_gone_saves_and_ends(project: Path) -> None:
+    lengthen(project, epochs=500)
+    workflow = subprocess.Popen(["sleep", "600"])
+    orphan = start(project, TOOD_WORKFLOW=str(workflow.pid))
+    wait_for(lambda: bool(checkpoints(project)))
+    said = tood(project, "train", "--run", RUN, "--gpu", "0", status=2)
+    assert f"process {orphan.pid} is training this run already" in said
+    workflow.kill()
+    workflow.wait()
+    repeated = start(project)  # waits for the orphan instead of refusing, and continues
+    said, _ = orphan.communicate(timeout=30)
+    assert orphan.returncode == 143
+    assert "the workflow that started it is gone" in said
+    step = max(int(path.stem.removeprefix("step-")) for path in checkpoints(project))
+    assert f"saved after step {step} of 3000" in said
+    wait_for(lambda: max(int(path.stem.removeprefix("step-")) for path in checkpoints(project)) > step)
+    repeated.terminate()
+    said, _ = repeated.communicate(timeout=30)
+    assert f"continues after step {step} of 3000" in said
+
+
+def test_a_failure_for_good_ends_the_next_attempt_at_once(project: Path) -> None:
+    lengthen(project, lr=1e12, grad_clip=None, warmup={"iterations": 0})
+    first = train(project, "atss", "--attempt", "1", status=2)
+    (project / RUN / "state" / "lock").write_text("")  # whoever trains touches it
+    os.utime(project / RUN / "state" / "lock", (1, 1))
+    second = train(project, "atss", "--attempt", "2", status=2)
+    assert second == first.splitlines(keepends=True)[-1]
+    assert (project / RUN / "state" / "lock").stat().st_mtime == 1
+    lengthen(project)
+    assert "trained: " in train(project, "atss", "--attempt", "1")
+
+
+def test_a_breakdown_names_its_images_and_can_be_computed_again(project: Path) -> None:
+    lengthen(project, lr=1e12, grad_clip=None, warmup={"iterations": 0})
+    said = train(project, "atss", status=2)
+    assert "whose images were " in said
+    assert f"tood replay --run {RUN}" in said
+    (kept,) = (project / RUN / "state").glob("*/breakdown.pt")
+    content = torch.load(kept, weights_only=True)
+    assert all(value.isfinite().all() for value in content["detector"].values()), "the weights before the step"
+    said = tood(project, "replay", "--run", RUN)
+    assert f"step {content['step'] + 1}, epoch {content['epoch'] + 1}, in the training" in said
+    assert "the gradient is not finite in " in said
+    assert said.count(" objects: ") == 4
+    lengthen(project)
+    assert "did not break down with the configuration" in tood(project, "replay", "--run", RUN, status=2)
+
+
+def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, left_alone: LeftAlone) -> None:
+    _, rows = left_alone(1)
+    process = start(project, "--processes", "4")
+    wait_for(lambda: bool(checkpoints(project)))
+    process.terminate()
+    process.communicate(timeout=30)
+    said = train(project, "atss")
+    assert (
+        "goes on with 1 process instead of 4: still 4 images a step in the same order, 4 a process in 4 parts" in said
+    )
+    again = history(project, "atss")
+    assert [row["step"] for row in again] == [row["step"] for row in rows]
+    assert [float(row["loss"]) for row in again[:8]] == pytest.approx(
+        [float(row["loss"]) for row in rows[:8]], rel=2e-3
+    ), "rounding differs, and grows later"
+
+
+def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: Path) -> None:
+    lengthen(project, **EIGHT)
+    process = subprocess.Popen(
+        command("train", "--run", "results/tiny/pisa", "--gpu", "0", "--processes", "2"), cwd=project
+    )
+    state = project / "results/tiny/pisa/state"
+    wait_for(lambda: bool(list(state.glob("*/step-*.pt"))))
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    said = train(project, "pisa", status=2)
+    assert "began with 2 processes in 1 parts" in said
+    assert "criterion.kind 'pisa' compares the images of a process" in said

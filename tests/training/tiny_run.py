@@ -1,0 +1,105 @@
+"""A study of tiny runs on generated shapes, and the commands that train them."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "title": "tiny",
+    "dataset": "tiny",
+    "baseline": "atss",
+    "common": {"backbone": "tiny", "schedule": "tiny"},
+    "runs": {
+        "atss": {"method": "atss"},
+        "gfl": {"method": "gfl"},
+        "noisy": {"method": "noisy_anchor"},
+        "pisa": {"method": "pisa"},
+        "paa": {"method": "paa"},
+        "free_anchor": {"method": "free_anchor"},
+        "tood": {
+            "method": "tood",
+            "overrides": {"method": {"criterion": {"warmup_epochs": None, "warmup_share": 0.5}}},
+        },
+    },
+}
+DATASET = {
+    "format": "shapes",
+    "size": 64,
+    "splits": {"train": {"images": 24, "seed": 1}, "val": {"images": 6, "seed": 2}},
+}
+# Group normalisation aside, nothing depends on the batch: statistics are frozen, so processes may share it.
+BACKBONE = {
+    "kind": "light",
+    "weights": "none",
+    "trunk_width": 8,
+    "width": 32,
+    "norm_groups": 8,
+    "norm": "frozen_statistics",
+    "frozen_stages": 0,
+}
+SCHEDULE = {
+    "epochs": 3,
+    "milestones": [2],
+    "batch": 4,
+    "lr": 0.01,
+    "lr_batch": 4,
+    "warmup": {"iterations": 4, "ratio": 0.1},
+    "grad_clip": 10.0,
+    "images": {"short": 64, "long": 64},
+    "evaluate_every": 3,
+    "checkpoint_every": 2,
+}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tood.cli", *arguments]
+
+
+def tood(folder: Path, *arguments: str, status: int = 0) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def train(folder: Path, run: str, *more: str, status: int = 0) -> str:
+    return tood(folder, "train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1", *more, status=status)
+
+
+def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "results/tiny" / run / "model.pt", weights_only=True)
+    return dict(content["detector"])
+
+
+def history(folder: Path, run: str) -> list[dict[str, str]]:
+    with (folder / "results/tiny" / run / "history.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    return [{key: value for key, value in row.items() if key not in ("time", "images_per_second")} for row in rows]
+
+
+def workers_in(folder: Path) -> list[int]:
+    """Processes other than this one that work in ``folder``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if (entry / "cwd").resolve() == folder.resolve():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.05)
