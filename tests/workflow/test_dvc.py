@@ -3,17 +3,21 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import requests
 import yaml
-from tiny_project import Project
+from moto.server import ThreadedMotoServer
+from tiny_project import ROOT, Project
 
 from tood.config.study import load_study
 from tood.reproduction import pipeline
 
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 METHOD_CODE = re.compile("src/tood/detection/(assigners|criteria)/")
 
 
@@ -23,7 +27,7 @@ def versioned(finished: Project) -> Project:
     for name in ("src", "workflow"):
         (finished.folder / name).unlink()
         unwanted = shutil.ignore_patterns("__pycache__", "dvc")
-        shutil.copytree(Path(__file__).parents[2] / name, finished.folder / name, ignore=unwanted)
+        shutil.copytree(ROOT / name, finished.folder / name, ignore=unwanted)
     finished.run("tood", "dvc")
     finished.git("init", "--quiet")
     finished.run("dvc", "init", "--quiet")
@@ -32,7 +36,24 @@ def versioned(finished: Project) -> Project:
     return finished
 
 
-def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path: Path) -> None:
+@pytest.fixture
+def s3_store() -> Iterator[str]:
+    """Address of a server on the loopback interface with an empty bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    requests.put(f"http://{host}:{port}/studies", timeout=10).raise_for_status()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def pull_commands() -> list[list[str]]:
+    """What ``make pull`` runs."""
+    (recipe,) = re.findall(r"^pull:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return [line.partition("#")[0].split() for line in recipe.splitlines()]
+
+
+def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, s3_store: str, tmp_path: Path) -> None:
     models = {path: path.read_bytes() for path in (versioned.folder / "results").rglob("model.pt")}
     said = versioned.run("dvc", "repro")
     assert "step " not in said, "something was trained again"
@@ -45,16 +66,16 @@ def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, tmp_path
     versioned.run("dvc", "plots", "show", "--out", "plots")
     assert (versioned.folder / "plots/index.html").is_file()
 
-    # What was recorded reaches another clone, where nothing is left to redo.
-    versioned.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    # What was recorded reaches another clone through an S3-compatible store, and nothing is left to redo there.
+    versioned.run("dvc", "remote", "add", "--default", "store", "s3://studies/tiny")
+    versioned.run("dvc", "remote", "modify", "store", "endpointurl", s3_store)
     versioned.git("add", "--all")
     versioned.git("commit", "--quiet", "--message", "Record the study")
-    versioned.run("dvc", "push")
+    versioned.run("dvc", "push", **CREDENTIALS)
     other = Project(tmp_path / "other")
     versioned.git("clone", "--quiet", ".", str(other.folder))
-    other.run("dvc", "pull", "--allow-missing")
-    other.run("tood", "sync")
-    other.snakemake("--touch")
+    for command in pull_commands():
+        other.run(*command, **CREDENTIALS)
     assert (other.folder / "mlflow.db").is_file()
     assert "Nothing to be done" in other.snakemake()
     assert "step " not in other.run("dvc", "repro")

@@ -45,10 +45,11 @@ rule compare:
         f"{LOGS}/compare.log",
     benchmark:
         f"{LOGS}/compare.tsv"
+    threads: CORES  # the bootstrap over images shares them out
     conda:
         "../../environment.yml"
     shell:
-        "tood compare --study {params.study:q} --log {log:q}"
+        "tood compare --study {params.study:q} --threads {threads} --log {log:q}"
 
 
 rule track:
@@ -64,5 +65,6 @@ rule track:
         f"{LOGS}/track.tsv"
     conda:
         "../../environment.yml"
+    localrule: True  # writes a database that is a file, from one machine
     shell:
         "tood sync --study {params.study:q} --log {log:q}"

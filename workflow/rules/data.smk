@@ -16,6 +16,7 @@ rule prepare_data:
         f"results/logs/prepare-{STUDY.dataset.name}.tsv"
     conda:
         "../../environment.yml"
+    localrule: True  # a download: the nodes of a cluster need no network
     shell:
         "tood data prepare {params.name:q} --log {log:q}"
 

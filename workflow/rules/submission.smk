@@ -24,6 +24,7 @@ if STUDY.submission is not None:
             f"results/logs/prepare-{STUDY.submission.name}.tsv"
         conda:
             "../../environment.yml"
+        localrule: True  # a download: the nodes of a cluster need no network
         shell:
             "tood data prepare {params.name:q} --log {log:q}"
 
