@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts, assign_outcomes, count_boxes
-from tood.evaluation.coco import GroundTruth, load_ground_truth
+from tood.evaluation.truth import GroundTruth, load_ground_truth
 
 
 def annotations(folder: Path, objects: list[tuple[list[float], int, int]]) -> GroundTruth:

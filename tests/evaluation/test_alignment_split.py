@@ -20,7 +20,7 @@ from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts
 from tood.evaluation.alignment_files import SplitAlignment, read_arrays, write_alignment
 from tood.evaluation.alignment_split import analyse_split, final_scores
-from tood.evaluation.coco import load_ground_truth
+from tood.evaluation.truth import load_ground_truth
 
 IMAGES = ImagesConfig(short=64, long=128)
 CONFIG = {

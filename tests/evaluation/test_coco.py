@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tood.errors import UserError
-from tood.evaluation.coco import RECALLS, STATS, evaluate_detections, load_ground_truth, match_detections
+from tood.evaluation.coco import RECALLS, STATS, evaluate_detections, match_detections
+from tood.evaluation.truth import load_ground_truth
 
 
 def reference(path: Path, detections: list[dict[str, Any]]) -> Any:

@@ -10,7 +10,7 @@ from statistics import median
 
 from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.decode import decode_image
-from tood.data.findings import Finding, Findings, plural
+from tood.data.findings import Finding, Findings, plural, printable
 from tood.data.listing import repeated
 from tood.data.prepare import alone, locate, prepare_dataset
 from tood.data.prepared import open_prepared
@@ -247,7 +247,9 @@ def _sizes(split: SplitSummary) -> str:
 
 def _class_table(classes: Sequence[str], splits: Sequence[SplitSummary]) -> list[str]:
     head = ("class", *(split.name for split in splits))
-    rows = [(name, *(f"{split.per_class[label]:,}" for split in splits)) for label, name in enumerate(classes)]
+    rows = [
+        (printable(name), *(f"{split.per_class[label]:,}" for split in splits)) for label, name in enumerate(classes)
+    ]
     return _table([head, *rows], left={0})
 
 

@@ -15,6 +15,7 @@ from tood.files import read_json
 
 _LARGEST_ID = 2**63 - 1  # of the arrays that hold ids
 _UNLABELLED = ("images", "categories")
+_OUTLINES = ("segmentation", "keypoints")  # most of a file's size, and nothing that detection uses
 
 
 def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset:
@@ -67,7 +68,7 @@ def _read_split(
         findings.error(folder, f"no such folder; set the 'images' of data set '{config.name}'")
         return (), empty
     try:
-        content = read_json(path)
+        content = read_json(path, without=_OUTLINES)
     except UserError as error:
         findings.error(path, str(error).removeprefix(f"{path}: ").rstrip("."))
         return (), empty

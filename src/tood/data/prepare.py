@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -26,17 +27,19 @@ from tood.data.prepared import (
     write_entry,
 )
 from tood.data.reading import OnDisk, own_places, read_dataset
-from tood.data.records import to_coco
+from tood.data.records import Category, RawSplit, to_coco
 from tood.data.shapes import generate_shapes
 from tood.data.sources import Echo, obtain, obtained
+from tood.data.table import SplitTable
 from tood.errors import UserError
-from tood.files import file_digest, read_json, write_json
+from tood.files import atomic_path, file_digest
 
 _RAW = "raw"
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _IMAGES = "images"
-_CONVERSION = 1  # to be raised when the same configuration gives another result
+_CONVERSION = 2  # to be raised when the same configuration gives another result
+_PIECE = 10_000  # annotations that are turned into text together
 _LOCK_PATIENCE = 5.0  # seconds before saying that another process is at work
 
 
@@ -152,9 +155,9 @@ def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | Non
 
 
 def _find_images(split: PreparedSplit) -> None:
-    for image in read_json(split.annotations)["images"]:
-        if not (split.images / image["file_name"]).is_file():
-            raise UserError(f"{split.images / image['file_name']}: is missing.")
+    for name in SplitTable.of_split(split).file_names.tolist():
+        if not (split.images / name).is_file():
+            raise UserError(f"{split.images / name}: is missing.")
 
 
 def _generate(config: ShapesDataset, folder: Path, echo: Echo) -> _Parts:
@@ -180,19 +183,37 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     findings = Findings()
     dataset = read_dataset(config, root, findings)
     findings.raise_errors(config.name)
-    try:
+    with _all_or_nothing(folder / _WORK):
         for split in dataset.splits:
-            write_json(
-                folder / _WORK / _ANNOTATIONS / f"{split.name}.json",
-                to_coco(split, dataset.categories),
-                indent=None,
-            )
-    except UserError:
-        shutil.rmtree(folder / _WORK, ignore_errors=True)
-        raise
+            write_coco(folder / _WORK / _ANNOTATIONS / f"{split.name}.json", split, dataset.categories)
     images = {split.name: _images_entry(split.folder, folder) for split in dataset.splits}
     manifest = _manifest(config, params_root)
     return _Parts(dataset.classes, images, findings.sentences("note"), manifest.digest if manifest else None)
+
+
+def write_coco(path: Path, split: RawSplit, categories: Sequence[Category]) -> None:
+    """The text of ``to_coco`` as JSON, made in pieces: whole it would take several times the memory of the boxes."""
+    frame = to_coco(replace(split, boxes=()), categories)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(f'{{"images": {_json(frame["images"])}, "annotations": [')
+        for start in range(0, len(split.boxes), _PIECE):
+            piece = replace(split, images=(), boxes=split.boxes[start : start + _PIECE])
+            file.write((", " if start else "") + _json(to_coco(piece, ())["annotations"])[1:-1])
+        file.write(f'], "categories": {_json(frame["categories"])}}}\n')
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, allow_nan=False)
+
+
+@contextmanager
+def _all_or_nothing(work: Path) -> Iterator[None]:
+    """Remove what was made so far where the disk refuses more."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _images_entry(images: Path, folder: Path) -> str:
@@ -206,7 +227,8 @@ def _images_entry(images: Path, folder: Path) -> str:
 def _complete(config: DatasetConfig, folder: Path, parts: _Parts, made_from: str) -> PreparedDataset:
     """Move what was made into place and write ``dataset.json``, unless all of it is there already."""
     work = folder / _WORK
-    splits = {name: _split_entry(work, name, images) for name, images in parts.images.items()}
+    with _all_or_nothing(work):
+        splits = {name: _split_entry(work, name, images) for name, images in parts.images.items()}
     source = None if isinstance(config, ShapesDataset) else config.source
     made_by = config.model_dump(mode="json", exclude={"root", "source", "name"}) | {"files": parts.files}
     entry = DatasetEntry(
@@ -232,14 +254,17 @@ def _complete(config: DatasetConfig, folder: Path, parts: _Parts, made_from: str
 
 
 def _split_entry(work: Path, name: str, images: str) -> SplitEntry:
-    relative = f"{_ANNOTATIONS}/{name}.json"
-    content = read_json(work / relative)
+    annotations, flat = f"{_ANNOTATIONS}/{name}.json", f"{_ANNOTATIONS}/{name}.npz"
+    table = SplitTable.of_json(work / annotations)
+    table.write_flat(work / flat)
     return SplitEntry(
-        annotations=relative,
+        annotations=annotations,
+        table=flat,
         images=images,
-        image_count=len(content["images"]),
-        box_count=len(content["annotations"]),
-        sha256=file_digest(work / relative),
+        image_count=len(table.image_ids),
+        box_count=len(table.annotations),
+        sha256=file_digest(work / annotations),
+        table_sha256=file_digest(work / flat),
     )
 
 

@@ -1,8 +1,8 @@
 """The prepared layout: what every data set looks like on disk once ``tood data prepare`` is done.
 
 ``data/<name>/dataset.json`` is written last, so where it exists the data set is complete. Each split is
-one COCO json below ``annotations/`` and a folder of images, which is relative to the data set's folder or,
-where the user's own files stay in place, absolute.
+one COCO json below ``annotations/``, its content as columns beside it, and a folder of images, which is relative
+to the data set's folder or, where the user's own files stay in place, absolute.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ DATASET_FILE = "dataset.json"
 class PreparedSplit:
     """One split: a COCO json and the folder that its ``file_name`` entries are relative to.
 
-    ``box_count`` counts the annotations in the file, crowd regions included.
+    ``box_count`` counts the annotations in the file, crowd regions included. ``table`` is the file as columns
+    (``SplitTable``), where it has been written.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PreparedSplit:
     image_count: int
     box_count: int
     sha256: str
+    table: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class SplitEntry(Config):
     """One split as ``dataset.json`` has it."""
 
     annotations: str
+    table: str
     images: str
     image_count: int = Field(ge=1)
     box_count: int = Field(ge=0)
     sha256: str
+    table_sha256: str
 
 
 class DatasetEntry(Config):
@@ -132,11 +136,12 @@ def open_prepared(folder: Path) -> PreparedDataset:
 
 def _open_split(folder: Path, name: str, entry: SplitEntry) -> PreparedSplit:
     again = f"prepare the data set again with 'tood data prepare {folder.name}'"
-    annotations, images = folder / entry.annotations, folder / entry.images
-    if not annotations.is_file():
-        raise UserError(f"{annotations}: the annotations of split '{name}' are missing; {again}.")
-    if file_digest(annotations) != entry.sha256:
-        raise UserError(f"{annotations}: differs from the file that {DATASET_FILE} was written for; {again}.")
+    annotations, table, images = folder / entry.annotations, folder / entry.table, folder / entry.images
+    for path, digest in ((annotations, entry.sha256), (table, entry.table_sha256)):
+        if not path.is_file():
+            raise UserError(f"{path}: the annotations of split '{name}' are missing; {again}.")
+        if file_digest(path) != digest:
+            raise UserError(f"{path}: differs from the file that {DATASET_FILE} was written for; {again}.")
     if not images.is_dir():
         raise UserError(f"{images}: the images of split '{name}' are missing; put the folder back or {again}.")
-    return PreparedSplit(name, annotations, images, entry.image_count, entry.box_count, entry.sha256)
+    return PreparedSplit(name, annotations, images, entry.image_count, entry.box_count, entry.sha256, table)

@@ -1,7 +1,6 @@
 """What becomes of the final detections: correct, redundant or erroneous boxes (Table 6 of the paper)."""
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from tood.evaluation.coco import GroundTruth, checked_entries
+from tood.evaluation.truth import GroundTruth, found_in
 
 MATCH_IOU = 0.5
 ERROR_IOU = 0.1
@@ -60,23 +59,26 @@ def count_boxes(truth: GroundTruth, detections: Sequence[Mapping[str, Any]], sou
     ``source`` names the file of the detections in messages. Raises UserError for malformed entries and for
     detections of unknown images or categories.
     """
-    found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for entry in checked_entries(truth, detections, str(source or "detections")):
-        found[entry["image_id"], entry["category_id"]].append(entry)
-    objects: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for entry in truth.coco.dataset["annotations"]:
-        objects[entry["image_id"], entry["category_id"]].append(entry)
-    return sum((_count_group(entries, objects.get(key, [])) for key, entries in found.items()), BoxCounts())
+    found = found_in(truth, detections, str(source or "detections"))
+    groups = found.images * len(truth.classes) + found.labels
+    by_score = np.lexsort((-found.scores, groups))  # stable: equal scores keep the file's order
+    of_object = truth.images * len(truth.classes) + truth.labels
+    by_group = np.argsort(of_object, kind="stable")
+    present, starts = np.unique(groups[by_score], return_index=True)
+    bounds = np.stack([np.searchsorted(of_object[by_group], present, side) for side in ("left", "right")], axis=1)
+    parts = np.split(by_score, starts[1:])
+    counts = BoxCounts()
+    for part, (start, stop) in zip(parts, bounds, strict=False):  # of no detections np.split makes one empty part
+        objects = by_group[start:stop]
+        counts += _count_group(found.boxes[part], truth.boxes[objects], truth.crowd[objects])
+    return counts
 
 
-def _count_group(entries: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[str, Any]]) -> BoxCounts:
-    """Detections and objects of one class in one image."""
-    if not objects:
-        return BoxCounts(elsewhere=len(entries))
-    ordered = sorted(entries, key=lambda entry: -entry["score"])  # stable: equal scores keep the file's order
-    crowds = np.array([bool(entry["iscrowd"]) for entry in objects])
-    boxes = [np.array([entry["bbox"] for entry in group], float) for group in (ordered, objects)]
-    overlaps = mask.iou(*boxes, crowds.astype(np.uint8).tolist())  # with a crowd: share of the detection's area
+def _count_group(ordered: NDArray[np.float64], objects: NDArray[np.float64], crowds: NDArray[np.bool_]) -> BoxCounts:
+    """Detections (D,4) xywh in descending score and objects (G,4) of one class in one image."""
+    if not len(objects):
+        return BoxCounts(elsewhere=len(ordered))
+    overlaps = mask.iou(ordered, objects, crowds.tolist())  # with a crowd: share of the detection's area
     in_crowd = (overlaps[:, crowds] >= MATCH_IOU).any(axis=1)
     return assign_outcomes(overlaps[:, ~crowds], in_crowd)
 

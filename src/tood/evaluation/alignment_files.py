@@ -1,14 +1,15 @@
 """What the alignment analysis of a run is and how it lies in the run's folder; needs no detector."""
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.arrays import read_npz
 from tood.config.study import RunConfig
 from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts
@@ -94,11 +95,22 @@ def read_arrays(folder: Path) -> tuple[NDArray[np.int64], BestAnchors]:
     """The histogram and the best anchors of ``alignment.npz``; UserError where it is missing or broken."""
     path = folder / ARRAYS
     try:
-        with np.load(path, allow_pickle=False) as content:
-            density = content["density"]
-            best = BestAnchors(**{one.name: content[one.name] for one in fields(BestAnchors)})
+        content = read_npz(path)
+        density = content["density"]
+        best = BestAnchors(**{one.name: content[one.name] for one in fields(BestAnchors)})
+        _refuse_other_shapes(density, best)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; make it with: tood analyse --run {folder}") from error
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); make it again with: tood analyse --run {folder}") from error
     return density, best
+
+
+def _refuse_other_shapes(density: NDArray[Any], best: BestAnchors) -> None:
+    count = best.image_ids.shape
+    shapes = {"objects": (4,), "points": (2, 2), "boxes": (2, 4), "scores": (2,), "ious": (2,)}
+    fitting = len(count) == 1 and density.shape == (SCORE_BINS, IOU_BINS)
+    if not fitting or any(getattr(best, name).shape != count + rest for name, rest in shapes.items()):
+        raise ValueError("its arrays have other shapes")
+    if any(one.dtype.kind not in "iuf" for one in (density, *(getattr(best, one.name) for one in fields(BestAnchors)))):
+        raise ValueError("its arrays are not of numbers")

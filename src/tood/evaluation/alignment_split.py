@@ -19,9 +19,8 @@ from tood.detection.detector import Detector
 from tood.detection.predictions import Predictions
 from tood.evaluation.alignment import ObjectAlignment, align_objects
 from tood.evaluation.alignment_files import IOU_BINS, SCORE_BINS, BestAnchors, SplitAlignment
-from tood.evaluation.coco import GroundTruth
 from tood.evaluation.samples import sampled_positions
-from tood.pictures import as_corners
+from tood.evaluation.truth import GroundTruth
 
 
 @dataclass
@@ -124,10 +123,9 @@ def final_scores(predictions: Predictions) -> Tensor:
 
 def _objects(truth: GroundTruth, image_id: int) -> tuple[Tensor, Tensor]:
     """Boxes (G,4) xyxy px of the original image and labels (G,) of an image's objects, crowds left out."""
-    entries = truth.coco.loadAnns(truth.coco.getAnnIds(imgIds=[image_id], iscrowd=False))
-    known = [entry for entry in entries if entry["category_id"] in truth.category_ids]
-    boxes = torch.tensor(as_corners(entry["bbox"] for entry in known)).reshape(-1, 4)
-    return boxes, torch.tensor([truth.category_ids.index(entry["category_id"]) for entry in known], dtype=torch.int64)
+    boxes, labels = truth.objects(image_id)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    return torch.from_numpy(corners).float(), torch.from_numpy(labels)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -1,9 +1,11 @@
-"""What became of every detection, taken out of one pass of pycocotools: the raw material of the bootstrap."""
+"""What became of every detection: the raw material of the bootstrap."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from tood.evaluation.matching import Matching
+from tood.evaluation.tables import by_score
 
 
 @dataclass(frozen=True)
@@ -23,33 +25,16 @@ class MatchRecords:
     ignored: np.ndarray  # (T,D) bool: matched to a crowd, counts neither way
 
 
-def match_records(evaluation: Any) -> MatchRecords:
-    """Read the records of an evaluated ``COCOeval`` (its first area range, its largest detection limit)."""
-    params = evaluation.params
-    image_ids = np.asarray(params.imgIds)
-    thresholds, areas, classes = len(params.iouThrs), len(params.areaRng), len(params.catIds)
-    objects = np.zeros((classes, len(image_ids)), np.int32)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-    for c in range(classes):
-        start = c * areas * len(image_ids)
-        per_image = evaluation.evalImgs[start : start + len(image_ids)]
-        found = [(i, entry) for i, entry in enumerate(per_image) if entry is not None]
-        for i, entry in found:
-            objects[c, i] = np.count_nonzero(np.asarray(entry["gtIgnore"]) == 0)
-        lengths = [len(entry["dtScores"]) for _, entry in found]
-        images = np.repeat([i for i, _ in found], lengths).astype(np.int32)
-        scores = np.concatenate([np.zeros(0), *(np.asarray(entry["dtScores"], float) for _, entry in found)])
-        empty = np.zeros((thresholds, 0), bool)
-        matched = np.concatenate([empty, *(entry["dtMatches"] > 0 for _, entry in found)], axis=1)
-        ignored = np.concatenate([empty, *(entry["dtIgnore"].astype(bool) for _, entry in found)], axis=1)
-        order = np.argsort(-scores, kind="stable")
-        parts.append((images[order], scores[order], (matched & ~ignored)[:, order], ignored[:, order]))
+def match_records(matching: Matching, image_ids: np.ndarray) -> MatchRecords:
+    """The records of the first range of areas."""
+    order = by_score(matching)
+    matched, ignored = matching.matched[0][:, order], matching.ignored[0][:, order]
     return MatchRecords(
         image_ids=image_ids,
-        objects=objects,
-        offsets=np.cumsum([0, *(len(images) for images, *_ in parts)]),
-        images=np.concatenate([images for images, *_ in parts]),
-        scores=np.concatenate([scores for _, scores, _, _ in parts]),
-        true_positive=np.concatenate([hits for _, _, hits, _ in parts], axis=1),
-        ignored=np.concatenate([ignored for *_, ignored in parts], axis=1),
+        objects=matching.objects[0],
+        offsets=np.searchsorted(matching.labels[order], np.arange(len(matching.objects[0]) + 1)),
+        images=matching.images[order].astype(np.int32),
+        scores=matching.scores[order],
+        true_positive=matched & ~ignored,
+        ignored=ignored,
     )

@@ -7,13 +7,11 @@ difficulty cancels in differences between runs. Where a row has runs of several 
 row's by itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.errors import UserError
 from tood.evaluation.matches import MatchRecords
 
 RESAMPLES = 2000
@@ -65,21 +63,18 @@ def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Inter
     return Interval(float(low), float(high))
 
 
-def resampled_mean_ap(runs: Sequence[MatchRecords], weights: Counts, draws: NDArray[np.intp]) -> Floats:
-    """Resampled AP (S,), averaged over the runs of several seeds, which are resampled by ``draws`` (S,R).
+def resampled_means(each: Floats, draws: NDArray[np.intp]) -> Floats:
+    """Resampled AP (S,) of a row, of that of its runs of several seeds (S,R), resampled by ``draws`` (S,R).
 
     With R runs drawn from R, the mean varies sqrt((R - 1) / R) times as much as it should, so its deviations are
-    stretched by the inverse (Rao & Wu 1988). UserError if the runs saw different images.
+    stretched by the inverse (Rao & Wu 1988).
     """
-    for run in runs:
-        if not np.array_equal(run.image_ids, runs[0].image_ids):
-            raise UserError("Runs evaluated on different images cannot be compared; evaluate them all on one split.")
-    each = np.stack([resampled_ap(run, weights) for run in runs], axis=1)
+    runs = each.shape[1]
     mean: Floats = each.mean(axis=1)
-    if len(runs) == 1:
+    if runs == 1:
         return mean
     drawn = np.take_along_axis(each, draws, axis=1).mean(axis=1)
-    stretched: Floats = mean + np.sqrt(len(runs) / (len(runs) - 1)) * (drawn - mean)
+    stretched: Floats = mean + np.sqrt(runs / (runs - 1)) * (drawn - mean)
     return stretched
 
 
@@ -131,23 +126,36 @@ def _spread_ties(records: MatchRecords, part: slice, rows: list[Counts]) -> tupl
 
 def _class_ap(hits: NDArray[np.bool_], ignored: NDArray[np.bool_], row_of: list[Counts], present: Counts) -> Floats:
     """AP of one class in every resample, mean over the T IoU thresholds; 0 where ``present`` (S,) is 0."""
-    ever = np.flatnonzero(hits.any(axis=0))
+    last = np.stack([_last_of_run(hit, skip) for hit, skip in zip(hits, ignored, strict=True)])
+    ever = np.flatnonzero(last.any(axis=0))
     seen = _running_counts(row_of, ever)
     place = np.zeros(hits.shape[1], np.intp)
     place[ever] = np.arange(len(ever))
     total = np.zeros(len(present))
-    for hit, skip in zip(hits, ignored, strict=True):
+    for hit, skip, ends in zip(hits, ignored, last, strict=True):
         at = np.flatnonzero(hit)
         if not len(at):
             continue
-        counted = seen[place[at]]
+        wanted = np.flatnonzero(ends)
+        counted = seen[place[wanted]]
         skipped = np.flatnonzero(skip)
         if len(skipped):
             unused = np.concatenate([np.zeros_like(seen[:1]), _running_counts([row_of[d] for d in skipped])])
-            counted -= unused[np.searchsorted(skipped, at)]
-        true = _running_counts([row_of[d] for d in at])
+            counted -= unused[np.searchsorted(skipped, wanted)]
+        true = _running_counts([row_of[d] for d in at], np.searchsorted(at, wanted))
         total += _interpolated_ap(true, counted, present)
     return total / len(hits)
+
+
+def _last_of_run(hit: NDArray[np.bool_], skip: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where true positives (D,) end that follow each other without a false one in between.
+
+    However often each is counted, precision rises along such a run, so its end stands for all of it.
+    """
+    counted = np.flatnonzero(~skip)
+    ends = np.zeros(len(hit), bool)
+    ends[counted] = hit[counted] & ~np.concatenate([hit[counted][1:], [False]])
+    return ends
 
 
 def _running_counts(row_of: list[Counts], at: NDArray[np.intp] | None = None) -> Counts:
@@ -170,8 +178,9 @@ def _running_counts(row_of: list[Counts], at: NDArray[np.intp] | None = None) ->
 def _interpolated_ap(true: Counts, counted: Counts, present: Counts) -> Floats:
     """101-point interpolated AP for each column.
 
-    ``true`` (n,S) counts true positives and ``counted`` (n,S) all detections up to and including the n-th
-    true positive; points in between cannot raise the interpolated precision. ``present`` (S,) counts objects.
+    ``true`` (n,S) counts true positives and ``counted`` (n,S) all detections up to and including the end of the
+    n-th run of true positives; points in between cannot raise the interpolated precision. ``present`` (S,) counts
+    objects.
 
     With P_j the largest precision from point j on, AP = sum_j (P_j - P_{j+1}) * reached_j / 101.
     """
@@ -197,5 +206,8 @@ def _thresholds_reached(true: Counts, divisor: Floats) -> Floats:
     objects against 0.35, say), so the guess by multiplication is compared with the threshold itself.
     """
     recall = true / divisor
-    index = np.floor(recall * 100.0 + 1e-6)
-    return index + (index * 0.01 <= recall)
+    index = recall * 100.0
+    index += 1e-6
+    np.floor(index, out=index)
+    index += index * 0.01 <= recall
+    return index
