@@ -1,46 +1,98 @@
-"""Reading and writing files so that nothing is ever half-written."""
+"""Writing files so that nothing is ever half-written; how they are read is in ``documents.py``."""
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tood.documents import read_json as read_json
+from tood.documents import read_yaml as read_yaml
 from tood.errors import UserError
+from tood.failures import asked_again, refusal
 
 _CHUNK = 1 << 20
+_TEMPORARY = ".tood-"  # begins the names of files that are being written
+_swept: set[str] = set()
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``target``; rename it onto ``target`` if the block succeeds.
 
-    Raises UserError if the folder cannot be written or the disk is full.
+    The content reaches the disk before the name does, so that a power cut leaves the old file or the new one; not
+    ``durable``, for files that are made by the thousand and in vain without the last, spares them that wait. Raises
+    UserError if the disk or folder refuses, whatever exception the block's library makes of it.
     """
     target = Path(target)
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno is None:
+        _sweep(target.parent)
+        with _locked_temporary(target) as (handle, temporary):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(handle, 0o666 & ~umask)
+            if durable:
+                os.fsync(handle)
+            temporary.replace(target)
+    except UserError:
+        raise
+    except Exception as error:
+        refused = error if isinstance(error, OSError) and error.errno is not None else None
+        if refused is None and temporary is not None:
+            refused = asked_again(temporary)
+        if refused is None:
             raise
-        raise UserError(f"{target}: cannot be written: {error.strerror}.") from error
+        if temporary is None or refused.filename in (None, str(temporary)):
+            raise UserError(refusal(target, refused)) from error
+        raise UserError(refusal(refused.filename, refused, what="")) from error  # what the content was made from
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked_temporary(target: Path) -> Iterator[tuple[int, Path]]:
+    """A new file beside ``target`` with its suffix, locked while it is being written; handle and path."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=target.suffix, dir=target.parent)
+        try:
+            with suppress(OSError):  # where files cannot be locked, none is swept either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:  # else another process swept it before it was locked
+                yield handle, Path(name)
+                return
+        finally:
+            os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in this process; a file being written is locked."""
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    _swept.add(key)
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths in their order, without hidden ones such as a file that is being written."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def write_text(target: Path, text: str) -> None:
@@ -56,61 +108,10 @@ def write_yaml(target: Path, value: Any) -> None:
     write_text(target, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100))
 
 
-def write_with(target: Path, writer: Callable[[Path], object]) -> None:
+def write_with(target: Path, writer: Callable[[Path], object], *, durable: bool = True) -> None:
     """Let ``writer`` (e.g. ``frame.to_csv``) fill a temporary file that then takes the target's place."""
-    with atomic_path(target) as path:
+    with atomic_path(target, durable=durable) as path:
         writer(path)
-
-
-class _DuplicateKeyError(Exception):
-    """A mapping gives a key twice; the message says which and where."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML that does not let a key silently replace an earlier one of the same mapping."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                line = key.start_mark.line + 1
-                if key.value in lines:
-                    raise _DuplicateKeyError(
-                        f"key '{key.value}' is in line {lines[key.value]} and again in line {line}; keep one."
-                    )
-                lines[key.value] = line
-        return node
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; UserError names the file and the line where it breaks."""
-    content = _read_bytes(path)
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); restore or regenerate it.") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; UserError names the file and the place where it breaks, or a key given twice."""
-    content = _read_bytes(path)
-    try:
-        return yaml.load(content.decode("utf-8-sig"), _StrictLoader)
-    except _DuplicateKeyError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: is not valid YAML ({reason}).") from error
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

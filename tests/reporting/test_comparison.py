@@ -1,6 +1,8 @@
 """The comparison says what the runs' files say, with paired intervals, and refuses files that disagree."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from tood.errors import UserError
 from tood.evaluation.coco import match_detections
 from tood.evaluation.significance import default_resamples, draw_weights, resampled_ap
 from tood.files import write_json, write_yaml
+from tood.reporting import comparison
 from tood.reporting.comparison import ComparisonStudy, compare, comparison_study
 from tood.reporting.tables import write_tables
 from tood.reporting.wording import headline
@@ -263,3 +266,27 @@ def test_an_evaluation_with_older_settings_is_refused(
     edit(run.path / "metrics.json", **{**kept, **changes, "inference": inference})
     with pytest.raises(UserError, match=f"run 'wide'.*{message}.*tood evaluate"):
         compare(study, resamples=20)
+
+
+def test_several_processes_find_the_same(make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(seeds=2)
+    alone = compare(study, resamples=50)
+    monkeypatch.setattr(comparison, "_MANY_IMAGES", 1)
+    together = compare(study, resamples=50, processes=2)
+    assert [(row.name, row.interval, row.delta) for row in together.rows] == [
+        (row.name, row.interval, row.delta) for row in alone.rows
+    ]
+
+
+def test_a_killed_process_and_a_refusal_in_one_are_sentences(
+    make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study()
+    monkeypatch.setattr(comparison, "_MANY_IMAGES", 1)
+    broken = study.rows[1].runs[0].path / "detections.json"
+    broken.write_text("[{}]")
+    with pytest.raises(UserError, match=r"detections\.json: entry 0 needs image_id"):
+        compare(study, resamples=5, processes=2)
+    monkeypatch.setattr(comparison, "match_detections", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="was killed, probably for lack of memory"):
+        compare(study, resamples=5, processes=2)

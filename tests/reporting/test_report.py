@@ -52,8 +52,8 @@ def test_names_are_escaped(make_study: Callable[..., ComparisonStudy], tmp_path:
 
 def test_provenance_knows_commit_and_local_changes(tmp_path: Path) -> None:
     outside = provenance("demo", tmp_path)
-    assert outside.commit is None
-    assert not outside.changed
+    assert (outside.commit, outside.changed) == (None, None)
+    assert outside.unknown == "the project is not in a git repository"
     assert {"Python", "torch", "pycocotools"} <= set(outside.versions)
     (tmp_path / "a.txt").write_text("one")
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -64,6 +64,26 @@ def test_provenance_knows_commit_and_local_changes(tmp_path: Path) -> None:
     assert not clean.changed
     (tmp_path / "a.txt").write_text("two")
     assert provenance("demo", tmp_path).changed
+
+
+def test_provenance_says_why_no_commit_is_known(
+    make_study: Callable[..., ComparisonStudy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    assert provenance("demo", root).unknown == "the git repository has no commit"
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert provenance("demo", root).unknown == "the git repository belongs to another user"
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert provenance("demo", root).unknown == "git is not installed"
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nwhile :; do :; done")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    monkeypatch.setattr("tood.reporting.provenance._PATIENCE", 0.1)
+    assert provenance("demo", root).unknown == "git did not answer in time"
+    _, _, page = write(make_study(images=6), tmp_path)
+    assert "No commit is known: git did not answer in time." in page
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,13 @@ def constraints() -> dict[str, str]:
 
 def test_every_dependency_is_pinned() -> None:
     extras = project()["optional-dependencies"]
-    wanted = {name_of(one) for one in [*project()["dependencies"], *extras["dev"]]}
-    assert wanted <= set(constraints())
+    listed = [*project()["dependencies"], *(one for extra in extras.values() for one in extra)]
+    assert {name_of(one) for one in listed} <= set(constraints())
+
+
+def test_developers_have_what_every_extra_has() -> None:
+    extras = project()["optional-dependencies"]
+    assert all(set(extra) <= set(extras["dev"]) for extra in extras.values())
 
 
 def test_the_conda_environment_has_the_same_dependencies_and_versions() -> None:

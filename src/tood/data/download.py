@@ -1,5 +1,6 @@
 """Downloading an archive: resumed where it broke off, checked before it is used."""
 
+import os
 import re
 import shutil
 import time
@@ -10,25 +11,36 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import requests
+import urllib3.exceptions
 
 from tood.config.dataset import Archive
 from tood.data.manifest import digests
-from tood.errors import UserError
+from tood.deadline import within
+from tood.errors import TransientError, UserError
 
 Echo = Callable[[str], None]
-_CHUNK = 1 << 14  # of an interrupted chunk nothing is kept, so it is small
+_CHUNK = 1 << 16
 _AGAIN = "the part downloaded so far is kept; run the same command again to go on, or give a 'mirror'"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """When to give up: seconds to connect, seconds of silence, tries in a row that bring nothing new."""
+    """When to give up: seconds to connect, seconds of silence, tries in a row that bring next to nothing.
+
+    Silence is less than ``slowest`` bytes a second, too.
+    """
 
     connect: float = 15.0
     silence: float = 60.0
+    slowest: float = 1000.0
     tries: int = 4
     pause: float = 2.0
     report_every: float = 5.0
+
+    @property
+    def next_to_nothing(self) -> float:
+        """Bytes."""
+        return self.silence * self.slowest
 
 
 DEFAULT_PATIENCE = Patience()
@@ -67,19 +79,18 @@ def download(archive: Archive, folder: Path, echo: Echo, patience: Patience = DE
             _fetch(archive, part, echo, patience)
             break
         except _TransferError as error:
-            failures = failures + 1 if _size(part) <= before else 0
+            failures = failures + 1 if _size(part) - before <= patience.next_to_nothing else 0
             if failures >= patience.tries:
-                raise UserError(f"{archive.url}: the server {error}; {_AGAIN}.") from error
+                raise TransientError(f"{archive.url}: the server {error}; {_AGAIN}.") from error
             echo(f"{target.name}: the server {error}; trying again")
             time.sleep(patience.pause * failures)
     try:
         verify_archive(archive, part)
     except UserError:
-        part.unlink()
-        _tag_file(part).unlink(missing_ok=True)
+        _forget(part)
         raise
     part.replace(target)
-    _tag_file(part).unlink(missing_ok=True)
+    _forget(part)
     return target
 
 
@@ -101,43 +112,71 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-def _tag_file(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     """Where the server's version of a partial file is remembered, so that two versions are never joined."""
     return part.with_name(f"{part.name}.etag")
 
 
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
+
+
+def _version(response: requests.Response) -> str:
+    """What the server calls the version that it sends, if it is a name for exactly these bytes."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
 def _fetch(archive: Archive, part: Path, echo: Echo, patience: Patience) -> None:
     """One try: continue the partial file to its end."""
-    have = _size(part)
     headers = {"Accept-Encoding": "identity"}
+    version = _version_file(part).read_text(encoding="utf-8") if _version_file(part).is_file() else ""
+    # Without a name for the version or a checksum of the whole nothing would tell that two versions were joined.
+    have = _size(part) if version or archive.md5 or archive.sha256 else 0
     if have:
         headers["Range"] = f"bytes={have}-"
-        if _tag_file(part).is_file():
-            headers["If-Range"] = _tag_file(part).read_text(encoding="utf-8")
-    with (
-        _interruptions(archive.url, patience),
-        requests.get(
-            archive.url, headers=headers, stream=True, timeout=(patience.connect, patience.silence)
-        ) as response,
-    ):
+        if version:
+            headers["If-Range"] = version
+    with _interruptions(archive.url, patience), _ask(archive.url, headers, patience) as response:
+        if response.status_code == 206 and version and _version(response) not in ("", version):
+            _forget(part)
+            raise _TransferError("has another version of the file now")
         start, total = _understand(archive, response, have)
         if total is not None and start >= total:
             return
         _check_space(part, archive, start, total)
-        tag = response.headers.get("ETag", "")
-        if tag and not tag.startswith("W/"):
-            _tag_file(part).write_text(tag, encoding="utf-8")
-        else:
-            _tag_file(part).unlink(missing_ok=True)
         progress = _Progress(archive_name(archive), start, total, echo, patience.report_every)
         with part.open("r+b" if start else "wb") as sink:
             sink.seek(start)
             sink.truncate()
-            for chunk in response.iter_content(_CHUNK):
+            sink.flush()
+            _version_file(part).write_text(_version(response), encoding="utf-8")  # of the bytes that are there now
+            for chunk in _pieces(response, patience):
                 sink.write(chunk)
                 progress.add(len(chunk))
+            sink.flush()
+            os.fsync(sink.fileno())
         if total is not None and progress.have < total:
             raise _TransferError(f"broke off after {_amount(progress.have)} of {_amount(total)}")
+
+
+def _ask(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+    """The response, whose headers too have to come in time."""
+    timeouts = (patience.connect, patience.silence)
+    return within(sum(timeouts), lambda: requests.get(url, headers=headers, stream=True, timeout=timeouts))
+
+
+def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """The bytes as the server sends them, some of them at a time, not undoing any compression it declares."""
+    began, received = time.monotonic(), 0
+    while chunk := response.raw.read1(_CHUNK, decode_content=False):
+        yield chunk
+        received += len(chunk)
+        if (passed := time.monotonic() - began) >= patience.silence:
+            if received < patience.slowest * passed:
+                raise _TransferError(f"sent only {_amount(received)} in {passed:.0f} seconds")
+            began, received = time.monotonic(), 0
 
 
 def _understand(archive: Archive, response: requests.Response, have: int) -> tuple[int, int | None]:
@@ -151,6 +190,11 @@ def _understand(archive: Archive, response: requests.Response, have: int) -> tup
         start = have
     elif status == 200:
         start = 0
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise UserError(
+                f"{archive.url}: the server sends a web page instead of the file (a login, perhaps); "
+                "correct the address in the data set's file or give a 'mirror'."
+            )
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
     elif status in (206, 416):
@@ -179,13 +223,13 @@ def _interruptions(url: str, patience: Patience) -> Iterator[None]:
         yield
     except requests.exceptions.ConnectTimeout as error:
         raise _TransferError(f"did not answer within {patience.connect:g} seconds") from error
-    except requests.exceptions.ReadTimeout as error:
+    except TimeoutError as error:
+        raise _TransferError("takes for ever to answer") from error
+    except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise _TransferError(f"sent nothing for {patience.silence:g} seconds") from error
-    except requests.exceptions.ChunkedEncodingError as error:
+    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError) as error:
         raise _TransferError("broke the transfer off") from error
     except requests.exceptions.ConnectionError as error:
-        if "Read timed out" in str(error):  # what requests makes of silence in the middle of a body
-            raise _TransferError(f"sent nothing for {patience.silence:g} seconds") from error
         raise _TransferError("cannot be reached or closed the connection") from error
     except requests.exceptions.RequestException as error:
         raise UserError(f"{url}: cannot be downloaded ({error}); correct the address.") from error

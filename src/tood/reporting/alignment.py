@@ -14,7 +14,7 @@ from tood.files import write_text, write_with
 from tood.reporting.comparison import ComparedRow, Comparison, ComparisonStudy
 from tood.reporting.published import comparable
 from tood.reporting.records import Alignment, RunFolder
-from tood.reporting.tables import markdown_table, markdown_text
+from tood.reporting.tables import harmless_cells, markdown_table, markdown_text
 from tood.reporting.wording import NONE, number, percent
 
 TABLES = ("alignment.csv", "alignment.md")
@@ -149,7 +149,7 @@ def write_alignment_tables(table: AlignmentTable | None, folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         return
     frame = alignment_frame(table)
-    write_with(folder / TABLES[0], lambda path: frame.to_csv(path, index=False))
+    write_with(folder / TABLES[0], lambda path: harmless_cells(frame).to_csv(path, index=False))
     write_text(folder / TABLES[1], alignment_markdown(table))
 
 

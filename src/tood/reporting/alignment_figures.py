@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tood.data.decode import decode_image
 from tood.evaluation.alignment_files import BestAnchors, read_arrays
-from tood.evaluation.coco import load_ground_truth
+from tood.evaluation.truth import load_ground_truth
 from tood.pictures import spread_evenly
 from tood.reporting.alignment import AlignedRow, AlignmentTable
 from tood.reporting.figures import Figure
@@ -123,8 +123,7 @@ def _anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
     truth = load_ground_truth(table.study.annotations)
     chosen = spread_evenly(sorted(shared), _IMAGES)
     pictures = {
-        record["id"]: decode_image(table.study.images / record["file_name"]).numpy().transpose(1, 2, 0)
-        for record in truth.coco.loadImgs(chosen)
+        image: decode_image(table.study.images / truth.file_name(image)).numpy().transpose(1, 2, 0) for image in chosen
     }
     if len(table.rows) > len(rows):
         caption += f" The first {len(rows)} of {len(table.rows)} rows."

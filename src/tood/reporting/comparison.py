@@ -1,16 +1,21 @@
 """The comparison of a study's rows: COCO numbers, costs, and whether differences mean anything."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tood.config.published import PublishedTable
 from tood.config.study import Study
 from tood.data.prepared import PreparedSplit
 from tood.errors import UserError
-from tood.evaluation.coco import GroundTruth, load_ground_truth, match_detections
+from tood.evaluation.coco import match_detections
 from tood.evaluation.significance import (
     SEED,
     Interval,
@@ -19,12 +24,14 @@ from tood.evaluation.significance import (
     draw_weights,
     percentile_interval,
     resampled_ap,
-    resampled_mean_ap,
+    resampled_means,
 )
+from tood.evaluation.truth import GroundTruth, load_ground_truth
 from tood.reporting.records import RunFolder
 
 MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SPREAD = ("AP", "AP50", "AP75")  # those whose standard deviation over seeds is given
+_MANY_IMAGES = 1000  # from which on a run takes long enough for processes to be worth starting
 
 
 @dataclass(frozen=True)
@@ -154,20 +161,27 @@ def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> Compar
     )
 
 
-def compare(study: ComparisonStudy, *, resamples: int | None = None, seed: int = SEED) -> Comparison:
+def compare(
+    study: ComparisonStudy, *, resamples: int | None = None, seed: int = SEED, processes: int = 1
+) -> Comparison:
     """Read all runs and compare them, every row with the baseline and the best with the next best.
 
     All rows are resampled with the same ``resamples`` draws of images (``default_resamples`` of them unless
-    given), and each row's runs of several seeds by draws of its own. Raises UserError if a run's files are missing,
-    broken, made with other settings than the study's or on another split, or disagree with each other.
+    given), and each row's runs of several seeds by draws of its own. Runs on a large split are worked on by up to
+    ``processes`` processes. Raises UserError if a run's files are missing, broken, made with other settings than the
+    study's or on another split, or disagree with each other.
     """
-    for run in (run for row in study.rows for run in row.runs):
+    runs = [run for row in study.rows for run in row.runs]
+    for run in runs:
         run.check_settings()
+        _check_split(run, study.split)
     truth = load_ground_truth(study.annotations)
     resamples = default_resamples(len(truth.image_ids)) if resamples is None else resamples
-    weights = draw_weights(len(truth.image_ids), resamples, seed)
+    each = iter(_resample(runs, truth, draw_weights(len(truth.image_ids), resamples, seed), processes))
     resampled = {
-        row.name: _resample(row, truth, study.split, weights, draw_runs(len(row.runs), resamples, seed, number))
+        row.name: resampled_means(
+            np.stack([next(each) for _ in row.runs], axis=1), draw_runs(len(row.runs), resamples, seed, number)
+        )
         for number, row in enumerate(study.rows)
     }
     points = {row.name: _mean(run.metrics().AP for run in row.runs) for row in study.rows}
@@ -192,26 +206,47 @@ def compare(study: ComparisonStudy, *, resamples: int | None = None, seed: int =
     return Comparison(study, rows, lead, len(truth.image_ids), truth.object_counts(), resamples)
 
 
-def _resample(row: Row, truth: GroundTruth, split: str, weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Resampled AP (S,) of a row, after checking that each run's files belong together."""
-    records = []
-    once = np.ones((len(truth.image_ids), 1), np.int32)
-    for run in row.runs:
-        metrics = run.metrics()
-        if metrics.split != split:
+def _check_split(run: RunFolder, split: str) -> None:
+    measured = run.metrics().split
+    if measured != split:
+        raise UserError(
+            f"{run.path / 'metrics.json'}: was measured on split '{measured}', the comparison is on '{split}'; "
+            f"evaluate the run on '{split}'."
+        )
+
+
+def _resample(
+    runs: Sequence[RunFolder], truth: GroundTruth, weights: np.ndarray, processes: int
+) -> list[NDArray[np.float64]]:
+    """Resampled AP (S,) of each run, after checking that its files belong together."""
+    once = np.ones((len(weights), 1), weights.dtype)
+    work = partial(_resample_detections, truth, np.concatenate([once, weights], axis=1))
+    paths = [run.path for run in runs]
+    if min(processes, len(runs)) == 1 or len(truth.image_ids) < _MANY_IMAGES:
+        found = [work(path) for path in paths]
+    else:
+        try:
+            with ProcessPoolExecutor(min(processes, len(runs)), get_context("fork")) as pool:
+                found = list(pool.map(work, paths))
+        except BrokenProcessPool as error:
             raise UserError(
-                f"{run.path / 'metrics.json'}: was measured on split '{metrics.split}', the comparison is on "
-                f"'{split}'; evaluate the run on '{split}'."
-            )
-        found = match_detections(truth, run.detections(), source=run.path / "detections.json")
-        ap = float(resampled_ap(found, once)[0])
-        if abs(ap - (np.nan if metrics.AP is None else metrics.AP)) > 1e-6:
+                f"{paths[0].parent}: a process comparing runs was killed, probably for lack of memory; "
+                "compare with fewer of them, tood compare --threads 1."
+            ) from error
+    for run, values in zip(runs, found, strict=True):
+        recorded = run.metrics().AP
+        if abs(values[0] - (np.nan if recorded is None else recorded)) > 1e-6:
             raise UserError(
-                f"{run.path / 'metrics.json'}: AP is {metrics.AP}, but the detections.json beside it "
-                f"has AP {ap:.6f}; evaluate the run again."
+                f"{run.path / 'metrics.json'}: AP is {recorded}, but the detections.json beside it "
+                f"has AP {values[0]:.6f}; evaluate the run again."
             )
-        records.append(found)
-    return resampled_mean_ap(records, weights, draws)
+    return [values[1:] for values in found]
+
+
+def _resample_detections(truth: GroundTruth, weights: np.ndarray, path: Path) -> NDArray[np.float64]:
+    """AP of the detections in a run's folder for each column of weights (I,S)."""
+    records = match_detections(truth, RunFolder(path).detections(), source=path / "detections.json")
+    return resampled_ap(records, weights)
 
 
 def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tood.evaluation.coco import STATS
-from tood.files import file_digest
+from tood.files import file_digest, visible
 from tood.reporting.records import RunFolder
 from tood.reporting.settings import MISSING, aligned
 
@@ -66,6 +66,7 @@ class Mirrored:
     def digest(self) -> str:
         """Changes whenever anything that is mirrored does."""
         content: list[Any] = [self.name, dict(self.identity), dict(self.tags), dict(self.params), self.status]
+        content += [self.start, self.end]
         content += [[point.key, point.step, point.value, point.time] for point in self.points]
         content += [[one.folder, one.path.name, file_digest(one.path)] for one in self.artifacts]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -91,7 +92,7 @@ def mirrored_runs(study: str, runs: list[RunFolder]) -> list[Mirrored]:
 def mirrored_study(study: str, folder: Path, runs: list[Mirrored]) -> Mirrored:
     """The parent run of a study: its table, figures and report."""
     files = [Artifact(folder / name) for name in _STUDY_FILES]
-    files += [Artifact(path, "figures") for path in sorted(folder.glob("figures/*.png"))]
+    files += [Artifact(path, "figures") for path in visible(folder.glob("figures/*.png"))]
     table = folder / "comparison.md"
     note = {"mlflow.note.content": table.read_text("utf-8")[:_MAX_NOTE]} if table.is_file() else {}
     return Mirrored(
@@ -114,7 +115,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
     last = (int(history["step"].max()), int(history["epoch"].max())) if len(history) else (0, 0)
     points = [*_curves(history), *_final(run, last[1], end)]
     files = [Artifact(run.path / name) for name in _RUN_FILES]
-    files += [Artifact(path, "samples") for path in sorted(run.path.glob("samples/*.png"))]
+    files += [Artifact(path, "samples") for path in visible(run.path.glob("samples/*.png"))]
     done = (run.path / "train.json").is_file() and (run.path / "metrics.json").is_file()
     return Mirrored(
         name=run.name,

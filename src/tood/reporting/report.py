@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -26,6 +27,7 @@ from tood.reporting.records import RunFolder
 from tood.reporting.settings import aligned, differing
 from tood.reporting.tables import best_columns, column_note, is_best, table_cells
 from tood.reporting.wording import NONE, duration, headline, method_note, number, percent
+from tood.shown import shown
 
 _TEMPLATE = "report.html.j2"
 _MAX_CLASSES = 100
@@ -96,6 +98,7 @@ def write_report(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -118,6 +121,11 @@ def write_report(
         origin=provenance(study.name),
     )
     write_text(path, text)
+
+
+def _harmless(value: Any) -> Any:
+    """Whatever stands in a name is shown on the page; that no HTML in it counts is for autoescape."""
+    return shown(value, lines=True) if type(value) is str else value  # Markup is what the template says itself
 
 
 def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from tood.data.decode import decode_image
-from tood.evaluation.coco import load_ground_truth
+from tood.evaluation.truth import load_ground_truth
 from tood.files import write_with
 from tood.pictures import SHOWN_SCORE, as_corners, caption_font, draw_detections, spread_evenly
 from tood.reporting.comparison import ComparisonStudy, Row
@@ -19,7 +19,7 @@ _TILE, _GAP, _HEADER = 340, 6, 30
 def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
     """Write the sheet as PNG; False if the split has no image with objects. ``best`` always gets a column."""
     truth = load_ground_truth(study.annotations)
-    with_objects = [image for image in truth.image_ids if truth.coco.getAnnIds(imgIds=[image], iscrowd=False)]
+    with_objects = truth.with_objects()
     if not with_objects:
         return False
     chosen = spread_evenly(with_objects, _IMAGES)
@@ -28,9 +28,12 @@ def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
     found = [_by_image(row.runs[0].detections(), chosen) for row in rows]
     lines = []
     for image in chosen:
-        record = truth.coco.loadImgs([image])[0]
-        pixels = decode_image(study.images / record["file_name"])
-        objects = [entry for entry in truth.coco.loadAnns(truth.coco.getAnnIds(imgIds=[image])) if not entry["iscrowd"]]
+        pixels = decode_image(study.images / truth.file_name(image))
+        boxes, classes = truth.objects(image)
+        objects = [
+            {"bbox": box, "category_id": truth.category_ids[label]}
+            for box, label in zip(boxes.tolist(), classes.tolist(), strict=True)
+        ]
         tiles = [_tile(pixels, objects, labels, truth.classes, scored=False)]
         tiles += [_tile(pixels, each[image], labels, truth.classes, scored=True) for each in found]
         lines.append(tiles)

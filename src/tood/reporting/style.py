@@ -1,5 +1,6 @@
 """The look that all figures share. Matplotlib is imported on use: it takes a second."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,8 +82,14 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a PNG at 144 dpi that depends on nothing but its content."""
-    write_with(path, lambda target: figure.savefig(target, dpi=144, metadata={"Software": None}))
+    """Write a PNG at 144 dpi that depends on nothing but its content.
+
+    A character that DejaVu Sans does not have, such as Chinese ones and most emoji, is drawn as an empty box, and names
+    that leave no room for a plot are drawn over it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s)Glyph \d+ .*missing from font|constrained_layout not applied")
+        write_with(path, lambda target: figure.savefig(target, dpi=144, metadata={"Software": None}))
 
 
 def label_line_ends(axes: Any, labels: Sequence[tuple[float, float, str, str]], gap: float) -> None:

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from tood.files import write_text, write_with
 from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
@@ -26,6 +29,7 @@ from tood.reporting.wording import (
     points,
     points_range,
 )
+from tood.shown import shown
 
 _LATEX = str.maketrans(
     {
@@ -35,14 +39,29 @@ _LATEX = str.maketrans(
         "~": r"\textasciitilde{}",
     }
 )
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|<`*"})
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.csv``, ``comparison.md`` and ``comparison.tex`` into ``folder``."""
-    frame = comparison_frame(comparison)
+    frame = harmless_cells(comparison_frame(comparison))
     write_with(folder / "comparison.csv", lambda path: frame.to_csv(path, index=False))
     write_text(folder / "comparison.md", markdown(comparison))
     write_text(folder / "comparison.tex", latex(comparison))
+
+
+def harmless_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same for a CSV file: a text that a spreadsheet would compute gets an apostrophe in front, as is usual."""
+    texts = frame.select_dtypes(include=["object", "string"]).columns
+    return frame.assign(**{name: frame[name].map(_harmless) for name in texts})
+
+
+def _harmless(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = shown(value, lines=True)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -120,11 +139,11 @@ def markdown(comparison: Comparison) -> str:
                 cells[column] = f"**{cells[column]}**"
     parts = [
         f"# {markdown_text(comparison.study.title)}",
-        headline(comparison),
+        markdown_text(headline(comparison)),
         markdown_table(header, lines),
         column_note(comparison),
-        method_note(comparison),
-        incomparable_note(comparison),
+        markdown_text(method_note(comparison)),
+        markdown_text(incomparable_note(comparison)),
         *_markdown_published(comparison),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -158,8 +177,8 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
 
 
 def markdown_text(text: str) -> str:
-    """On one line, and without a "|" that would start another cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """On one line, and without marks that would start another cell, an element of HTML, a link or bold text."""
+    return shown(" ".join(text.split())).translate(_MARKDOWN).replace("](", "]\\(")
 
 
 def _pad(cell: str, width: int, column: int) -> str:
@@ -175,8 +194,8 @@ def latex(comparison: Comparison) -> str:
     header += ["params", "GFLOPs", "images/s"]
     lines = [
         "% Made from comparison.csv; needs \\usepackage{booktabs}.",
-        f"% {headline(comparison)}".replace("\n", " "),
-        f"% {method_note(comparison)}",
+        _comment(headline(comparison)),
+        _comment(method_note(comparison)),
         "\\begin{tabular}{l" + "r" * len(header) + "}",
         "\\toprule",
         " & ".join(["method", *header]) + r" \\",
@@ -187,8 +206,12 @@ def latex(comparison: Comparison) -> str:
         *(_latex_published(view) if view else []),
     ]
     if note := incomparable_note(comparison):
-        lines.insert(3, f"% {note}")
+        lines.insert(3, _comment(note))
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    return f"% {shown(' '.join(text.split()))}"
 
 
 def _latex_stat(name: str) -> str:
@@ -209,7 +232,7 @@ def _latex_published(view: PublishedView) -> list[str]:
         "\\bottomrule",
         "\\end{tabular}",
         *(rf"\par{{\footnotesize [{number}] {_escaped(text)}}}" for number, text in enumerate(view.sources, start=1)),
-        *(f"% {' '.join(note.split())}" for note in view.table.notes),
+        *(_comment(note) for note in view.table.notes),
     ]
 
 
@@ -236,4 +259,4 @@ def _latex_cells(
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).translate(_LATEX)
+    return shown(" ".join(text.split())).translate(_LATEX)

@@ -15,6 +15,6 @@ def sync(study: str | None, address: str | None, echo: Echo) -> None:
     if not studies:
         raise UserError(f"{RESULTS}: holds no results yet; make some with: snakemake --cores all")
     for name in studies:
-        report = sync_study(RESULTS, name, address)
+        report = sync_study(RESULTS, name, address, echo)
         write_json(RESULTS / name / "tracked.json", dataclasses.asdict(report))
         echo(report.summary())

@@ -1,0 +1,83 @@
+"""What the machine refuses, as one sentence: a disk that takes no more, a folder that may not be written, no memory."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of the space that your quota allows",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EROFS: "make it writable, or work in another folder",
+    errno.EACCES: "let this user read and write it, or work in another folder",
+    errno.EPERM: "let this user read and write it, or work in another folder",
+    errno.EIO: "the disk or its connection is failing, so save what is on it",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ELOOP: "remove the link that leads back to itself",
+    errno.ESTALE: "the network disk has gone, so have it mounted again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close programs that hold many files open",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u) or use fewer",
+    errno.ENOMEM: "close other programs, or use fewer processes",
+}
+_MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "unable to allocate")
+_FULL_DATABASE = "database or disk is full"
+_MEMORY = (
+    "{what} ran out of memory; use fewer data loading processes (--workers), compute each step in parts "
+    "(--accumulate, or snakemake --config accumulate=2) or close other programs, then repeat the command."
+)
+_TAKES_MOST = 1 << 20
+
+
+def refusal(place: Path | str, error: OSError, what: str = "cannot be written: ") -> str:
+    """The sentence for a place that cannot be written."""
+    reason = error.strerror or str(error) or type(error).__name__
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{place}: {what}{reason}" + (f"; {remedy}, then repeat the command." if remedy else ".")
+
+
+def asked_again(file: Path) -> OSError | None:
+    """What the disk says to some more bytes for ``file``: image libraries and PyTorch keep its reason to themselves."""
+    try:
+        with file.open("ab") as handle:
+            handle.write(bytes(_TAKES_MOST))
+            os.fsync(handle.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def machine_failure(error: BaseException) -> str | None:
+    """One sentence where the machine, and no mistake of the program, is behind an exception; else None."""
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno in _REMEDIES:
+            if link.errno == errno.ENOMEM:
+                return _MEMORY.format(what="the program")
+            return refusal(_place(link), link, what="")
+        if _FULL_DATABASE in str(link):
+            return "the MLflow database: cannot be written: its disk is full; free some space and repeat the command."
+        if isinstance(link, MemoryError) or _speaks_of_memory(link):
+            return _MEMORY.format(what="the GPU" if "CUDA" in str(link) else "the program")
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it came of, latest first."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _place(error: OSError) -> str:
+    """The path that the operating system named, or the folder that commands run in."""
+    return os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else os.curdir
+
+
+def _speaks_of_memory(error: BaseException) -> bool:
+    """PyTorch says so by RuntimeError on the CPU, and by a class of its own, which only it knows, on GPUs."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _MEMORY_WORDS)
