@@ -48,11 +48,11 @@ def test_a_folder_is_no_file(tmp_path: Path, read: Callable[[Path], Any]) -> Non
 def test_a_file_without_permission_is_named(
     tmp_path: Path, read: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_: Path) -> bytes:
+    def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
-    monkeypatch.setattr(Path, "read_text", lambda path, **_: refused(path))
+    (tmp_path / "x.yaml").touch()
+    monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(UserError, match=r"x\.yaml: cannot be read: Permission denied"):
         read(tmp_path / "x.yaml")
 
@@ -62,5 +62,5 @@ def test_bytes_that_are_no_text_and_endless_nesting_are_refused(tmp_path: Path, 
     path = tmp_path / "x.yaml"
     for content in (b"\xff\xfe\x00", b"[" * 100_000):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is not valid"):
+        with pytest.raises(UserError, match=r"is not valid|is nested more than 50 deep"):
             read(path)

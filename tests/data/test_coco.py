@@ -9,6 +9,7 @@ from tood.config.dataset import CocoDataset, CocoSplit, Draw
 from tood.data.coco import read_coco
 from tood.data.findings import Findings
 from tood.data.records import RawDataset, to_coco
+from tood.files import read_json
 
 SPLITS = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
 
@@ -78,7 +79,7 @@ def twice(table: str) -> Callable[[dict[str, Any]], object]:
         (lambda c: c["images"][0].pop("file_name"), "images[0] (id 7) needs a text as 'file_name'"),
         (lambda c: c["images"][0].update(id="7"), "images[0] needs a whole number as 'id'; it has '7'"),
         (lambda c: c["images"][0].update(id=2**63), "images[0] needs a number below 2^63 as 'id'; it has 922337203"),
-        (lambda c: c["images"][0].update(file_name="\udcf6.jpg"), "the file's name is not valid UTF-8; rename it"),
+        (lambda c: c["images"][0].update(file_name="\udcf6.jpg"), "a file's name that is not valid UTF-8, rename it"),
         (lambda c: c["categories"][0].pop("name"), "categories[0] (id 5) needs a text as 'name'"),
         (
             lambda c: c["images"][0].update(file_name="../a.jpg"),
@@ -239,3 +240,10 @@ def test_an_image_of_two_splits_is_noted(coco_root: Path) -> None:
     notes = findings.sentences("note")
     assert f"{coco_root / 'train' / 'a.jpg'}: is in more than one split (train, val)" in notes
     assert len(notes) == 2
+
+
+def test_outlines_do_not_stay_in_memory(tmp_path: Path) -> None:
+    entry = {"id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[1.0, 2.0]], "nested": {"segmentation": {"counts": "a"}}}
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": [entry]}))
+    read = read_json(tmp_path / "a.json", without=("segmentation",))
+    assert read == {"annotations": [{"id": 1, "bbox": [1, 2, 3, 4], "nested": {}}]}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tood.data import decode
 from tood.data.decode import decode_image, image_size
 from tood.errors import UserError
 
@@ -88,6 +89,22 @@ def test_exif_rotation_is_applied(
     assert np.array_equal(decoded(tmp_path / "a.png"), upright(COLOURS))
 
 
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("LA", "png"), ("RGBA", "png"), ("I;16", "tif")]
+)
+def test_large_pictures_are_converted_in_strips_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if mode == "I;16":
+        Image.fromarray(GRADIENT.astype(np.uint16) * 257).save(path)
+    else:
+        Image.fromarray(COLOURS).convert(mode).save(path)
+    whole = decode_image(path)
+    monkeypatch.setattr(decode, "_STRIP", 5 * 40)
+    assert torch.equal(decode_image(path), whole)
+
+
 def truncated(path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, format={"jpg": "JPEG", "png": "PNG"}[suffix])
@@ -124,7 +141,7 @@ def bomb(path: Path) -> None:
             "not an image|cannot be decoded",
         ),
         ("corrupt.png", corrupted_png, "cannot be decoded"),
-        ("folder.jpg", lambda path: path.mkdir(), "cannot be decoded"),
+        ("folder.jpg", lambda path: path.mkdir(), "is no file"),
         ("bomb.png", bomb, "million pixels"),
         ("float.tif", lambda path: Image.fromarray(GRADIENT.astype(np.float32)).save(path), "floating-point"),
     ],

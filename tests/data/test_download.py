@@ -1,6 +1,9 @@
 """Downloads against a local server that cuts, stalls, refuses and lies."""
 
+import gzip
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from tood.data.download import Patience, archive_name, download
 from tood.errors import UserError
 
 CONTENT = bytes(range(256)) * 4000
-BLOCK = 1 << 14  # bytes that are kept together
+BLOCK = 1 << 14
 QUICK = Patience(connect=2.0, silence=0.3, tries=2, pause=0.0, report_every=0.0)
 
 
@@ -31,6 +34,11 @@ class Behaviour:
     failures: int = 0
     etag: str = '"one"'
     length: bool = True
+    says: int | None = None  # as the length, whatever is true
+    pause: float = 0.0  # seconds before each byte of the body
+    headers: dict[str, str] = field(default_factory=dict)
+    to: str = ""  # where to go instead
+    heeds_if_range: bool = True
     asked: list[str | None] = field(default_factory=list)
 
 
@@ -66,7 +74,12 @@ class Server:
         if do.status != 200:
             request.send_error(do.status)
             return
-        same = request.headers.get("If-Range") in (None, do.etag)
+        if do.to:
+            request.send_response(302)
+            request.send_header("Location", do.to)
+            request.end_headers()
+            return
+        same = not do.heeds_if_range or request.headers.get("If-Range") in (None, do.etag)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and do.ranges and same else 0
         if start and start >= len(do.content):
             request.send_response(416)
@@ -77,11 +90,19 @@ class Server:
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(do.content) - 1}/{len(do.content)}")
         if do.length:
-            request.send_header("Content-Length", str(len(do.content) - start))
-        request.send_header("ETag", do.etag)
+            request.send_header("Content-Length", str(do.says or len(do.content) - start))
+        if do.etag:
+            request.send_header("ETag", do.etag)
+        for name, value in do.headers.items():
+            request.send_header(name, value)
         request.end_headers()
         end = start + do.cuts.pop(0) if do.cuts else len(do.content)
-        request.wfile.write(do.content[start:end])
+        for position in range(start, end) if do.pause else ():
+            request.wfile.write(do.content[position : position + 1])
+            request.wfile.flush()
+            time.sleep(do.pause)
+        if not do.pause:
+            request.wfile.write(do.content[start:end])
         if do.stall:
             request.wfile.flush()
             time.sleep(2)
@@ -129,7 +150,7 @@ def test_a_cut_connection_is_continued_where_it_broke_off(server: Server, tmp_pa
     lines: list[str] = []
     path = download(archive(server), tmp_path, lines.append, QUICK)
     assert path.read_bytes() == CONTENT
-    assert server.behaviour.asked == [None, *(f"bytes={count * BLOCK}-" for count in (20, 30, 31))]
+    assert server.behaviour.asked == [None, *(f"bytes={count}-" for count in (20 * BLOCK, 30 * BLOCK, 31 * BLOCK + 1))]
     assert any("trying again" in line for line in lines)
     assert any("continuing after 327.7 kB" in line for line in lines)
     assert any("of 1.0 MB" in line for line in lines)
@@ -213,6 +234,91 @@ def test_a_refusal_is_final_but_a_busy_server_is_asked_again(server: Server, tmp
     server.behaviour = Behaviour(failures=9)
     with pytest.raises(UserError, match="answered 503 Service Unavailable"):
         fetch(server, tmp_path / "other")
+
+
+def test_a_server_that_trickles_is_given_up_like_a_silent_one(server: Server, tmp_path: Path) -> None:
+    server.behaviour.pause = 0.05
+    with pytest.raises(UserError, match=r"sent only \d+ bytes in 0 seconds; the part downloaded so far is kept"):
+        fetch(server, tmp_path)
+    assert len(server.behaviour.asked) == 2, "what it brought counts for nothing, and so do the tries"
+    assert CONTENT.startswith((tmp_path / "archive.zip.part").read_bytes())
+
+
+def test_a_length_that_is_too_long_is_seen_through(server: Server, tmp_path: Path) -> None:
+    server.behaviour.says = len(CONTENT) + 1000
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.behaviour.asked == [None, f"bytes={len(CONTENT)}-"]
+
+
+def test_a_length_that_is_too_short_is_refused_where_anything_can_tell(server: Server, tmp_path: Path) -> None:
+    server.behaviour.says = len(CONTENT) - 1000
+    with pytest.raises(UserError, match="the server offers 1,023,000 bytes instead of 1,024,000"):
+        fetch(server, tmp_path, size=len(CONTENT))
+    with pytest.raises(UserError, match="has the md5"):
+        fetch(server, tmp_path, md5=hashlib.md5(CONTENT).hexdigest())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("etag", ['"one"', "", 'W/"one"'])
+def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path, etag: str) -> None:
+    """Neither by a server that changed its file and heeds no condition, nor by one that names no version."""
+    server.behaviour = Behaviour(cuts=[20 * BLOCK, 0, 0], etag=etag)
+    with pytest.raises(UserError):
+        fetch(server, tmp_path)
+    server.behaviour = Behaviour(content=CONTENT[::-1], etag=etag and '"two"', heeds_if_range=False)
+    assert fetch(server, tmp_path).read_bytes() == CONTENT[::-1]
+    assert [file.name for file in tmp_path.iterdir()] == ["archive.zip"]
+
+
+def test_a_date_names_a_version_too(server: Server, tmp_path: Path) -> None:
+    date = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+    server.behaviour = Behaviour(cuts=[20 * BLOCK, 0, 0], etag="", headers=date, heeds_if_range=False)
+    with pytest.raises(UserError):
+        fetch(server, tmp_path)
+    server.behaviour.asked.clear()
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.behaviour.asked == [f"bytes={20 * BLOCK}-"]
+
+
+def test_a_declared_compression_is_left_alone(server: Server, tmp_path: Path) -> None:
+    """Servers declare the gzip of a .tar.gz so; size and checksums are of the file as it lies there."""
+    server.behaviour = Behaviour(content=gzip.compress(CONTENT, mtime=0), headers={"Content-Encoding": "x-gzip"})
+    content = server.behaviour.content
+    path = fetch(server, tmp_path, size=len(content), md5=hashlib.md5(content).hexdigest())
+    assert path.read_bytes() == content
+
+
+def test_a_web_page_is_no_archive(server: Server, tmp_path: Path) -> None:
+    server.behaviour = Behaviour(content=b"<html>log in", headers={"Content-Type": "text/html; charset=utf-8"})
+    with pytest.raises(UserError, match=r"sends a web page instead of the file \(a login, perhaps\); correct"):
+        fetch(server, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_circle_of_redirections_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    server.behaviour.to = server.url
+    with pytest.raises(UserError, match=r"cannot be downloaded \(Exceeded 30 redirects.\); correct the address"):
+        fetch(server, tmp_path)
+
+
+def test_a_killed_download_is_continued_by_the_next(server: Server, tmp_path: Path) -> None:
+    server.behaviour = Behaviour(cuts=[20 * BLOCK], stall=True)
+    script = (
+        "import sys; from pathlib import Path; from tood.config.dataset import Archive\n"
+        "from tood.data.download import download\n"
+        "download(Archive(url=sys.argv[1]), Path(sys.argv[2]), print)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, server.url, str(tmp_path)])
+    part = tmp_path / "archive.zip.part"
+    while not part.exists() or part.stat().st_size < 19 * BLOCK:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    server.behaviour = Behaviour()
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    (asked,) = server.behaviour.asked
+    assert int(asked.removeprefix("bytes=").rstrip("-")) >= 19 * BLOCK
 
 
 def test_nobody_listening_gives_one_sentence(tmp_path: Path) -> None:

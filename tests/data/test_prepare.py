@@ -134,7 +134,7 @@ def test_changed_annotations_or_splits_are_taken_over(tmp_path: Path, voc_root: 
     assert list(prepare(more, folder)[0].splits) == ["train", "val", "test"]
     third, _ = prepare(own_voc(voc_root), folder)
     assert list(third.splits) == ["train", "val"]
-    assert sorted(path.name for path in (folder / "annotations").iterdir()) == ["train.json", "val.json"]
+    assert sorted(path.name for path in (folder / "annotations").glob("*.json")) == ["train.json", "val.json"]
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path, voc_root: Path) -> None:
@@ -221,11 +221,14 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path, yolo_root: Path) ->
         prepare(YoloDataset(name="y", format="yolo", root=str(yolo_root), splits=places), tmp_path / "y")
 
 
-def test_a_full_disk_leaves_no_part_behind(tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("writer", ["tood.data.prepare.write_coco", "tood.data.table.SplitTable.write_flat"])
+def test_a_full_disk_leaves_no_part_behind(
+    tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
     def fail(path: Path, *_: object, **__: object) -> None:
         raise UserError(f"{path}: cannot be written: No space left on device.")
 
-    monkeypatch.setattr(module, "write_json", fail)
+    monkeypatch.setattr(writer, fail)
     with pytest.raises(UserError, match="No space left"):
         prepare(own_voc(voc_root), tmp_path / "mine")
     assert not (tmp_path / "mine" / ".work").exists()

@@ -15,7 +15,10 @@ def folder(tmp_path: Path) -> Path:
     (folder / "images").mkdir()
     annotations = folder / "annotations" / "train.json"
     annotations.write_text("{}")
+    table = folder / "annotations" / "train.npz"
+    table.write_bytes(b"columns")
     split = {"annotations": "annotations/train.json", "images": "images", "image_count": 2, "box_count": 3}
+    split |= {"table": "annotations/train.npz", "table_sha256": file_digest(table)}
     entry = {
         "name": "mine",
         "format": "voc",
@@ -32,6 +35,7 @@ def test_a_complete_data_set_is_opened(folder: Path) -> None:
     split = dataset.split("train")
     assert (split.images, split.image_count, split.box_count) == (folder / "images", 2, 3)
     assert split.annotations == folder / "annotations" / "train.json"
+    assert split.table == folder / "annotations" / "train.npz"
     assert dataset.classes == ("cat",)
     with pytest.raises(UserError, match="has no split 'val'; it has train"):
         dataset.split("val")
@@ -45,6 +49,10 @@ def test_an_absolute_images_folder_stays_absolute(folder: Path, tmp_path: Path) 
 
 
 def test_what_is_missing_or_changed_is_named(folder: Path) -> None:
+    (folder / "annotations" / "train.npz").write_bytes(b"column")
+    with pytest.raises(UserError, match=r"train.npz: differs from the file that dataset.json was written for"):
+        open_prepared(folder)
+    (folder / "annotations" / "train.npz").write_bytes(b"columns")
     (folder / "annotations" / "train.json").write_text("{ }")
     with pytest.raises(UserError, match=r"train.json: differs from the file that dataset.json was written for"):
         open_prepared(folder)

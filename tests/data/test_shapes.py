@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from surroundings import small_disk
 
 from tood.config.dataset import ShapesDataset
 from tood.data.drawing import draw_outline, draw_patch
@@ -168,3 +169,11 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
     with pytest.raises(UserError, match=r"images.*cannot be written"):
         generate_shapes(config(train=1), tmp_path, lambda _: None)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", "16k") as disk,
+        pytest.raises(UserError, match="cannot be written: No space left on device; free some space"),
+    ):
+        generate_shapes(config(train=1), disk, lambda _: None)

@@ -1,10 +1,12 @@
 import csv
 import http.server
 import json
+import os
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -142,6 +144,36 @@ def test_a_failure_leaves_earlier_files_alone(upstream, tmp_path: Path, manifest
     with pytest.raises(UserError):
         get(source(), tmp_path, manifest, upstream[1])
     assert tree(target) == FILES
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_wherever_it_is_killed_the_files_are_there_completely_or_not_at_all(
+    tmp_path: Path, original: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """Neither manifest nor counts: what is there is all that could tell."""
+    before = tree(get(source(), tmp_path, None, original))
+    (original / "images/b.jpg").write_bytes(b"another")
+    done = 0
+
+    def killed(real: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object, **named: object) -> object:
+            nonlocal done
+            done += 1
+            if done > cut:
+                raise KeyboardInterrupt
+            return real(*arguments, **named)
+
+        return step
+
+    for module, name in ((os, "unlink"), (os, "rmdir"), (os, "rename"), (Path, "replace"), (shutil, "copyfile")):
+        monkeypatch.setattr(module, name, killed(getattr(module, name)))
+    with suppress(KeyboardInterrupt):
+        get(source(), tmp_path, None, original)
+    monkeypatch.undo()
+    target = tmp_path / "data" / "raw"
+    if obtained(target, source(), None, lambda line: None):
+        assert tree(target) in (before, tree(original))
+    assert tree(get(source(), tmp_path, None, original)) == tree(original)
 
 
 def test_a_downloaded_archive_without_checksum_is_not_trusted_twice(upstream, tmp_path: Path, manifest) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Config, PositiveFloat, PositiveInt
+from tood.config.base import Channels, Config, PositiveFloat, PositiveInt
 from tood.config.blocks import read_block
 from tood.config.messages import validate
 
@@ -50,9 +50,9 @@ class BackboneConfig(Config):
     deformable: tuple[Literal["c3", "c4", "c5"], ...] = Field(
         (), description="Stages whose 3x3 convolutions are modulated deformable ones (DCNv2)."
     )
-    width: PositiveInt = Field(256, description="Channels of neck and head.")
+    width: Channels = Field(256, description="Channels of neck and head.")
     norm_groups: PositiveInt = Field(32, description="Groups of the head's group normalisation.")
-    trunk_width: PositiveInt = Field(16, description="Channels of the first stage of the light trunk.")
+    trunk_width: Channels = Field(16, description="Channels of the first stage of the light trunk.")
     pretraining: PretrainingConfig = PretrainingConfig()
 
     @model_validator(mode="after")

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Channels = Annotated[int, Field(ge=1, le=65536)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 

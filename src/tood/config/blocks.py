@@ -1,5 +1,6 @@
 """Building blocks: the files below ``params/`` that studies combine by name."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ _BLOCK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9
 def block_file(params: Path, folder: str, name: str, named_in: str) -> Path:
     """``params/<folder>/<name>.yaml``; UserError names the nearest file there is."""
     path = params / folder / f"{name}.yaml"
-    if not _BLOCK_NAME.fullmatch(name) or not path.is_file():
+    if not _BLOCK_NAME.fullmatch(name) or not os.path.exists(path):
         valid = [
             found.relative_to(params / folder).with_suffix("").as_posix() for found in (params / folder).rglob("*.yaml")
         ]

@@ -1,5 +1,6 @@
 """How a run is put together: ``block file <- common.overrides <- run.overrides``, or the stand-ins of a scale."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def check_weights(run: str, backbone: BackboneConfig, where: str, params: Path) 
                 "address is checked, so its name must end with the first 8 or more digits of its SHA-256, as in "
                 "https://example.org/name-0123abcd.pth."
             )
-    elif backbone.weights != "none" and not (params.parent / backbone.weights).is_file():
+    elif backbone.weights != "none" and not os.path.isfile(params.parent / backbone.weights):
         hint = nearest(backbone.weights, ("imagenet", "generated", "none"))
         raise UserError(
             f"{file}: field 'weights' is '{backbone.weights}' in run '{run}' of {where}, which is neither a file "

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from tood.config.backbone import BackboneConfig
-from tood.config.base import Config, PositiveInt
+from tood.config.base import Channels, Config
 from tood.config.method import MethodConfig
 from tood.config.schedule import ImagesConfig
 
@@ -29,5 +29,5 @@ class ImportedConfig(Config):
     source: ImportedSource
     method: MethodConfig
     backbone: BackboneConfig
-    head_width: PositiveInt = Field(description="Channels of the head, which may differ from the neck's.")
+    head_width: Channels = Field(description="Channels of the head, which may differ from the neck's.")
     images: ImagesConfig

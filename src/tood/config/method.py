@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from tood.config.base import Config, PositiveFloat, PositiveInt, Share
+from tood.config.base import Config, Layers, PositiveFloat, PositiveInt, Share
 from tood.config.parts import CriterionPart, HeadOutput
 
 
@@ -18,7 +18,7 @@ class AnchorsConfig(Config):
     """Anchors of one location: every combination of ``per_octave`` sizes and the height / width ratios."""
 
     scale: PositiveFloat = Field(8.0, description="Side of the smallest anchor in strides.")
-    per_octave: PositiveInt = Field(1, description="Sizes between one octave and the next.")
+    per_octave: Layers = Field(1, description="Sizes between one octave and the next.")
     ratios: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1)
 
     @property
@@ -30,13 +30,13 @@ class ParallelHeadConfig(Config):
     """Two towers of 3x3 convolutions, one for each task (RetinaNet, FCOS, ATSS, GFL)."""
 
     kind: Literal["parallel"]
-    convs: PositiveInt = 4
+    convs: Layers = 4
     norm: Literal["group", "none"] = "group"
     anchors: AnchorsConfig = AnchorsConfig()
     boxes: Literal["distance", "delta", "bins"] = Field(description="How the head represents a box.")
     delta_stds: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (0.1, 0.1, 0.2, 0.2)
     level_scales: bool = Field(True, description="A learnable factor of the regression for each level.")
-    reg_max: PositiveInt = Field(16, description="Largest distance in strides; bins only.")
+    reg_max: Layers = Field(16, description="Largest distance in strides; bins only.")
     centerness: bool = Field(False, description="A logit of quality for each location: centerness, in PAA IoU.")
     alignment: bool = Field(False, description="Prediction alignment (TAP) from the last layers of both towers.")
     prior_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.01, description="Every score at first.")
@@ -60,7 +60,7 @@ class TaskAlignedHeadConfig(Config):
     """T-head: task-interactive tower, task decomposition, prediction alignment (paper section 3.1)."""
 
     kind: Literal["task_aligned"]
-    convs: PositiveInt = 6
+    convs: Layers = 6
     boxes: Literal["distance", "delta"] = Field("distance", description="Anchor-free or anchor-based.")
     deformable_convs: Annotated[int, Field(ge=0)] = Field(0, description="The first so many are deformable.")
 

@@ -6,6 +6,7 @@ imported when a configuration names it, and by nothing else.
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -159,7 +160,7 @@ def _own_class(base: type[P], kind: str) -> type[P]:
     path = Path(f"{file}.py")
     if path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
         raise _unusable("name a file below the project's folder")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise _unusable(f"but there is no file {path}; run this in the project's folder")
     module = _own_module(path)
     known = {

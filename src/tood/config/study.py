@@ -6,6 +6,7 @@ A study file ``params/studies/<name>.yaml`` names building blocks by file name b
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tood.config.schedule import ScheduleConfig
 from tood.errors import UserError
 from tood.files import read_yaml
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no dots: DVC takes them for steps down
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC takes them for steps down
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _RESERVED = {"alignment", "comparison", "figures", "logs", "report", "tracked"}
 _SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
@@ -61,7 +62,7 @@ class StudyFile(Config):
         for name in self.runs:
             if not _RUN_NAME.fullmatch(name):
                 raise ValueError(
-                    f"run name '{name}' must be of letters, digits, '_' and '-' and begin with a letter or digit"
+                    f"run name '{name}' must be 1 to 100 letters, digits, '_' or '-', the first a letter or digit"
                 )
             if name.lower() in _RESERVED:
                 raise ValueError(f"run name '{name}' is reserved for what a study writes beside its runs")
@@ -170,7 +171,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
         }
         runs[run] = validate(RunConfig, value, where, f"runs.{run}")
         check_weights(run, runs[run].backbone, where, params)
-        if (path.with_suffix("") / f"{run}.yaml").is_file():
+        if os.path.isfile(path.with_suffix("") / f"{run}.yaml"):
             raise UserError(
                 f"{where}: run '{run}' and the study '{name}/{run}' would write into the same folder; rename one."
             )

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tood.errors import UserError
+from tood.shown import shown
 
 Severity = Literal["error", "note"]
 _VARIABLE = re.compile(r"'[^']*'|[0-9][0-9.,]*")
+_LONGEST = 500  # characters of a name or a sentence
 SHOWN = 20  # sentences of one kind before "and N more"
 
 
@@ -23,8 +25,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def printable(value: object) -> str:
-    """Text that any terminal and file takes: names of files need not be valid UTF-8."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
+    """Text of a sentence that any terminal and file takes, shortened where somebody's name has thousands of letters."""
+    return shown(value, most=_LONGEST)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Findings:
         self._found.setdefault(("note", printable(where), printable(text)), 0)
 
     def box(self, where: object, text: str) -> None:
-        key: tuple[Severity, str, str] = ("note", printable(where), text)
+        key: tuple[Severity, str, str] = ("note", printable(where), printable(text))
         self._found[key] = self._found.get(key, 0) + 1
 
     @property

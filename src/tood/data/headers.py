@@ -1,11 +1,13 @@
-"""Sizes of image files from their headers, and the images of a folder.
+"""Opening image files, their sizes from their headers, and the images of a folder.
 
 A size is the one after EXIF transposition, because that is how images are decoded for training.
 """
 
 import os
+import stat
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import Findings
 from tood.errors import UserError
+from tood.shown import is_unicode
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+LARGEST_IMAGE = 150_000_000
+"""Pixels of an image that is decoded, so that 12,000 x 9,000 (108 million) works. A few kB can announce any number;
+while a picture is decoded it takes 8 to 11 bytes for each, so this bounds what it takes to 1.7 GB."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
+"""Of Pillow's, those that pictures are kept in; others start programs (EPS) or are little used and so little tried."""
 Box = tuple[float, float, float, float]
 
 
@@ -62,15 +70,38 @@ class Frame:
         return self.header.upright(box) if self.drawn_unturned else box
 
 
-def read_header(path: Path) -> Header:
-    """Read size and orientation; raises whatever Pillow makes of a file that is not a readable image."""
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file of a known format, which for an animation is its first picture.
+
+    Raises UserError for what is no file or has more than ``LARGEST_IMAGE`` pixels, and whatever Pillow makes of a file
+    that is not a readable image.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{path}: is no file; restore it or leave it out.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata
-        with Image.open(path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            width, height = image.size
-            if isinstance(image, TiffImageFile):  # whose size Pillow gives as turned already
-                width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+        warnings.simplefilter("ignore")  # of odd metadata, and of pictures between Pillow's limit and ours
+        try:
+            opened = Image.open(path, formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise _too_large(path) from error
+        with opened as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise _too_large(path)
+            yield image
+
+
+def _too_large(path: Path) -> UserError:
+    return UserError(f"{path}: has more than {LARGEST_IMAGE // 10**6} million pixels; scale the image down.")
+
+
+def read_header(path: Path) -> Header:
+    """Read size and orientation; raises as ``open_image`` does."""
+    with open_image(path) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        width, height = image.size
+        if isinstance(image, TiffImageFile):  # whose size Pillow gives as turned already
+            width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     return Header(width, height, orientation if orientation in range(1, 9) else 1)
 
 
@@ -89,6 +120,9 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         return None
     except UnidentifiedImageError:
         findings.error(where, "the image file is damaged or not in a known format")
+        return None
+    except UserError as error:
+        findings.error(where, str(error).removeprefix(f"{path}: ").rstrip("."))
         return None
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
         findings.error(where, f"the image file cannot be read ({getattr(error, 'strerror', None) or error})")
@@ -137,8 +171,3 @@ def list_files(folder: Path, suffixes: Collection[str], *, below: bool = True) -
             if path.suffix.lower() in suffixes and (path.is_file() or path.is_symlink())
         ]
     return sorted(found)
-
-
-def is_unicode(text: str) -> bool:
-    """False for names of files whose bytes are not UTF-8, which no JSON can hold."""
-    return text.isascii() or text.encode("utf-8", "replace").decode() == text

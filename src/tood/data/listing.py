@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tood.data.findings import Findings
+from tood.documents import read_bytes
+from tood.errors import UserError
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -13,15 +15,13 @@ _Key = TypeVar("_Key", bound=Hashable)
 def read_lines(path: Path, findings: Findings, advice: str) -> list[str] | None:
     """Non-empty lines of a list file; None (and an error) if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        findings.error(path, f"no such file; {advice}")
-        return None
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         findings.error(path, "is not a text in UTF-8; save it as UTF-8")
         return None
-    except OSError as error:
-        findings.error(path, f"is not a readable text file ({error.strerror or error})")
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ").rstrip(".")
+        findings.error(path, f"{reason}; {advice}" if reason == "no such file" else reason)
         return None
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -10,6 +10,7 @@ the full outline (also where another object covers it) inside the image; ``area`
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,7 @@ from tood.data.drawing import (
     finish,
 )
 from tood.data.streams import random_stream
-from tood.errors import UserError
-from tood.files import write_json
+from tood.files import write_json, write_with
 
 MIN_VISIBLE = 0.35
 _TRIES = 8
@@ -244,11 +244,6 @@ def _write_split(
 
 
 def _write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            Image.fromarray(pixels).save(path, compress_level=3)
-        else:
-            Image.fromarray(pixels).save(path, quality=92, subsampling=0)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    """Not durable: the folder counts for nothing before ``dataset.json``, which is."""
+    settings: dict[str, Any] = {"compress_level": 3} if path.suffix == ".png" else {"quality": 92, "subsampling": 0}
+    write_with(path, lambda temporary: Image.fromarray(pixels).save(temporary, **settings), durable=False)

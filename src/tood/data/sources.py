@@ -12,6 +12,7 @@ from tood.data.download import DEFAULT_PATIENCE, Patience, archive_name, downloa
 from tood.data.findings import plural
 from tood.data.manifest import Manifest, verify_counts
 from tood.errors import UserError
+from tood.failures import refusal
 
 Echo = Callable[[str], None]
 STAMP = ".source"
@@ -42,14 +43,21 @@ def obtain(
         else:
             _from_mirror(source, mirror, staging, manifest, echo)
         (staging / STAMP).write_text(stamp(source, manifest), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.replace(target)
+        _exchange(staging, target, work / "replaced")
     except OSError as error:
-        raise UserError(f"{error.filename or work}: cannot be written: {error.strerror or error}.") from error
+        raise UserError(refusal(error.filename or work, error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
+    """Put a folder in the target's place, which is there completely or not at all whenever this is cut short."""
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def stamp(source: Source, manifest: Manifest | None) -> str:

@@ -16,6 +16,7 @@ from tood.errors import UserError
 from tood.files import read_yaml
 
 _SUFFIXES = sorted(IMAGE_SUFFIXES)
+_MOST_MISSING = 1000
 Corners = tuple[float, float, float, float]
 
 
@@ -196,12 +197,27 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
             continue
         if not lines:
             findings.error(path, f"split '{name}' has no images")
-        found = [key for line in lines if (key := _listed(line, root, path, findings))]
+        found = _found(lines, root, path, findings)
         for key in repeated(found):
             findings.note(path, f"lists '{key}' more than once; used once")
         members[name] = sorted(set(found))
     report_overlap(members, findings)
     return members
+
+
+def _found(lines: list[str], root: Path, list_file: Path, findings: Findings) -> list[str]:
+    """The lines that name images; of a list that is of something else not every line is looked for."""
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        key = _listed(line, root, list_file, findings)
+        if key is not None:
+            found.append(key)
+        elif number + 1 - len(found) == _MOST_MISSING:
+            findings.error(
+                list_file, f"lists {_MOST_MISSING:,} files that are no images here; others are not looked for"
+            )
+            break
+    return found
 
 
 def _lines(path: Path, findings: Findings, advice: str) -> list[str] | None:

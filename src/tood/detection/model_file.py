@@ -3,6 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from tood.config.imported import ImportedConfig
 from tood.config.messages import validate
@@ -13,6 +17,7 @@ from tood.config.study import RunConfig
 from tood.detection.detector import Detector, build_detector
 from tood.detection.tensor_files import load_tensors, save_tensors
 from tood.errors import UserError
+from tood.shown import is_unicode, shown
 
 _FORMAT = "tood-1"
 
@@ -97,20 +102,33 @@ def load_detection_model(path: Path) -> DetectionModel:
             config = validate(RunConfig, json.loads(content["config"]), str(path), context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is an incomplete model ({error!r}); {again}.") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is an incomplete model ({shown(repr(error), most=300)}); {again}.") from error
+    if not _is_plain(classes, category_ids, weights):
+        raise UserError(f"{path}: holds something else than names of classes, their ids and tensors by name; {again}.")
     if len(classes) != len(category_ids):
         raise UserError(f"{path}: names {len(classes)} classes and {len(category_ids)} ids; {again}.")
     from_scratch = config.backbone.model_copy(update={"weights": "none"})
-    detector = build_detector(config.method, from_scratch, len(classes), head_width=_head_width(config))
     try:
-        detector.load_state_dict(weights)
+        with torch.device("meta"):  # a configuration alone, whatever it says, takes no memory for weights
+            detector = build_detector(config.method, from_scratch, len(classes), head_width=_head_width(config))
+        own = detector.state_dict()
+        given = {key: value.to(own[key].dtype) if key in own else value for key, value in weights.items()}
+        detector.load_state_dict(given, assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: its weights do not fit its configuration ({reason[:300]}).") from error
+        reason = shown(" ".join(str(error).split()), most=300)
+        raise UserError(f"{path}: its weights do not fit its configuration ({reason}).") from error
     if not all(value.isfinite().all() for value in detector.state_dict().values()):
         raise UserError(f"{path}: holds weights that are not finite numbers; {again}.")
     detector.eval()
     if isinstance(config, RunConfig):
         return TrainedModel(config, classes, category_ids, detector)
     return DetectionModel(config, classes, category_ids, detector)
+
+
+def _is_plain(classes: tuple[Any, ...], category_ids: tuple[Any, ...], weights: dict[Any, Any]) -> bool:
+    return (
+        all(isinstance(name, str) and is_unicode(name) for name in classes)
+        and all(type(number) is int for number in category_ids)
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())
+    )

@@ -66,7 +66,8 @@ def load_starting_weights(
             raise UserError(f"{path}: no such file of starting weights; make it with: tood pretrain {backbone.name}")
         return fill(detector, read_checkpoint(path).state, str(path), whole_trunk=True).lines()
     if address_digest(backbone.weights) is not None:
-        return fill(detector, read_checkpoint(_fetched(backbone)).state, backbone.weights).lines()
+        path = _fetched(backbone.weights, f"backbone {backbone.name}: the weights")
+        return fill(detector, read_checkpoint(path).state, backbone.weights).lines()
     checkpoint = read_checkpoint(Path(backbone.weights))
     same_classes = classes is not None and checkpoint.classes == classes
     return fill(detector, checkpoint.state, backbone.weights, same_classes=same_classes).lines()
@@ -156,21 +157,13 @@ def _imagenet(backbone: BackboneConfig) -> Mapping[str, Tensor]:
             f"backbone {backbone.name}: there are no ImageNet weights for the light trunk; "
             "set weights to 'generated', 'none' or a file."
         )
-    weights = get_model_weights(backbone.kind).IMAGENET1K_V1
-    try:
-        with _one_download_at_a_time(weights.url):
-            state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"backbone {backbone.name}: the ImageNet weights could not be fetched from {weights.url} "
-            f"({error}); download the file by hand and give its path as weights, or set weights to 'none'."
-        ) from error
+    url = get_model_weights(backbone.kind).IMAGENET1K_V1.url
+    state = read_checkpoint(_fetched(url, f"backbone {backbone.name}: the ImageNet weights")).state
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
-def _fetched(backbone: BackboneConfig) -> Path:
+def _fetched(url: str, what: str) -> Path:
     """The file behind an address, whose name says the first digits of its SHA-256, in torch's folder of downloads."""
-    url = backbone.weights
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     try:
         with _one_download_at_a_time(url):
@@ -179,8 +172,8 @@ def _fetched(backbone: BackboneConfig) -> Path:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=address_digest(url), progress=False)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"backbone {backbone.name}: the weights could not be fetched from {url} ({error}); download the file by "
-            "hand and give its path as weights, or set weights to 'none'."
+            f"{what} could not be fetched from {url} ({error}); download the file by hand and give its path as "
+            "weights, or set weights to 'none'."
         ) from error
     return path
 

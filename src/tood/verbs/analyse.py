@@ -9,7 +9,7 @@ from tood.evaluation import alignment, alignment_boxes
 from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
-from tood.evaluation.coco import load_ground_truth
+from tood.evaluation.truth import load_ground_truth
 from tood.reporting.records import RunFolder
 from tood.training.devices import one_device
 from tood.verbs.locate import Echo

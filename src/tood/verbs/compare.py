@@ -12,7 +12,7 @@ from tood.verbs.locate import PARAMS, RESULTS, Echo
 from tood.verbs.runs import open_dataset
 
 
-def compare(reference: str, echo: Echo) -> None:
+def compare(reference: str, threads: int, echo: Echo) -> None:
     """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``.
 
     Where the study asks for the alignment analysis, ``alignment.csv/.md`` too.
@@ -21,7 +21,7 @@ def compare(reference: str, echo: Echo) -> None:
     folder = RESULTS / study.name
     split = open_dataset(study.dataset).split(study.split)
     echo(f"comparing {len(study.runs)} runs on {split.image_count:,} images")
-    comparison = compare_runs(comparison_study(study, folder, split))
+    comparison = compare_runs(comparison_study(study, folder, split), processes=threads)
     write_tables(comparison, folder)
     figures = draw_figures(comparison, folder / "figures")
     alignment = alignment_table(comparison) if "alignment" in study.analysis else None

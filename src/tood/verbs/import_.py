@@ -7,6 +7,7 @@ from tood.detection.cost import count_parameters
 from tood.detection.foreign.importing import Boxes, Given, ImportedModel, import_checkpoint
 from tood.detection.foreign.kinds import MethodName
 from tood.detection.model_file import save_model
+from tood.documents import read_bytes
 from tood.errors import UserError
 from tood.verbs.locate import Echo
 
@@ -34,8 +35,8 @@ def import_weights(
 
 def _read_names(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"--classes {path}: cannot be read as a text file with one class name a line.") from error
     return [line.strip() for line in lines if line.strip()]
 

@@ -9,7 +9,7 @@ from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.decode import decode_image
 from tood.data.findings import plural, printable
-from tood.data.headers import is_unicode, list_images
+from tood.data.headers import list_images
 from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
 from tood.detection.model_file import DetectionModel, load_detection_model
@@ -18,6 +18,7 @@ from tood.errors import UserError, listed
 from tood.evaluation.detections import as_coco_results, detect_batch
 from tood.files import atomic_path, write_json
 from tood.pictures import draw_detections
+from tood.shown import is_unicode
 from tood.training.devices import one_device
 from tood.verbs.locate import Echo
 

@@ -16,7 +16,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from tood.detection.tensor_files import refuse_packed, refuse_unreal
 from tood.errors import UserError
+from tood.shown import shown
 
 _ZIP = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -93,8 +95,12 @@ _FUNCTIONS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Numbers, texts, containers and tensors; ``storages`` (1-d, by key) are filled by the caller afterwards."""
+class _Unpickler(pickle._Unpickler):
+    """Numbers, texts, containers and tensors; ``storages`` (1-d, by key) are filled by the caller afterwards.
+
+    Python's own in Python: the one in C takes 8 bytes for each number up to the largest that a pickle gives a value
+    to remember it by, so that 13 bytes make it fill 32 GB.
+    """
 
     def __init__(self, stream: IO[bytes], room: int) -> None:
         super().__init__(stream, encoding="utf-8", errors="replace")
@@ -133,17 +139,22 @@ class _Unpickler(pickle.Unpickler):
 def read_foreign_file(path: Path) -> Any:
     """What ``torch.save`` wrote, in either of its formats; raises UserError if it is something else or damaged."""
     try:
+        refuse_packed(path)
         with path.open("rb") as stream:
             zipped = stream.read(len(_ZIP)) == _ZIP
             stream.seek(0)
-            return _read_zip(path) if zipped else _read_legacy(stream, path.stat().st_size)
+            content = _read_zip(path) if zipped else _read_legacy(stream, path.stat().st_size)
+        refuse_unreal(content)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; make it or name another.") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as weights ({reason}); restore or remake it.") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be read as weights ({shown(reason, most=200)}); restore or remake it."
+        ) from error
+    return content
 
 
 def _read_zip(path: Path) -> Any:
