@@ -1,4 +1,4 @@
-"""The order of the tests: files whose tests start processes come first, so that no worker is left with one at the end."""
+"""The order of the tests: files that start processes come first, so that no worker is left with one at the end."""
 
 from pathlib import Path
 
