@@ -239,7 +239,7 @@ def test_names_and_sources_are_escaped(study: ComparisonStudy, tmp_path: Path) -
     assert "<i>" not in texts["report.html"]
     assert r"a|<i>\_b &" in texts["comparison.tex"]
     assert r"A <b>|</b> \& 5 \%" in texts["comparison.tex"]
-    lines = [line for line in texts["comparison.md"].splitlines() if line.startswith("| a\\|<i>_b")]
+    lines = [line for line in texts["comparison.md"].splitlines() if line.startswith("| a\\|\\<i>_b")]
     assert len(lines) == 1
 
 
