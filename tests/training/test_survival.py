@@ -114,7 +114,6 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     [
         (signal.SIGTERM, ("--workers", "3")),
         (signal.SIGINT, ("--processes", "2", "--workers", "1")),
-        (signal.SIGKILL, ("--processes", "2")),
     ],
 )
 def test_a_signal_costs_no_digit(
@@ -126,10 +125,9 @@ def test_a_signal_costs_no_digit(
     process.send_signal(number)
     said, _ = process.communicate(timeout=30)
     assert "Traceback" not in said
-    if number != signal.SIGKILL:
-        assert process.returncode == 128 + number, said
-        assert "saved" in said
-        assert "repeat the command to continue" in said
+    assert process.returncode == 128 + number, said
+    assert "saved" in said
+    assert "repeat the command to continue" in said
     assert not (project / RUN / "model.pt").exists(), "the run ended before it could be stopped"
     said = train(project, "atss", *more)
     assert "continues after step" in said
@@ -201,13 +199,13 @@ def test_a_breakdown_names_its_images_and_can_be_computed_again(project: Path) -
 
 def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, left_alone: LeftAlone) -> None:
     _, rows = left_alone(1)
-    process = start(project, "--processes", "4")
+    process = start(project, "--processes", "2")
     wait_for(lambda: bool(checkpoints(project)))
     process.terminate()
     process.communicate(timeout=30)
     said = train(project, "atss")
     assert (
-        "goes on with 1 process instead of 4: still 4 images a step in the same order, 4 a process in 4 parts" in said
+        "goes on with 1 process instead of 2: still 4 images a step in the same order, 4 a process in 2 parts" in said
     )
     again = history(project, "atss")
     assert [row["step"] for row in again] == [row["step"] for row in rows]
