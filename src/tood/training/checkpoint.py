@@ -2,19 +2,34 @@
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
 from tood.files import atomic_path, write_json
 
 _KEEP = 2
-_MAGIC = b"tood-state-3 "
+_MAGIC = b"tood-state-3\n"
+_DIGEST_LENGTH = 64  # of the hexadecimal SHA-256 of what stands between, at the end
+
+
+class _Digested:
+    """A stream that computes the digest of what is written, so that a state is in memory only once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def forget_states(state: Path) -> None:
@@ -37,22 +52,21 @@ class CheckpointStore:
 
     def save(self, step: int, value: Any) -> None:
         """Write the state reached after ``step`` steps; older ones beyond two are removed."""
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
-        body = buffer.getvalue()
         with atomic_path(self.folder / f"step-{step:09d}.pt") as path, path.open("wb") as handle:
-            handle.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
-            handle.write(body)
-            handle.flush()
-            os.fsync(handle.fileno())
+            handle.write(_MAGIC)
+            body = _Digested(handle)
+            torch.save(value, cast(IO[bytes], body))
+            handle.write(body.digest.hexdigest().encode())
         for old in self.files()[_KEEP:]:
             old.unlink(missing_ok=True)
 
     def load(self, warn: Callable[[str], None]) -> Any | None:
         """The newest intact state, or None; a damaged one is named in a warning and passed over."""
         for path in self.files():
-            head, _, body = path.read_bytes().partition(b"\n")
-            if head == _MAGIC + hashlib.sha256(body).hexdigest().encode():
+            content = memoryview(path.read_bytes())
+            head, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
+            body, tail = rest[:-_DIGEST_LENGTH], rest[-_DIGEST_LENGTH:]
+            if head == _MAGIC and tail == hashlib.sha256(body).hexdigest().encode():
                 with suppress(Exception):  # torch raises many kinds; one who forges the digest gets no code run either
                     return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
             warn(f"{path}: is damaged or from another version; using the checkpoint before it.")
