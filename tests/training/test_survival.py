@@ -16,7 +16,7 @@ from tiny_run import SCHEDULE, command, history, tood, train, wait_for, weights,
 
 from tood.errors import StoppedError
 from tood.training import trainer
-from tood.training.stopping import StopRequest
+from tood.training.stopping import StopRequest, stop_requests
 from tood.verbs import train as verb
 from tood.verbs.train import Machine
 
@@ -167,6 +167,15 @@ def test_a_training_whose_workflow_is_gone_saves_and_ends(project: Path) -> None
     repeated.terminate()
     said, _ = repeated.communicate(timeout=30)
     assert f"continues after step {step} of 3000" in said
+
+
+def test_a_process_whose_launcher_died_before_it_looked_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = subprocess.Popen(["true"])
+    launcher.wait()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    monkeypatch.setenv("TOOD_LAUNCHER", str(launcher.pid))
+    with stop_requests(lambda _: None) as stop:
+        wait_for(lambda: bool(stop), seconds=10)
 
 
 def test_a_failure_for_good_ends_the_next_attempt_at_once(project: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tood.console import note
 from tood.errors import StoppedError, TransientError, UserError
-from tood.training.stopping import StopRequest, stop_requests
+from tood.training.stopping import LAUNCHER, StopRequest, stop_requests
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     place = f"-{socket.gethostname()}" if plan.nodes > 1 else ""
     message = plan.folder / f"error{place}.txt"
     words = plan.folder / f"processes{place}.log"
-    environment = {**os.environ, RAISED: str(message)}
+    environment = {**os.environ, RAISED: str(message), LAUNCHER: str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", "1")
     # A store for each restart: in a shared one, new groups would find the addresses of the processes before them.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 WORKFLOW = "TOOD_WORKFLOW"  # process id of the Snakemake that runs the rules
+LAUNCHER = "TOOD_LAUNCHER"  # process id of the command that started torchrun
 PATIENCE = 600.0  # seconds for a peer; the longest honest wait is for the main process to measure AP
 _LOOK_EVERY = 1000  # milliseconds
 _GRACE = 25.0  # seconds; torchrun, Slurm and Kubernetes kill after 30
@@ -75,11 +76,12 @@ def end_in_time(request: StopRequest) -> None:
 
 
 def starters() -> list[int]:
-    """The processes without which nobody waits for this one: torchrun, or the workflow and the shell of its rule."""
-    if _has_launcher():
-        return [os.getppid()]
-    workflow = os.environ.get(WORKFLOW, "")
-    return [int(workflow), os.getppid()] if workflow.isdecimal() else []
+    """The processes without which nobody waits for this one: those whose ids the environment has, and its parent.
+
+    The parent alone would not do: one that died before this process looked has the system's first in its place.
+    """
+    given = os.environ.get(LAUNCHER if _has_launcher() else WORKFLOW, "")
+    return [int(given), os.getppid()] if given.isdecimal() else []
 
 
 def _has_launcher() -> bool:
