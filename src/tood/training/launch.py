@@ -35,11 +35,6 @@ class Launch:
     """Where the processes leave their last words."""
 
 
-def in_worker() -> bool:
-    """Whether this process was started by torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def launch(arguments: Sequence[str], plan: Launch) -> None:
     """Run ``tood <arguments>`` in several processes, which are started again from their checkpoint if one dies.
 
@@ -47,9 +42,8 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     than that, and StoppedError when this process was asked to end, which they then were as well.
     """
     place = f"-{socket.gethostname()}" if plan.nodes > 1 else ""
-    message = plan.folder / f"error{place}.txt"
     words = plan.folder / f"processes{place}.log"
-    environment = {**os.environ, RAISED: str(message), LAUNCHER: str(os.getpid())}
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", "1")
     # A store for each restart: in a shared one, new groups would find the addresses of the processes before them.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -59,11 +53,12 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(plan.gpus)
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        message.unlink(missing_ok=True)
         sink = words.open("w", encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{plan.folder}: cannot be written: {error.strerror}.") from error
     with sink, tempfile.TemporaryDirectory(prefix="tood-meeting-") as meeting:
+        message = Path(meeting) / "error.txt"  # of this launch alone
+        environment[RAISED] = str(message)
         if plan.rendezvous is None:
             environment[MEETING] = meeting
         process = subprocess.Popen(
@@ -75,6 +70,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
 
         with stop_requests(pass_on) as stop:
             status = process.wait()
+        said = message.read_text(encoding="utf-8").strip() if message.exists() else ""
     if status == 0:
         return
     note(words.read_text(encoding="utf-8", errors="replace"))
@@ -83,9 +79,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
             f"{plan.folder.parent}: was asked to stop ({stop.reason}) and is saved; repeat the command to continue.",
             stop.number or signal.SIGTERM,
         )
-    if message.exists():
-        said = message.read_text(encoding="utf-8").strip()
-        message.unlink(missing_ok=True)
+    if said:
         raise UserError(said)
     raise TransientError(
         f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "

@@ -47,7 +47,7 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
     def on_signal(number: int, _: FrameType | None) -> None:
         if request.make(number, signal.Signals(number).name):
             threading.Thread(target=heard, args=[request]).start()  # which may write; a handler must not
-        elif number == signal.SIGINT and not _has_launcher():
+        elif number == signal.SIGINT and not in_worker():
             raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,11 +80,11 @@ def starters() -> list[int]:
 
     The parent alone would not do: one that died before this process looked has the system's first in its place.
     """
-    given = os.environ.get(LAUNCHER if _has_launcher() else WORKFLOW, "")
+    given = os.environ.get(LAUNCHER if in_worker() else WORKFLOW, "")
     return [int(given), os.getppid()] if given.isdecimal() else []
 
 
-def _has_launcher() -> bool:
+def in_worker() -> bool:
     """Whether torchrun started this process; its launcher then hears of everything first."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 

@@ -28,12 +28,12 @@ from tood.training.devices import device_name, gpu_index, lease_gpus, resolve_gp
 from tood.training.distributed import Group, is_writer, local_processes, process_group
 from tood.training.failures import failures_remembered
 from tood.training.job import Cost, Job
-from tood.training.launch import Launch, in_worker, launch
+from tood.training.launch import Launch, launch
 from tood.training.lock import Hold, exclusive
 from tood.training.loop import train as run_training
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
-from tood.training.stopping import PATIENCE, StopRequest, end_in_time, stop_requests
+from tood.training.stopping import PATIENCE, StopRequest, end_in_time, in_worker, stop_requests
 from tood.verbs.locate import DATA, RESULTS, Echo
 from tood.verbs.runs import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
