@@ -97,9 +97,9 @@ def _children() -> list[int]:
 
 
 def evaluation(figures: Figures) -> None:
+    from tood.documents import read_json
     from tood.evaluation.coco import evaluate_detections
     from tood.evaluation.truth import load_ground_truth
-    from tood.files import read_json
 
     scene = val_scene(figures.scale)
     write_annotations(scene, figures.work / "val.json", outlines=False)

@@ -12,8 +12,6 @@ from typing import Any
 
 import yaml
 
-from tood.documents import read_json as read_json
-from tood.documents import read_yaml as read_yaml
 from tood.errors import UserError
 from tood.failures import asked_again, refusal
 

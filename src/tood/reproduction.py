@@ -14,8 +14,9 @@ from tood.code_behind import code_files, template_files
 from tood.config.dataset import ImagesDataset, load_dataset
 from tood.config.parts import code_of
 from tood.config.study import Study, load_study
+from tood.documents import read_yaml
 from tood.errors import UserError
-from tood.files import read_yaml, write_text
+from tood.files import write_text
 from tood.planning import analysis_files, analysis_tables, submission_files
 
 _HEADER = """\

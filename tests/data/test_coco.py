@@ -9,7 +9,7 @@ from tood.config.dataset import CocoDataset, CocoSplit, Draw
 from tood.data.coco import read_coco
 from tood.data.findings import Findings
 from tood.data.records import RawDataset, to_coco
-from tood.files import read_json
+from tood.documents import read_json
 
 SPLITS = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
 

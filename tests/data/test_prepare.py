@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tood import locks
 from tood.config.dataset import (
     Archive,
     CocoDataset,
@@ -361,7 +362,7 @@ def test_being_killed_while_converting_is_repaired_by_the_next_run(
 
 
 def test_two_processes_wait_for_each_other(tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "_SILENCE", 0.05)
     code = (
         "import sys, time; from filelock import FileLock\n"
         "with FileLock(sys.argv[1]): print('locked', flush=True); time.sleep(0.6)"

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tood.data.prepared import PreparedSplit
+from tood.documents import read_json
 from tood.evaluation.detections import write_results
 from tood.evaluation.samples import write_samples
-from tood.files import read_json
 from tood.pictures import class_colour
 
 IDS = [3 * number for number in range(1, 21)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from surroundings import fill, make_read_only, small_disk
 
+from tood import locks
 from tood.errors import TransientError, UserError
 from tood.reporting import store
 from tood.reporting.comparison import ComparisonStudy
@@ -74,7 +75,7 @@ def refused(kind: type[UserError] = UserError) -> str:
     with pytest.raises(kind) as caught:
         sync()
     assert type(caught.value) is kind
-    assert "nothing is lost" in str(caught.value) or "free some space" in str(caught.value)
+    assert "nothing is lost" in str(caught.value) or "then repeat the command" in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -263,7 +264,7 @@ def test_a_second_mirroring_says_that_it_waits(
     project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(empty_store, "mlflow.db")
-    monkeypatch.setattr(store, "_TURN", 0.1)
+    monkeypatch.setattr(locks, "_SILENCE", 0.1)
     script = (
         "from filelock import FileLock; import sys\n"
         "with FileLock('.mlflow.db.lock'):\n    print(flush=True); sys.stdin.readline()"

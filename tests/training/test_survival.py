@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny_run import SCHEDULE, command, history, tood, train, wait_for, weights, workers_in
+from tiny_run import SCHEDULE, command, history, listening_at, tood, train, wait_for, weights, workers_in
 
 from tood.errors import StoppedError
 from tood.training import trainer
+from tood.training.machine import Machine
 from tood.training.stopping import StopRequest, stop_requests
 from tood.verbs import train as verb
-from tood.verbs.train import Machine
 
 RUN = "results/tiny/atss"
 EIGHT = {"epochs": 8, "evaluate_every": 8}
@@ -140,6 +140,7 @@ def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path
     whole, _ = left_alone(2)
     process = start(project, "--processes", "2")
     wait_for(lambda: bool(checkpoints(project)))
+    assert listening_at(project) == {"127.0.0.1"}
     ranks = [pid for pid in workers_in(project) if "RANK=1" in Path(f"/proc/{pid}/environ").read_text().split("\0")]
     os.kill(ranks[0], signal.SIGKILL)
     said, _ = process.communicate(timeout=90)

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +97,16 @@ def workers_in(folder: Path) -> list[int]:
                     found.append(int(entry.name))
             except OSError:
                 continue
+    return found
+
+
+def listening_at(folder: Path) -> set[str]:
+    """Addresses at which processes that work in ``folder`` accept connections."""
+    found: set[str] = set()
+    for pid in workers_in(folder):
+        with suppress(psutil.Error):
+            sockets = psutil.Process(pid).net_connections(kind="inet")
+            found |= {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
     return found
 
 

@@ -42,7 +42,7 @@ def train(
               tood train --run results/coco_1x/tood --nodes 2 --rendezvous node1:29400     (on both)
     """
     open_log(log)
-    from tood.verbs.train import Machine
+    from tood.training.machine import Machine
     from tood.verbs.train import train as verb
 
     arguments = ["train", "--run", str(run), "--threads", str(threads), "--accumulate", str(accumulate)]

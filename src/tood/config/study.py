@@ -25,8 +25,8 @@ from tood.config.method import MethodConfig
 from tood.config.published import PublishedTable, load_published
 from tood.config.scale import ScaleConfig, is_scale, load_scale
 from tood.config.schedule import ScheduleConfig
+from tood.documents import read_yaml
 from tood.errors import UserError
-from tood.files import read_yaml
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC takes them for steps down
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")

@@ -10,8 +10,8 @@ from tood.data.findings import Findings
 from tood.data.headers import Frame, settle_frame
 from tood.data.listing import report_overlap
 from tood.data.records import SMALLEST_BOX, TOO_THIN, BoxRecord, Category, ImageRecord, RawDataset, RawSplit
+from tood.documents import read_json
 from tood.errors import UserError
-from tood.files import read_json
 
 _LARGEST_ID = 2**63 - 1  # of the arrays that hold ids
 _UNLABELLED = ("images", "categories")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tood.data.findings import plural
+from tood.documents import read_json
 from tood.errors import UserError
-from tood.files import file_digest, read_json
+from tood.files import file_digest
 
 _HEADER = ["path", "size", "sha256"]
 _DIGEST = re.compile("[0-9a-f]{64}")

@@ -5,12 +5,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from tood.config.dataset import DatasetConfig, ShapesDataset
 from tood.data.findings import Findings
@@ -33,6 +31,7 @@ from tood.data.sources import Echo, obtain, obtained
 from tood.data.table import SplitTable
 from tood.errors import UserError
 from tood.files import atomic_path, file_digest
+from tood.locks import held, saying
 
 _RAW = "raw"
 _WORK = ".work"
@@ -40,7 +39,6 @@ _ANNOTATIONS = "annotations"
 _IMAGES = "images"
 _CONVERSION = 2  # to be raised when the same configuration gives another result
 _PIECE = 10_000  # annotations that are turned into text together
-_LOCK_PATIENCE = 5.0  # seconds before saying that another process is at work
 
 
 def prepare_dataset(
@@ -106,25 +104,10 @@ class _Parts:
     files: str | None  # digest that stands for the images, where there is one
 
 
-@contextmanager
-def alone(folder: Path, echo: Echo) -> Iterator[None]:
+def alone(folder: Path, echo: Echo) -> AbstractContextManager[None]:
     """Keep other processes from preparing the same data set meanwhile."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = folder.parent / f".{folder.name}.lock"
-        file.touch()  # raises where nothing can be written, which would look like a lock held by another
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=_LOCK_PATIENCE)
-        except Timeout:
-            echo(f"{folder.name}: another process is preparing it; waiting")
-            lock.acquire()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}.") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    waiting = saying(echo, f"{folder.name}: another process is preparing it; waiting")
+    return held(folder.parent / f".{folder.name}.lock", folder, waiting)
 
 
 def _manifest(config: DatasetConfig, params_root: Path) -> Manifest | None:

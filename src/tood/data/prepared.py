@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from tood.config.base import Config
+from tood.documents import read_json
 from tood.errors import UserError
-from tood.files import file_digest, read_json, write_json
+from tood.files import file_digest, write_json
 
 DATASET_FILE = "dataset.json"
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from tood.data.columns import Annotations, Texts
 from tood.data.prepared import PreparedSplit
+from tood.documents import read_json
 from tood.errors import UserError
-from tood.files import read_json, write_with
+from tood.files import write_with
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same split gives the same file
 _AGAIN = "prepare the data set again"

@@ -12,8 +12,8 @@ from tood.data.findings import Findings
 from tood.data.headers import IMAGE_SUFFIXES, list_images, settle_frame
 from tood.data.listing import read_lines, repeated, report_overlap
 from tood.data.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, numbered, to_xywh
+from tood.documents import read_yaml
 from tood.errors import UserError
-from tood.files import read_yaml
 
 _SUFFIXES = sorted(IMAGE_SUFFIXES)
 _MOST_MISSING = 1000

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tood.data.columns import Annotations, Texts, look_up
+from tood.documents import read_json
 from tood.errors import UserError
-from tood.files import read_json
 
 _FIELDS = ("image_id", "category_id", "bbox", "score")
 _LARGEST_ID = 2**63 - 1

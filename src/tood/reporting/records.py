@@ -8,8 +8,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tood.config.study import RunConfig, changed_fields
+from tood.documents import read_json, read_yaml
 from tood.errors import UserError
-from tood.files import read_json, read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 _GIB = 2**30

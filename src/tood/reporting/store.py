@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from filelock import FileLock, Timeout
 
 from tood.deadline import within
 from tood.errors import TransientError, UserError
 from tood.failures import machine_failure, refusal
 from tood.files import atomic_path
+from tood.locks import held, saying
 
 Echo = Callable[[str], None]
 _SQLITE = "sqlite:///"
@@ -30,7 +30,6 @@ _ANSWER = 3.0  # seconds for the first sign of life
 _CALL = 10.0  # seconds for anything that is asked of a server
 _BYTES_A_SECOND = 200_000  # in which an artifact has to be on its way
 _DATABASE = 2.0  # seconds to wait for another process' transaction
-_TURN = 5.0  # seconds to wait for another mirroring before saying so
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _REQUESTS = {_TIMEOUT: f"{_CALL:.0f}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _QUIET = {
@@ -71,29 +70,15 @@ def open_store(uri: str, results: Path, echo: Echo) -> Iterator[Any]:
     """
     file = database_file(uri)
     try:
-        with _turn(results / ".sync.lock" if file is None else file.with_name(f".{file.name}.lock"), echo):
+        # Two that open a fresh database at once leave it unusable.
+        lock = results / ".sync.lock" if file is None else file.with_name(f".{file.name}.lock")
+        waits = f"waiting for another process that mirrors into MLflow, which holds {lock}"
+        with held(lock, file or lock, saying(echo, waits)):
             yield _reach(uri) if file is None else _open_database(uri, file)
     except UserError:
         raise
     except Exception as error:  # three libraries below, each with exceptions of its own
         raise (_server_error(uri, error) if file is None else _database_error(file, error)) from error
-
-
-@contextmanager
-def _turn(file: Path, echo: Echo) -> Iterator[None]:
-    """One mirroring at a time: two that open a fresh database at once leave it unusable."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()  # raises where nothing can be written, which would look like a lock held by another
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=_TURN)
-    except Timeout:
-        echo(f"waiting for another process that mirrors into MLflow, which holds {file}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _reach(uri: str) -> Any:

@@ -12,7 +12,8 @@ from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
-from tood.files import read_json, write_json
+from tood.documents import read_json
+from tood.files import write_json
 from tood.training.distributed import Group
 from tood.training.stopping import StopRequest
 

@@ -2,20 +2,19 @@
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tood.documents import read_json
 from tood.errors import TransientError, UserError
-from tood.files import read_json, write_json
+from tood.files import write_json
+from tood.locks import held
 from tood.training.stopping import starters
 
 _PATIENCE = 60.0  # seconds for a trainer that is ending; it saves its state within 30
-_PAUSE = 0.2
 
 
 class Owner(BaseModel):
@@ -63,31 +62,23 @@ def exclusive(state: Path, echo: Callable[[str], None], patience: float = _PATIE
     TransientError for one on another host.
     """
     file = state / "owner.json"
-    lock = FileLock(state / "lock")
-    deadline = time.monotonic() + patience
-    waiting = False
-    while True:
+    said = False
+
+    def waiting(seconds: float) -> None:
+        nonlocal said
+        owner = _owner(file)
+        _refuse_unless_ending(state.parent, owner, seconds > patience)
+        if owner is not None and not said:
+            said = True
+            echo(f"waiting for {owner.described()}, which is about to stop training this run")
+
+    with held(state / "lock", state.parent, waiting):
         try:
-            state.mkdir(parents=True, exist_ok=True)
-            (state / "lock").touch()  # says at once that a folder cannot be written, where locking would wait
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
-            owner = _owner(file)
-            _refuse_unless_ending(state.parent, owner, time.monotonic() > deadline)
-            if owner is not None and not waiting:
-                echo(f"waiting for {owner.described()}, which is about to stop training this run")
-            waiting = True
-            time.sleep(_PAUSE)
-        except OSError as error:
-            raise UserError(f"{state.parent}: cannot be written: {error.strerror}.") from error
-    try:
-        here = Owner.here()
-        write_json(file, here.model_dump())
-        yield Hold(file, here)
-    finally:
-        file.unlink(missing_ok=True)
-        lock.release()
+            here = Owner.here()
+            write_json(file, here.model_dump())
+            yield Hold(file, here)
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _owner(file: Path) -> Owner | None:

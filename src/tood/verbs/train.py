@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 
@@ -19,10 +19,11 @@ from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.model_file import save_model
 from tood.detection.starting_weights import load_starting_weights
+from tood.documents import read_json
 from tood.errors import StoppedError, UserError
 from tood.evaluation.coco import evaluate_detections
 from tood.evaluation.detections import detect_split
-from tood.files import read_json, write_json, write_yaml
+from tood.files import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
 from tood.training.devices import device_name, gpu_index, lease_gpus, resolve_gpus
 from tood.training.distributed import Group, is_writer, local_processes, process_group
@@ -31,32 +32,13 @@ from tood.training.job import Cost, Job
 from tood.training.launch import Launch, launch
 from tood.training.lock import Hold, exclusive
 from tood.training.loop import train as run_training
+from tood.training.machine import Machine
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
-from tood.training.stopping import PATIENCE, StopRequest, end_in_time, in_worker, stop_requests
+from tood.training.stopping import StopRequest, end_in_time, in_worker, stop_requests
 from tood.verbs.locate import DATA, RESULTS, Echo
 from tood.verbs.runs import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What this training may use of the machine, or of several."""
-
-    gpu: str = "auto"
-    processes: int = 1
-    threads: int = 1
-    workers: int | None = None
-    accumulate: int | None = None
-    """Parts in which each process computes its share of a step, for batches that do not fit in memory.
-
-    None takes one, or what a training that others began needs to keep within their memory.
-    """
-    nodes: int = 1
-    rendezvous: str | None = None
-    """``host:port`` at which the nodes meet."""
-    patience: float = PATIENCE
-    """Seconds to wait for a process that does not answer."""
 
 
 def train(folder: Path, machine: Machine, attempt: int, arguments: Sequence[str], echo: Echo) -> None:
@@ -79,7 +61,7 @@ def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequenc
         return
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
-    _refuse_impossible(config, machine, gpus, processes)
+    machine.refuse_impossible(config, gpus, processes)
     if machine.nodes == 1:
         with exclusive(folder / "state", echo) as hold:
             if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
@@ -99,31 +81,6 @@ def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequenc
             folder=folder / "state",
         )
         launch([*arguments, "--gpu", str(gpus)], plan)
-
-
-def _refuse_impossible(config: RunConfig, machine: Machine, gpus: int, processes: int) -> None:
-    if gpus and machine.processes > 1 and machine.processes != gpus:
-        raise UserError(f"--processes {machine.processes}: with GPUs there is one process each; leave it out.")
-    if machine.nodes > 1 and machine.rendezvous is None:
-        raise UserError(f"--nodes {machine.nodes}: say where they meet, with --rendezvous HOST:PORT of one of them.")
-    world = processes * machine.nodes
-    if config.schedule.batch % world:
-        raise UserError(
-            f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
-            f"cannot be split over {world} processes; use a number that divides it."
-        )
-    share = config.schedule.batch // world
-    parts = machine.accumulate or 1
-    if share % parts:
-        raise UserError(
-            f"--accumulate {parts}: cannot split the {share} images that each process has per step "
-            f"(schedule.batch {config.schedule.batch}); use a number that divides them."
-        )
-    if parts > 1 and config.method.criterion.ranks_whole_batch:
-        raise UserError(
-            f"--accumulate {parts}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
-            "compares all images that a process computes together, so parts would change the result; use 1."
-        )
 
 
 def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold, echo: Echo) -> None:
