@@ -1,19 +1,25 @@
-"""A study through the queue of a real Slurm, with one job killed: ``benchmarks/cluster/slurm_localhost.sh``.
+"""A study through the queue of a real Slurm, disturbed: ``benchmarks/cluster/slurm_localhost.sh``.
 
-1. Three short runs go through ``profiles/slurm``; one training is killed by ``scancel`` and another one requeued, as
-   pre-emption does. Both continue from their checkpoints, and every number equals that of runs nobody disturbed.
+1. Four short runs go through ``profiles/slurm``. Ctrl-C ends Snakemake, and with it the jobs; the command is repeated.
+   Then one training is killed by ``scancel``, one requeued as pre-emption does, the node of one fails, and one gets to
+   its time limit. All continue from their checkpoints, and every number equals that of runs nobody disturbed.
 2. A training is submitted as it would be on two GPUs, to read from Slurm what it was asked for.
 
 Prints what happened; exits with 1 when something is not as promised.
 """
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -30,12 +36,14 @@ RUNS = {
     },
     "atss": {"method": "atss"},
     "gfl": {"method": "gfl"},
+    "paa": {"method": "paa", "overrides": {"schedule": {"epochs": 120, "evaluate_every": 120}}},  # for over a minute
 }
 SMALL = {  # laid over profiles/slurm: jobs of one thread, and room for one training on each node
     "slurm-init-seconds-before-status-checks": 2,
     "set-threads": dict.fromkeys(("pretrain_trunk", "train", "evaluate"), 1),
     "set-resources": {"train": {"gpu": 0, "mem_mb": 100_000, "runtime": 30}},
 }
+PROFILES = ("--profile", "profiles/slurm", "--profile", "small")
 PATIENCE = 1200  # seconds for anything to happen
 _MEASURED = ["time", "images_per_second"]  # columns of a history
 
@@ -57,18 +65,19 @@ def jobs() -> pd.DataFrame:
         ["squeue", "--states=all", "--noheader", f"--format={form}"], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split("|") for line in said.splitlines()]
-    return pd.DataFrame(rows, columns=["job", "state", "what", "node", "reason"]).sort_values("job")
+    return (
+        pd.DataFrame(rows, columns=["job", "state", "what", "node", "reason"]).astype({"job": int}).sort_values("job")
+    )
 
 
-def running_job(run: str, state: Path, snakemake: "subprocess.Popen[bytes]") -> str:
-    """The job that trains ``run``, once it has written a checkpoint."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and snakemake.poll() is None:
-        found = jobs().query(f"what == 'rule_train_wildcards_{run}' and state == 'RUNNING'")
-        if len(found) and list(state.glob("*/step-*.pt")):
-            return str(found["job"].iloc[-1])
-        time.sleep(0.2)
-    raise SystemExit(f"{run}: no job of it wrote a checkpoint")
+def training(run: str) -> "pd.Series[Any] | None":
+    """The job that trains ``run`` now."""
+    found = jobs().query(f"what == 'rule_train_wildcards_{run}' and state == 'RUNNING'")
+    return found.iloc[-1] if len(found) else None
+
+
+def checkpoints(results: Path, run: str) -> set[str]:
+    return {path.name for path in (results / run / "state").glob("*/step-*.pt")}
 
 
 def same(run: str, left: Path, right: Path) -> list[str]:
@@ -91,35 +100,86 @@ def equal(one: object, other: object) -> bool:
     return one == other
 
 
-def disturbed_study(project: Project, log: Path) -> None:
-    profiles = ["--profile", "profiles/slurm", "--profile", "small"]
-    snakemake = [str(Path(sys.executable).parent / "snakemake"), *profiles]
-    with log.open("w") as handle:
-        process = subprocess.Popen(snakemake, cwd=project.folder, stdout=handle, stderr=subprocess.STDOUT)
-        results = project.folder / "results/demo"
+@contextmanager
+def snakemake(project: Project, log: Path, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Snakemake with the cluster's profile; what is still running of it at the end is interrupted."""
+    with log.open("a") as handle:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "snakemake"), *arguments],
+            cwd=project.folder,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
         try:
-            for run, command in (("tood", ["scancel"]), ("atss", ["scontrol", "requeue"])):
-                job = running_job(run, results / run / "state", process)
-                print(f"{' '.join(command)} {job}: the training of {run}", flush=True)
-                subprocess.run([*command, job], check=True)
-            status = process.wait(timeout=PATIENCE)
+            yield process
         finally:
-            process.terminate()
-    if status:
-        raise SystemExit(f"snakemake ended with status {status}:\n{log.read_text()[-6000:]}")
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=PATIENCE)
 
 
-def request_for_gpus(project: Project) -> str:
+def active() -> "pd.DataFrame":
+    return jobs().query("state in ('PENDING', 'RUNNING', 'COMPLETING', 'CONFIGURING')")
+
+
+def interrupted_study(project: Project, log: Path) -> None:
+    results = project.folder / "results/demo"
+    with snakemake(project, log, *PROFILES) as process:
+        wait_for(lambda: any(checkpoints(results, run) for run in RUNS), PATIENCE)
+        process.send_signal(signal.SIGINT)
+        status, began = process.wait(timeout=PATIENCE), time.monotonic()
+    wait_for(lambda: not jobs()["state"].isin(["PENDING", "RUNNING", "COMPLETING"]).any(), PATIENCE)
+    print(f"Ctrl-C: Snakemake ended with {status}, the last of its jobs {time.monotonic() - began:.0f} s later")
+
+
+def disturbed_study(project: Project, log: Path) -> None:
+    """Disturb each training once, after a checkpoint that this study wrote."""
+    results = project.folder / "results/demo"
+    before = {run: checkpoints(results, run) for run in RUNS}
+    disturbances = {
+        "tood": ["scancel {job}"],
+        "atss": ["scontrol requeue {job}"],
+        "gfl": [
+            "scontrol update NodeName={node} State=DOWN Reason=trial",
+            "sleep 5",
+            "scontrol update NodeName={node} State=RESUME",
+        ],
+        "paa": ["scontrol update JobId={job} TimeLimit=1"],
+    }
+    deadline = time.monotonic() + PATIENCE
+    with snakemake(project, log, *PROFILES) as process:
+        while disturbances and process.poll() is None and time.monotonic() < deadline:
+            for run in [one for one in disturbances if checkpoints(results, one) - before[one]]:
+                job = training(run)
+                for line in disturbances.pop(run) if job is not None else ():
+                    words = line.format(job=job["job"], node=job["node"])
+                    print(f"{run}: {words}", flush=True)
+                    subprocess.run(words.split(), check=True)
+            time.sleep(0.2)
+        status = process.wait(timeout=PATIENCE)
+    if status or disturbances:
+        raise SystemExit(f"snakemake ended with {status}, left {list(disturbances)}:\n{log.read_text()[-6000:]}")
+
+
+def request_for_gpus(project: Project, log: Path) -> str:
     """What Slurm was asked for by the profile as it is, for a training on two GPUs."""
     shutil.rmtree(project.folder / "results/demo/gfl")
-    project.run(
-        *("snakemake", "results/demo/gfl/model.pt", "--profile", "profiles/slurm"),
-        *("--slurm-init-seconds-before-status-checks", "2"),
-        status=None,
-        TOOD_GPUS="2",
-    )
-    job = jobs().query("what == 'rule_train_wildcards_gfl'")["job"].iloc[-1]
-    return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    wanted = ("results/demo/gfl/model.pt", "--profile", "profiles/slurm")
+    with snakemake(project, log, *wanted, TOOD_GPUS="2"):
+        wait_for(lambda: training("gfl") is not None, PATIENCE)
+        job = training("gfl")
+        assert job is not None
+        words = ["scontrol", "show", "job", str(job["job"])]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nothing happened in {seconds:.0f} s; jobs:\n{jobs()}")
+        time.sleep(0.2)
 
 
 def main() -> None:
@@ -127,13 +187,15 @@ def main() -> None:
     queued, alone = build(folder / "queued"), build(folder / "alone")
     wrong = []
     began = time.monotonic()
-    disturbed_study(queued, folder / "snakemake.log")
+    log = folder / "snakemake.log"
+    interrupted_study(queued, log)
+    disturbed_study(queued, log)
     print(f"the study took {time.monotonic() - began:.0f} s; jobs:")
     print(jobs().to_string(index=False))
     said = "".join(path.read_text() for path in (queued.folder / "results/logs/demo").glob("train-*.log"))
     continued = dict(re.findall(r" (\w+) +continues after step (\d+)", said))
     print("continued:", ", ".join(f"{run} after step {step}" for run, step in continued.items()))
-    wrong += [f"{run} did not continue" for run in ("tood", "atss") if run not in continued]
+    wrong += [f"{run} did not continue" for run in RUNS if run not in continued]
 
     targets = [f"results/demo/{run}/metrics.json" for run in RUNS]
     alone.snakemake(*targets, "--config", "gpu=0", "threads=1", "--set-threads", "evaluate=1")
@@ -142,7 +204,7 @@ def main() -> None:
         print(f"{run}: {'differs in ' + ', '.join(differences) if differences else 'equal, bit for bit'}")
         wrong += differences
 
-    asked = request_for_gpus(queued)
+    asked = request_for_gpus(queued, log)
     wanted = ("TresPerJob=gres:gpu:2", "NumNodes=1", "CPUs/Task=16", "MinMemoryNode=62.50G", "TimeLimit=1-00:00:00")
     print("on two GPUs Slurm is asked for:", *(one for one in wanted if one in asked))
     wrong += [f"{one} was not asked for" for one in wanted if one not in asked]

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from tood.config.study import RunConfig
+from tood.documents import read_yaml
 from tood.errors import UserError
 from tood.files import write_yaml
 from tood.reporting.comparison import ComparisonStudy
@@ -281,3 +282,22 @@ def test_mirror_is_a_function_of_the_files(make_study: Make) -> None:
     )
     changed = mirrored_runs("cells", run_folders(folder))
     assert [a.digest() == b.digest() for a, b in zip(first, changed, strict=True)] == [True, True, False]
+
+
+def test_names_of_any_kind_are_mirrored(make_study: Make, project: Path) -> None:
+    """A data set's ``counts`` are by file; a study's rows and a class may be called anything."""
+    make_study(name="cells", images=4)
+    file = project / "results/cells/tood/config.yaml"
+    config = read_yaml(file)
+    config["row"] = "<img src=x onerror=alert(1)>\x1b[31m"
+    config["dataset"]["classes"] = ["猫\u202e", *("name of a class" for _ in range(1000))]
+    config["dataset"]["counts"] = {"a/../b (1)": 1, "a/../b [1]": 2, "猫" * 300: 3}
+    write_yaml(file, config)
+    assert sync_study(project / "results", "cells").created == ("cells", "atss", "gfl", "tood")
+    run = only("cells", "tood")
+    assert run.data.tags["tood.row"] == r"<img src=x onerror=alert(1)>\x1b[31m"
+    assert run.data.params["dataset.classes"].startswith(r'["猫\u202e", "name')
+    counts = {key: value for key, value in run.data.params.items() if key.startswith("dataset.counts.")}
+    assert sorted(counts.values()) == ["1", "2", "3"]
+    assert {"dataset.counts.a_.._b _1_", "dataset.counts.a_.._b _1_ 2"} < counts.keys()
+    assert sync_study(project / "results", "cells").unchanged == ("cells", "atss", "gfl", "tood")

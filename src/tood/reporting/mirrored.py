@@ -7,6 +7,7 @@ gives the same points.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tood.evaluation.coco import STATS
 from tood.files import file_digest, visible
 from tood.reporting.records import RunFolder
 from tood.reporting.settings import MISSING, aligned
+from tood.shown import shown
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
 _RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv", "alignment.json")
@@ -25,6 +27,8 @@ _STUDY_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "report.htm
 _ALIGNMENT = ("pcc_top50", "iou_top10", "correct", "redundant", "error")
 _NOT_CURVES = ("step", "epoch", "time")
 _MAX_NOTE = 5000
+_NOT_IN_KEYS = re.compile(r"[^\w. :-]", re.ASCII)  # MLflow takes slashes too, but only where they make a tidy path
+_MAX_KEY = 240  # of MLflow's 250 characters
 
 
 @dataclass(frozen=True, order=True)
@@ -85,7 +89,7 @@ def find_studies(results: Path) -> list[str]:
 
 def mirrored_runs(study: str, runs: list[RunFolder]) -> list[Mirrored]:
     """The runs of a study, with the same parameter keys for all. Raises UserError for broken files."""
-    params = aligned([run.config() for run in runs])
+    params = [_as_params(flat) for flat in aligned([run.config() for run in runs])]
     return [_run(study, run, flat) for run, flat in zip(runs, params, strict=True)]
 
 
@@ -106,6 +110,19 @@ def mirrored_study(study: str, folder: Path, runs: list[Mirrored]) -> Mirrored:
         start=min((run.start for run in runs), default=0),
         end=max((run.end for run in runs), default=0),
     )
+
+
+def _as_params(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings under keys that MLflow takes: one may end in the name of a file, with any characters."""
+    params: dict[str, str] = {}
+    for setting, value in settings.items():
+        key = plain = _NOT_IN_KEYS.sub("_", setting)[:_MAX_KEY]
+        number = 1
+        while key in params:
+            number += 1
+            key = f"{plain} {number}"
+        params[key] = shown(value)
+    return params
 
 
 def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
@@ -154,9 +171,10 @@ def _curves(history: pd.DataFrame) -> Iterator[Point]:
 
 
 def _curve_name(column: str) -> tuple[str, str]:
-    if column.startswith("val_"):
-        return f"val/{column.removeprefix('val_')}", "epoch"
-    return (column if column == "lr" else f"train/{column}"), "step"
+    name = _NOT_IN_KEYS.sub("_", column)
+    if name.startswith("val_"):
+        return f"val/{name.removeprefix('val_')}", "epoch"
+    return (name if name == "lr" else f"train/{name}"), "step"
 
 
 def _final(run: RunFolder, epoch: int, time: int) -> Iterator[Point]:
