@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tood.config.base import PositiveFloat
-from tood.detection.assigners.assignment import DENSE_ELEMENTS, Assignment, chunk_length, prior_assignment
+from tood.detection.assigners.assignment import Assignment, chunk_length, elements_at_once, prior_assignment
 from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import box_area, encode_distances, inner_margin
 from tood.detection.points import Points
@@ -27,7 +27,7 @@ class CenterSamplingAssigner(Assigner):
 
 @torch.no_grad()
 def assign_center_sampling(
-    points: Points, targets: Targets, valid: Tensor, *, radius: float, dense_elements: int = DENSE_ELEMENTS
+    points: Points, targets: Targets, valid: Tensor, *, radius: float, dense_elements: int | None = None
 ) -> Assignment:
     """Locations within ``radius`` strides of an object's centre and inside the object, on the level of its size.
 
@@ -41,7 +41,7 @@ def assign_center_sampling(
     longest = torch.where(strides == strides.max(), torch.inf, strides * LEVEL_RANGE)
     least = torch.full(valid.shape, torch.inf, dtype=centres.dtype, device=centres.device)
     owner = torch.full(valid.shape, -1, dtype=torch.int64, device=centres.device)
-    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements)
+    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements or elements_at_once(valid.device))
     for start in range(0, targets.boxes.shape[1], step):
         boxes, exists = targets.boxes[:, start : start + step, None], targets.valid[:, start : start + step]
         middle = (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from tood.config.base import Share
-from tood.detection.assigners.assignment import DENSE_ELEMENTS, Assignment, chunk_length, prior_assignment
+from tood.detection.assigners.assignment import Assignment, chunk_length, elements_at_once, prior_assignment
 from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import pairwise_iou
 from tood.detection.points import Points
@@ -42,7 +42,7 @@ def assign_max_iou(
     *,
     positive: float,
     negative: float,
-    dense_elements: int = DENSE_ELEMENTS,
+    dense_elements: int | None = None,
 ) -> Assignment:
     """Anchors go to the object they overlap most if that is at least ``positive``; below ``negative`` to none.
 
@@ -55,7 +55,7 @@ def assign_max_iou(
     best = torch.zeros(valid.shape, dtype=anchors.dtype, device=anchors.device)
     owner = torch.full(valid.shape, -1, dtype=torch.int64, device=anchors.device)
     claimant = owner
-    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements)
+    step = chunk_length(valid.shape[0], valid.shape[1], dense_elements or elements_at_once(valid.device))
     for start in range(0, targets.boxes.shape[1], step):
         boxes, exists = targets.boxes[:, start : start + step], targets.valid[:, start : start + step]
         iou = pairwise_iou(boxes, anchors) * (exists[..., None] & valid[:, None])
