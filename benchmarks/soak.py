@@ -29,6 +29,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"time", "images_per_second", "seconds", "attempts", "peak_memory_bytes"}
 RUNS = ("tood", "noisy_anchor")  # phases of training; running divisors
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT / "src"),
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 LONG = 1200  # seconds after which a life without a kill counts as hung
 
 
@@ -90,16 +97,9 @@ class Life:
     """One start of the command, with all processes that come of it."""
 
     def __init__(self, project: Path, command: list[str]) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT / "src"),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
         self.said = (project / "said.log").open("a")
         self.process = subprocess.Popen(
-            command, cwd=project, stdout=self.said, stderr=self.said, env=environment, start_new_session=True
+            command, cwd=project, stdout=self.said, stderr=self.said, env=ENVIRONMENT, start_new_session=True
         )
 
     def kill(self, project: Path, target: str, number: signal.Signals) -> str | None:
@@ -198,7 +198,8 @@ def main() -> int:
         kinds += [("torchrun", signal.SIGKILL), ("everything", signal.SIGKILL), ("everything", signal.SIGTERM)]
     quiet, beaten = (make_project(place / name, arguments.epochs) for name in ("quiet", "beaten"))
     for project in (quiet, beaten):
-        subprocess.run(["tood", "data", "prepare", "soak"], cwd=project, check=True, stdout=subprocess.DEVNULL)
+        prepare = [sys.executable, "-m", "tood.cli", "data", "prepare", "soak"]
+        subprocess.run(prepare, cwd=project, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     started = time.monotonic()
     finish(quiet, command)
     expected = results_of(quiet)
