@@ -183,6 +183,7 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=20.0, help="seconds between two kills, at most")
     parser.add_argument("--keep", action="store_true", help="leave the project folders for inspection")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background shell all would ignore Ctrl-C
     random.seed(arguments.seed)
     place = Path(tempfile.mkdtemp(prefix="soak-")).resolve()
     if arguments.processes == 1:

@@ -183,6 +183,7 @@ def wait_for(happened: Callable[[], bool], seconds: float) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background shell all would ignore Ctrl-C
     folder = Path(tempfile.mkdtemp(prefix="tood-slurm-study-"))
     queued, alone = build(folder / "queued"), build(folder / "alone")
     wrong = []
