@@ -138,24 +138,21 @@ def disturbed_study(project: Project, log: Path) -> None:
     results = project.folder / "results/demo"
     before = {run: checkpoints(results, run) for run in RUNS}
     disturbances = {
-        "tood": ["scancel {job}"],
-        "atss": ["scontrol requeue {job}"],
-        "gfl": [
-            "scontrol update NodeName={node} State=DOWN Reason=trial",
-            "sleep 5",
-            "scontrol update NodeName={node} State=RESUME",
-        ],
-        "paa": ["scontrol update JobId={job} TimeLimit=1"],
+        "tood": "scancel {job}",
+        "atss": "scontrol requeue {job}",
+        "gfl": "scontrol update NodeName={node} State=DOWN Reason=trial",  # returns by itself (ReturnToService)
+        "paa": "scontrol update JobId={job} TimeLimit=1",
     }
     deadline = time.monotonic() + PATIENCE
     with snakemake(project, log, *PROFILES) as process:
         while disturbances and process.poll() is None and time.monotonic() < deadline:
             for run in [one for one in disturbances if checkpoints(results, one) - before[one]]:
                 job = training(run)
-                for line in disturbances.pop(run) if job is not None else ():
-                    words = line.format(job=job["job"], node=job["node"])
-                    print(f"{run}: {words}", flush=True)
-                    subprocess.run(words.split(), check=True)
+                if job is None:
+                    continue
+                words = disturbances.pop(run).format(job=job["job"], node=job["node"])
+                print(f"{run}: {words}", flush=True)
+                subprocess.run(words.split(), check=True)
             time.sleep(0.2)
         status = process.wait(timeout=PATIENCE)
     if status or disturbances:
