@@ -21,16 +21,17 @@ fi
 
 mount -t tmpfs tmpfs /run
 mkdir /run/netns
-printf '127.0.0.1 localhost\n10.77.0.1 host1\n10.77.0.2 host2\n' > /run/hosts
-mount --bind /run/hosts /etc/hosts
 for number in 1 2; do
     ip netns add "host$number"
+    other=$((3 - number))  # what Debian writes: a host's own name stands for the loopback device
+    printf '127.0.0.1 localhost\n127.0.1.1 host%s\n10.77.0.%s host%s\n' "$number" "$other" "$other" > "/run/hosts$number"
     ip -n "host$number" link set lo up
 done
 ip -n host1 link add eth0 type veth peer name eth0 netns host2
 for number in 1 2; do
     ip -n "host$number" address add "10.77.0.$number/24" dev eth0
     ip -n "host$number" link set eth0 up
+    ip -n "host$number" route add default via "10.77.0.$((3 - number))"
 done
 
 cat > /run/on << 'ON'
@@ -38,7 +39,7 @@ cat > /run/on << 'ON'
 host=$1
 shift
 exec nsenter --net="/run/netns/$host" unshare --uts --pid --fork --kill-child --mount-proc \
-    sh -c 'hostname "$0" && exec "$@"' "$host" "$@"
+    sh -c 'hostname "$0" && mount --bind "/run/hosts${0#host}" /etc/hosts && exec "$@"' "$host" "$@"
 ON
 chmod +x /run/on
 export ON_HOST1="/run/on host1" ON_HOST2="/run/on host2"

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from tood.console import note
 from tood.errors import StoppedError, TransientError, UserError
+from tood.training.rendezvous import Rendezvous
 from tood.training.stopping import LAUNCHER, StopRequest, stop_requests
 
 _PR_SET_PDEATHSIG = 1
@@ -28,7 +30,8 @@ class Launch:
     processes: int
     gpus: Sequence[str]
     nodes: int
-    rendezvous: str | None
+    rendezvous: Rendezvous | None
+    """None on one machine."""
     name: str
     """The same on every node, and of no other training at that rendezvous."""
     folder: Path
@@ -49,6 +52,9 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if plan.rendezvous is None:
         environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    elif plan.rendezvous.interface is not None:
+        environment.setdefault("GLOO_SOCKET_IFNAME", plan.rendezvous.interface)
+        environment.setdefault("NCCL_SOCKET_IFNAME", plan.rendezvous.interface)
     if plan.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(plan.gpus)
     try:
@@ -61,15 +67,15 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         environment[RAISED] = str(message)
         if plan.rendezvous is None:
             environment[MEETING] = meeting
-        process = subprocess.Popen(
-            _command(arguments, plan, Path(meeting)), env=environment, stderr=sink, preexec_fn=_end_with_parent
-        )
+        with plan.rendezvous.serving() if plan.rendezvous else nullcontext() as serves:
+            command = _command(arguments, plan, Path(meeting), serves)
+            process = subprocess.Popen(command, env=environment, stderr=sink, preexec_fn=_end_with_parent)
 
-        def pass_on(_: StopRequest) -> None:
-            process.send_signal(signal.SIGTERM)
+            def pass_on(_: StopRequest) -> None:
+                process.send_signal(signal.SIGTERM)
 
-        with stop_requests(pass_on) as stop:
-            status = process.wait()
+            with stop_requests(pass_on) as stop:
+                status = process.wait()
         said = message.read_text(encoding="utf-8").strip() if message.exists() else ""
     if status == 0:
         return
@@ -87,12 +93,14 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     )
 
 
-def _command(arguments: Sequence[str], plan: Launch, meeting: Path) -> list[str]:
+def _command(arguments: Sequence[str], plan: Launch, meeting: Path, serves: bool | None) -> list[str]:
     if plan.rendezvous is None:
         # Through a file: torchrun's server would listen to every network, and unpickles what it is sent.
         meet = [f"--rdzv-endpoint={meeting / 'agents'}", "--rdzv-conf=store_type=file"]
     else:
-        meet = [f"--rdzv-endpoint={plan.rendezvous}"]
+        meet = [f"--rdzv-endpoint={plan.rendezvous.endpoint}"]
+        meet += [] if serves is None else [f"--rdzv-conf=is_host={str(serves).lower()}"]
+        meet += [f"--local-addr={plan.rendezvous.address}"] if plan.rendezvous.address else []
     return [
         sys.executable,
         "-m",

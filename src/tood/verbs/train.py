@@ -35,6 +35,7 @@ from tood.training.loop import train as run_training
 from tood.training.machine import Machine
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
+from tood.training.rendezvous import find_rendezvous
 from tood.training.stopping import StopRequest, end_in_time, in_worker, stop_requests
 from tood.verbs.locate import DATA, RESULTS, Echo
 from tood.verbs.runs import open_dataset, run_at
@@ -76,7 +77,7 @@ def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequenc
             processes=processes,
             gpus=leased,
             nodes=machine.nodes,
-            rendezvous=machine.rendezvous,
+            rendezvous=find_rendezvous(machine.rendezvous) if machine.rendezvous else None,
             name=f"{config.study}-{config.run}-{config.fingerprint}",
             folder=folder / "state",
         )
