@@ -15,10 +15,12 @@ from tood.planning import (
     submission_files,
     threads_per_run,
 )
+from tood.workflow_lock import WorkflowLock
 
 try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
+    ALONE = WorkflowLock(STUDY.name)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -32,6 +34,13 @@ TRUNKS = {
     for run in STUDY.runs.values()
     if run.backbone.weights == "generated"
 }
+
+
+onstart:
+    try:
+        ALONE.take()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:

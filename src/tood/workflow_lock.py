@@ -1,0 +1,62 @@
+"""One Snakemake at a time on a study: what Snakemake's own lock is for, which a killed one would leave behind.
+
+Two would remove each other's results, for each begins a job by removing what the job is to make.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tood.documents import read_bytes
+from tood.errors import UserError
+from tood.failures import refusal
+from tood.files import write_text
+
+
+class WorkflowLock:
+    """The lock of a study, as it was when the workflow was read: plans made while another one worked are stale."""
+
+    def __init__(self, study: str, folder: Path = Path(".snakemake")) -> None:
+        name = study.replace("/", "_")
+        self._study = study
+        self._owner = folder / f"tood-{name}.owner"
+        self._lock = FileLock(folder / f"tood-{name}.lock")
+        self._was_held = Path(self._lock.lock_file).exists() and not self._acquired()
+        self._lock.release()
+        self._last = self._last_owner()
+
+    def take(self) -> None:
+        """Hold the lock until this process ends, however it does. Raises UserError if another one has or had it."""
+        try:
+            self._owner.parent.mkdir(exist_ok=True)
+            taken = self._acquired(patience=0.5)  # somebody may be looking
+        except OSError as error:
+            raise UserError(refusal(self._owner.parent, error)) from error
+        last = self._last_owner()
+        if not taken:
+            who = f" (process {last.split()[0]})" if last else ""
+            raise UserError(
+                f"study '{self._study}': another Snakemake{who} is at work on it in this folder; wait for it or stop "
+                "it, then repeat the command."
+            )
+        if self._was_held or last != self._last:
+            self._lock.release()
+            raise UserError(
+                f"study '{self._study}': another Snakemake ended its work on it just now; repeat the command to go on."
+            )
+        write_text(self._owner, f"{os.getpid()} {time.time_ns()}\n")
+
+    def _acquired(self, patience: float = 0) -> bool:
+        try:
+            self._lock.acquire(timeout=patience)
+        except Timeout:
+            return False
+        return True
+
+    def _last_owner(self) -> str:
+        try:
+            return read_bytes(self._owner).decode("utf-8", "replace")
+        except UserError:
+            return ""
