@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -154,7 +155,7 @@ def test_a_training_whose_workflow_is_gone_saves_and_ends(project: Path) -> None
     workflow = subprocess.Popen(["sleep", "600"])
     orphan = start(project, TOOD_WORKFLOW=str(workflow.pid))
     wait_for(lambda: bool(checkpoints(project)))
-    said = tood(project, "train", "--run", RUN, "--gpu", "0", status=2)
+    said = tood(project, "train", "--run", RUN, "--gpu", "0", "--threads", "1", status=75)
     assert f"process {orphan.pid} is training this run already" in said
     workflow.kill()
     workflow.wait()
@@ -177,6 +178,40 @@ def test_a_process_whose_launcher_died_before_it_looked_is_asked_to_stop(monkeyp
     monkeypatch.setenv("TOOD_LAUNCHER", str(launcher.pid))
     with stop_requests(lambda _: None) as stop:
         wait_for(lambda: bool(stop), seconds=10)
+
+
+def test_a_long_step_does_not_keep_a_training_beyond_the_time_that_engines_grant(project: Path) -> None:
+    script = (
+        "import time; from tood.training import stopping; from tood.verbs import train\n"
+        "stopping._GRACE = 0.5\n"
+        "def step(*_): print('a step', flush=True); time.sleep(60)\n"
+        "train._train_here = step\n"
+        f"train.train(train.Path('{RUN}'), train.Machine(gpu='0'), 1, [], lambda line: print(line, flush=True))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=project, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a step\n"
+    process.terminate()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert said.count("is asked to stop (SIGTERM); saving after this step") == 1
+    assert said.count("and ends; its last checkpoint remains") == 1
+
+
+def test_a_failure_of_another_command_stops_no_retry(project: Path) -> None:
+    lengthen(project, epochs=500)
+    first = start(project, "--attempt", "1")
+    wait_for(lambda: bool(checkpoints(project)))
+    train(project, "atss", status=75)
+    train(project, "atss", "--processes", "3", status=2)
+    first.kill()
+    first.wait()
+    kept = checkpoints(project)
+    again = start(project, "--attempt", "2")
+    wait_for(lambda: checkpoints(project) != kept)
+    again.terminate()
+    said, _ = again.communicate(timeout=60)
+    assert again.returncode == 143, said
 
 
 def test_a_failure_for_good_ends_the_next_attempt_at_once(project: Path) -> None:
@@ -234,5 +269,16 @@ def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: 
     process.terminate()
     assert process.wait(timeout=30) == 143
     said = train(project, "pisa", status=2)
-    assert "began with 2 processes in 1 parts" in said
+    assert "began with 2 processes in 1 part" in said
     assert "criterion.kind 'pisa' compares the images of a process" in said
+
+
+def test_data_prepared_from_another_configuration_are_not_trained_on(project: Path) -> None:
+    file = project / "params/datasets/tiny.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["splits"]["train"]["seed"] = 9
+    file.write_text(yaml.safe_dump(content))
+    said = train(project, "atss", status=2)
+    assert "data/tiny: was prepared before params/datasets/tiny.yaml was changed" in said
+    tood(project, "data", "prepare", "tiny")
+    assert "trained: " in train(project, "atss")

@@ -12,7 +12,7 @@ from typing import Any
 
 from tood.config.dataset import DatasetConfig, ShapesDataset
 from tood.data.findings import Findings
-from tood.data.manifest import Manifest, read_manifest
+from tood.data.made_from import made_from_digest, manifest_of
 from tood.data.prepared import (
     DATASET_FILE,
     DatasetEntry,
@@ -37,7 +37,6 @@ _RAW = "raw"
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _IMAGES = "images"
-_CONVERSION = 2  # to be raised when the same configuration gives another result
 _PIECE = 10_000  # annotations that are turned into text together
 
 
@@ -54,8 +53,8 @@ def prepare_dataset(
     """
     folder = Path(folder)
     with alone(folder, echo):
-        manifest = _manifest(config, params_root)
-        made_from = _made_from(config, manifest)
+        manifest = manifest_of(config, params_root)
+        made_from = made_from_digest(config, manifest)
         own = not isinstance(config, ShapesDataset) and config.root is not None
         if not own:
             finished = _finished(folder, made_from, echo)
@@ -79,7 +78,7 @@ def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Pa
             _refuse_overlap(place, folder)
         return root
     assert config.source is not None
-    manifest = _manifest(config, params_root)
+    manifest = manifest_of(config, params_root)
     raw = folder / _RAW
     if not obtained(raw, config.source, manifest, echo):
         obtain(config.source, raw, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
@@ -108,19 +107,6 @@ def alone(folder: Path, echo: Echo) -> AbstractContextManager[None]:
     """Keep other processes from preparing the same data set meanwhile."""
     waiting = saying(echo, f"{folder.name}: another process is preparing it; waiting")
     return held(folder.parent / f".{folder.name}.lock", folder, waiting)
-
-
-def _manifest(config: DatasetConfig, params_root: Path) -> Manifest | None:
-    """The manifest lies beside the data set's YAML, in ``params/datasets``."""
-    if isinstance(config, ShapesDataset) or config.source is None or config.source.manifest is None:
-        return None
-    return read_manifest(params_root / "datasets" / config.source.manifest)
-
-
-def _made_from(config: DatasetConfig, manifest: Manifest | None) -> str:
-    """Digest of what decides the result: the configuration, the manifest and the version of this code."""
-    content = [_CONVERSION, config.model_dump(mode="json"), manifest.digest if manifest else None]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | None:
@@ -170,7 +156,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
         for split in dataset.splits:
             write_coco(folder / _WORK / _ANNOTATIONS / f"{split.name}.json", split, dataset.categories)
     images = {split.name: _images_entry(split.folder, folder) for split in dataset.splits}
-    manifest = _manifest(config, params_root)
+    manifest = manifest_of(config, params_root)
     return _Parts(dataset.classes, images, findings.sentences("note"), manifest.digest if manifest else None)
 
 

@@ -58,8 +58,7 @@ def exclusive(state: Path, echo: Callable[[str], None], patience: float = _PATIE
     """Keep every other trainer out of the run whose ``state`` folder this is, while the block runs.
 
     A trainer that is about to end (asked to stop, or an orphan whose workflow was killed) is waited for. Raises
-    UserError, which names the process, for any other and for one that does not end within ``patience`` seconds;
-    TransientError for one on another host.
+    TransientError, which names the process, for any other and for one that does not end within ``patience`` seconds.
     """
     file = state / "owner.json"
     said = False
@@ -92,7 +91,7 @@ def _owner(file: Path) -> Owner | None:
 def _refuse_unless_ending(run: Path, owner: Owner | None, late: bool) -> None:
     if owner is None:
         if late:
-            raise UserError(f"{run}: another process is training this run; wait for it or stop it, then repeat.")
+            raise TransientError(f"{run}: another process is training this run; wait for it or stop it, then repeat.")
         return
     gone = owner.missing_starters()
     if not (gone or owner.ending):
@@ -101,13 +100,13 @@ def _refuse_unless_ending(run: Path, owner: Owner | None, late: bool) -> None:
                 f"{run}: {owner.described()} is training this run already, as far as can be told from here; see to it "
                 "there, then repeat."
             )
-        raise UserError(
+        raise TransientError(
             f"{run}: {owner.described()} is training this run already; wait for it or stop it with "
             f"'kill {owner.pid}' (it saves its state first), then repeat."
         )
     if late:
         why = f"process {gone[0]}, which started it, is gone" if gone else "it was asked to stop"
-        raise UserError(
+        raise TransientError(
             f"{run}: {owner.described()} still trains this run although {why}; stop it with 'kill -9 {owner.pid}', "
             "then repeat."
         )

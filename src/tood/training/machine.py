@@ -32,6 +32,10 @@ class Machine:
             raise UserError(f"--processes {self.processes}: with GPUs there is one process each; leave it out.")
         if self.nodes > 1 and self.rendezvous is None:
             raise UserError(f"--nodes {self.nodes}: say where they meet, with --rendezvous HOST:PORT of one of them.")
+        if self.nodes == 1 and self.rendezvous is not None:
+            raise UserError(
+                f"--rendezvous {self.rendezvous}: is where several machines meet; say how many with --nodes."
+            )
         world = processes * self.nodes
         if config.schedule.batch % world:
             raise UserError(

@@ -14,6 +14,7 @@ LAUNCHER = "TOOD_LAUNCHER"  # process id of the command that started torchrun
 PATIENCE = 600.0  # seconds for a peer; the longest honest wait is for the main process to measure AP
 _LOOK_EVERY = 1000  # milliseconds
 _GRACE = 25.0  # seconds; torchrun, Slurm and Kubernetes kill after 30
+UNSAVED = f"did not get to the end of its step within {_GRACE:.0f} seconds and ends; its last checkpoint remains"
 
 
 class StopRequest:
@@ -68,9 +69,19 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
             signal.signal(caught, handler)
 
 
-def end_in_time(request: StopRequest) -> None:
-    """End this process without its consent if it has not by the time that engines grant: its peers may be dead."""
-    last = threading.Timer(_GRACE, os._exit, [128 + (request.number or signal.SIGTERM)])
+def end_in_time(request: StopRequest, last_words: Callable[[], None]) -> None:
+    """End this process without its consent if it has not by the time that engines grant.
+
+    Its step may be long, and where it is one of several, the others may be dead.
+    """
+
+    def end() -> None:
+        try:
+            last_words()
+        finally:
+            os._exit(128 + (request.number or signal.SIGTERM))
+
+    last = threading.Timer(_GRACE, end)
     last.daemon = True
     last.start()
 

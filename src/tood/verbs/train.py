@@ -1,7 +1,7 @@
 """``tood train``: train one run of a study to its end, in one process or several."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
@@ -14,6 +14,7 @@ from tood.config.study import RunConfig, changed_fields
 from tood.data.dataset import DetectionDataset
 from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch
+from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import build_criterion, build_detector
@@ -36,8 +37,8 @@ from tood.training.machine import Machine
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
 from tood.training.rendezvous import find_rendezvous
-from tood.training.stopping import StopRequest, end_in_time, in_worker, stop_requests
-from tood.verbs.locate import DATA, RESULTS, Echo
+from tood.training.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
+from tood.verbs.locate import DATA, PARAMS, RESULTS, Echo, dataset_folder
 from tood.verbs.runs import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
 
@@ -51,12 +52,13 @@ def train(folder: Path, machine: Machine, attempt: int, arguments: Sequence[str]
     if in_worker():
         _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
         return
-    with failures_remembered(folder / "state", attempt):
+    with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
         _train(config, folder, machine, arguments, echo)
 
 
 def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
     prepared = open_dataset(config.dataset)
+    refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
     if _is_trained(config, folder, prepared):
         echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
         return
@@ -86,6 +88,7 @@ def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequenc
 
 def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold, echo: Echo) -> None:
     def heard(request: StopRequest) -> None:
+        end_in_time(request, lambda: echo(f"{config.run:<12} {UNSAVED}"))
         hold.ending()
         echo(f"{config.run:<12} is asked to stop ({request.reason}); saving after this step")
 
@@ -100,7 +103,7 @@ def _train_among_others(config: RunConfig, folder: Path, machine: Machine, devic
     with exclusive(folder / "state", echo) if is_writer() else nullcontext() as hold:
 
         def heard(request: StopRequest) -> None:
-            end_in_time(request)
+            end_in_time(request, lambda: echo(f"{config.run:<12} {UNSAVED}") if hold is not None else None)
             if hold is not None:
                 hold.ending()
 
@@ -136,8 +139,9 @@ def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
         return
     for other in store.others():
         science = folder / "state" / other / "science.json"
-        if science.exists():
-            changes = changed_fields(read_json(science), config.science())
+        with suppress(UserError):  # of a file that is for this line alone
+            kept = read_json(science)
+            changes = changed_fields(kept if isinstance(kept, dict) else {}, config.science())
             echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
 
 
