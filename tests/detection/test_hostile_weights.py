@@ -20,7 +20,7 @@ from tood.detection.detector import build_detector
 from tood.detection.foreign.importing import import_checkpoint
 from tood.detection.model_file import load_detection_model, load_model, save_model
 from tood.detection.starting_weights import load_starting_weights, read_checkpoint
-from tood.detection.tensor_files import load_tensors
+from tood.detection.tensor_files import load_tensors, save_tensors
 from tood.errors import UserError
 from tood.evaluation.alignment_files import read_arrays
 from tood.training.checkpoint import CheckpointStore
@@ -48,6 +48,15 @@ class Code:
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
     return tmp_path / "mark"
+
+
+def test_a_changed_byte_of_a_model_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_tensors(path, {"weights": torch.arange(1000.0)})
+    whole = path.read_bytes()
+    start = whole.index(torch.arange(1000.0).numpy().tobytes()[-64:])
+    path.write_bytes(whole[:start] + bytes([whole[start] ^ 64]) + whole[start + 1 :])
+    assert "it is damaged: 'archive/data/0' in it" in ends_in_a_sentence(lambda: load_tensors(path), path)
 
 
 def ends_in_a_sentence(read: Callable[[], object], path: Path) -> str:

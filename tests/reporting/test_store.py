@@ -184,6 +184,30 @@ def test_a_database_that_is_none_is_named_and_left_alone(
     assert file.read_bytes() == before
 
 
+def test_a_database_that_could_not_be_written_is_not_called_broken(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store, "mlflow.db")
+
+    def fails(uri: str) -> None:
+        raise RuntimeError("(sqlite3.OperationalError) disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_client", fails)
+        said = refused()
+    assert "mlflow.db: cannot be written ((sqlite3.OperationalError) disk I/O error); mend that, then run" in said
+    assert "move it away" not in said
+    assert sync() == "cells: 2 created"
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "nonsense://x", "http://user:secret@host:none"])
+def test_an_address_of_no_store_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    said = refused()
+    assert said.startswith("MLFLOW_TRACKING_URI '")
+    assert "secret" not in said
+
+
 def test_a_locked_database_is_named_and_mirrored_later(project: Path, empty_store: Path) -> None:
     shutil.copy(empty_store, "mlflow.db")
     with closing(sqlite3.connect("mlflow.db")) as other:

@@ -7,6 +7,7 @@ import typer
 
 from tood.commands.options import LogOption, ThreadsOption
 from tood.console import open_log, say, thread_count
+from tood.errors import UserError
 
 
 def prepare(
@@ -40,7 +41,7 @@ def check(
     from tood.verbs.check import check as verb
 
     if not verb(name, mirror, out, say):
-        raise typer.Exit(1)
+        raise typer.Exit(UserError.status)
 
 
 def pretrain(

@@ -29,12 +29,14 @@ def save_tensors(target: Path, value: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """``torch.load`` of tensors and plain values only (no pickled code runs).
+    """``torch.load`` of tensors and plain values only (no pickled code runs), of what ``save_tensors`` wrote.
 
-    Raises UserError when there is no such file or it is not one of those.
+    Raises UserError when there is no such file, it is not one of those, or a byte of it has changed: PyTorch writes
+    checksums, but never reads them.
     """
     try:
         refuse_packed(path)
+        _refuse_changed(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,7 +44,9 @@ def load_tensors(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; make it or name another.") from error
     except Exception as error:  # torch raises many kinds here: zip, pickle, EOF, key errors
-        raise UserError(f"{path}: cannot be read as weights ({_reason(error)}); restore or remake it.") from error
+        raise UserError(
+            f"{path}: cannot be read as weights ({_reason(error)}); restore it, or remove it and make it again."
+        ) from error
     return content
 
 
@@ -50,7 +54,15 @@ def _reason(error: Exception) -> str:
     """In a line, without PyTorch's advice to trust the file and run what it holds."""
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
         return "it holds code or objects besides tensors and plain values, which are never loaded"
-    return shown((str(error).strip().splitlines() or [type(error).__name__])[0], most=300)
+    text = (str(error).strip().splitlines() or [""])[0]
+    return shown(text, most=300) if " " in text else "it is damaged"  # else a mere number or key
+
+
+def _refuse_changed(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise pickle.UnpicklingError(f"it is damaged: '{damaged}' in it does not have its checksum")
 
 
 def refuse_packed(path: Path) -> None:

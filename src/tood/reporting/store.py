@@ -37,6 +37,7 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_KINDS = ("http", "https", "file", "sqlite", "mysql", "postgresql", "mssql", "databricks", "databricks-uc", "uc")
 _SAFE = "nothing is lost, for the files under results/ are the record"
 
 
@@ -46,6 +47,11 @@ def store_address(given: str | None) -> str:
     MLflow keeps one store per address in a process, so that of a database file must not depend on the folder.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if not _is_address(uri):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI '{uri.rpartition('@')[2]}': is no address of MLflow; use one as http://host:5000 or "
+            f"{DEFAULT_URI} ({_SAFE})."
+        )
     file = database_file(uri)
     if file is None or file.is_absolute():
         return uri
@@ -54,6 +60,16 @@ def store_address(given: str | None) -> str:
         raise UserError(f"{here}: MLflow takes the '?' or '%' for something else; rename the folder ({_SAFE}).")
     _, mark, options = uri.partition("?")
     return f"{_SQLITE}{Path.cwd() / file}{mark}{options}"
+
+
+def _is_address(uri: str) -> bool:
+    """Whether MLflow may know what to do with it: a folder, or an address of a kind that it has a store for."""
+    try:
+        scheme = urlsplit(uri).scheme
+        urlsplit(uri).port  # noqa: B018 -- raises for what is no number
+    except ValueError:
+        return False
+    return not scheme or "://" not in uri or scheme.partition("+")[0] in _KINDS
 
 
 def database_file(uri: str) -> Path | None:
@@ -177,18 +193,29 @@ def _database_error(file: Path, error: Exception) -> UserError:
         )
     if isinstance(error, OSError):
         return UserError(f"{refusal(file, error)} ({_SAFE})")
-    full = machine_failure(error)
-    if full is not None or "readonly database" in reason:
-        return UserError(f"{file}: cannot be written ({reason}); mend that, then run 'tood sync' ({_SAFE}).")
-    if "out-of-date database schema" in reason:
+    if "out-of-date database schema" in reason or "locate revision" in reason:
         return UserError(
             f"{file}: was made by another version of MLflow; run 'mlflow db upgrade {_SQLITE}{file}', or move it away; "
             f"then run 'tood sync', which mirrors all results into it or a new one ({_SAFE})."
         )
-    return UserError(
-        f"{file}: is no database that this version of MLflow can use ({reason}); move it away and run 'tood sync', "
-        f"which mirrors all results into a new one ({_SAFE})."
-    )
+    if machine_failure(error) is None and not _is_sound(file):
+        return UserError(
+            f"{file}: is no database that this version of MLflow can use ({reason}); move it away and run 'tood sync', "
+            f"which mirrors all results into a new one ({_SAFE})."
+        )
+    return UserError(f"{file}: cannot be written ({reason}); mend that, then run 'tood sync' ({_SAFE}).")
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether a database is whole and of a version that is known here: then it is not what went wrong."""
+    try:
+        _look_at(file)
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_DATABASE)) as database:
+            return bool(database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+    except sqlite3.OperationalError as error:  # refuses to say: not its content
+        return "no such table" not in str(error)
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _server_error(uri: str, error: Exception) -> UserError:
