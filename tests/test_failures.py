@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,21 @@ def test_memory_is_named_with_what_helps() -> None:
     assert str(machine_failure(on_gpu)).startswith("the GPU ran out of memory")
 
 
+def test_libraries_that_ran_out_of_memory_say_so_in_their_own_words(tmp_path: Path) -> None:
+    unmapped = ImportError(f"{tmp_path}/libtorch_cpu.so: failed to map segment from shared object")
+    for error in (RuntimeError("could not create a primitive"), unmapped):
+        assert "the program ran out of memory" in str(machine_failure(wrapped(error)))
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        tmp_path.read_bytes()
+    said = machine_failure(caught.value)
+    assert said == (
+        f"{tmp_path}: Is a directory; remove the folder that is in the place of a file, then repeat the command."
+    )
+
+
 def test_a_full_disk_below_a_database_is_one() -> None:
     said = machine_failure(wrapped(sqlite3.OperationalError("database or disk is full")))
     assert "its disk is full; free some space" in str(said)
@@ -92,3 +108,7 @@ def test_mistakes_are_not_excused() -> None:
     assert machine_failure(KeyError("x")) is None
     assert machine_failure(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     assert machine_failure(RuntimeError("shape mismatch")) is None
+    assert machine_failure(RuntimeError("could not create a primitive descriptor for a convolution")) is None
+    assert machine_failure(ImportError("x.so: undefined symbol: y")) is None
+    forbidden = ImportError("/tmp/x.so: failed to map segment from shared object: Operation not permitted")
+    assert machine_failure(forbidden) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tood.shown import is_unicode, shown
+from tood.shown import csv_cell, from_csv_cell, is_unicode, shown
 
 ANY = st.text(st.characters())  # surrogates and controls included
 
@@ -48,3 +48,32 @@ def test_nothing_is_left_that_is_no_text_or_a_control(text: str) -> None:
     assert is_unicode(found)
     assert found.encode("utf-8").decode() == found
     assert shown(found) == found
+
+
+@given(ANY | st.text(st.sampled_from("'\\\\u0=+-@\t\r\n\u202ea")))
+def test_a_cell_is_harmless_and_gives_the_text_back(text: str) -> None:
+    cell = csv_cell(text)
+    assert from_csv_cell(cell) == text
+    assert not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in cell)
+    assert not cell.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    assert shown(cell) == cell
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("Größe 猫", "Größe 猫"),
+        ("it's", "it's"),
+        ("=1+1", "'=1+1"),
+        ("'a'", "''a'"),
+        ("a\\b", "a\\\\b"),
+        ("\ta\u202e", "\\u0009a\\u202e"),
+    ],
+)
+def test_a_cell_shows_what_it_was_made_of(text: str, cell: str) -> None:
+    assert csv_cell(text) == cell
+
+
+@pytest.mark.parametrize("old", ["=1+1", "'tis", "a\\b", "x\x1b", ""])
+def test_an_older_cell_is_read_as_it_is(old: str) -> None:
+    assert from_csv_cell(old) == old

@@ -40,6 +40,27 @@ _ESCAPES = re.compile(
 )
 
 
+class UnreadableError(UserError):
+    """A file that cannot be read as what it should be; ``problem`` is the sentence without what to do about it."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self._remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self._remedy}." if self._remedy else f"{self.problem}."
+
+
+@contextmanager
+def remedied(remedy: str) -> Iterator[None]:
+    """Let whoever knows how a file is made say what to do when it cannot be read in the block; raises UserError."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise UserError(f"{error.problem}; {remedy}.") from error
+
+
 def read_bytes(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     """The content of a regular file of at most ``largest`` bytes; UserError says why it cannot be had."""
     return b"".join(_pieces(Path(path), largest))
@@ -51,19 +72,19 @@ def _pieces(path: Path, largest: int) -> Iterator[bytes]:
     try:
         kind = path.stat().st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-            raise UserError(f"{path}: is a pipe, a socket or a device; give a file.")
+            raise UnreadableError(f"{path}: is a pipe, a socket or a device", "give a file")
         with path.open("rb", buffering=0) as handle:
             while piece := handle.read(_PIECE):
                 size += len(piece)
                 if size > largest:
-                    raise UserError(
-                        f"{path}: has more than {largest >> 20} MB, which is more than is read of such a file."
+                    raise UnreadableError(
+                        f"{path}: has more than {largest >> 20} MB, which is more than is read of such a file"
                     )
                 yield piece
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file.") from error
+        raise UnreadableError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:  # the latter of a path with a NUL
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise UnreadableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def read_json(path: Path, *, without: Collection[str] = ()) -> Any:
@@ -90,12 +111,12 @@ def read_json(path: Path, *, without: Collection[str] = ()) -> Any:
         with _collector_paused():
             return json.loads(text, parse_constant=_refuse_constant, object_hook=lean if without else None)
     except RecursionError as error:
-        raise UserError(f"{path}: is not valid JSON (nested too deeply); restore or regenerate it.") from error
+        raise UnreadableError(f"{path}: is not valid JSON (nested too deeply)", "restore or regenerate it") from error
     except MemoryError as error:
         raise UserError(f"{path}: does not fit into memory; leave out what is not needed.") from error
     except ValueError as error:
         reason = shown(error, most=300).partition("; use sys.")[0]  # advice that is for programmers
-        raise UserError(f"{path}: is not valid JSON ({reason}); restore or regenerate it.") from error
+        raise UnreadableError(f"{path}: is not valid JSON ({reason})", "restore or regenerate it") from error
 
 
 @contextmanager
@@ -263,11 +284,11 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(content.decode("utf-8-sig"), _PlainLoader)
     except _RefusedError as error:
-        raise UserError(f"{path}: {error}.") from error
+        raise UnreadableError(f"{path}: {error}") from error
     except RecursionError as error:
-        raise UserError(f"{path}: is nested more than {DEEPEST_YAML} deep.") from error
+        raise UnreadableError(f"{path}: is nested more than {DEEPEST_YAML} deep") from error
     except Exception as error:  # a parser of unknown text raises nearly anything
-        raise UserError(f"{path}: is not valid YAML ({shown(_yaml_problem(error), most=300)}).") from error
+        raise UnreadableError(f"{path}: is not valid YAML ({shown(_yaml_problem(error), most=300)})") from error
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -15,6 +15,8 @@ _REMEDIES = {
     errno.EIO: "the disk or its connection is failing, so save what is on it",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.ELOOP: "remove the link that leads back to itself",
+    errno.EISDIR: "remove the folder that is in the place of a file",
+    errno.ENOTDIR: "remove the file that is in the place of a folder",
     errno.ESTALE: "the network disk has gone, so have it mounted again",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close programs that hold many files open",
@@ -22,6 +24,9 @@ _REMEDIES = {
     errno.ENOMEM: "close other programs, or use fewer processes",
 }
 _MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "unable to allocate")
+_SAID_BY_ONEDNN = ("could not create a primitive", "could not create a memory object")
+"""All that it says when memory ends; about what it cannot compute it says more ("... a primitive descriptor for")."""
+_UNMAPPED = "failed to map segment from shared object"
 _FULL_DATABASE = "database or disk is full"
 _MEMORY = (
     "{what} ran out of memory; use fewer data loading processes (--workers), compute each step in parts "
@@ -79,5 +84,17 @@ def _place(error: OSError) -> str:
 
 def _speaks_of_memory(error: BaseException) -> bool:
     """PyTorch says so by RuntimeError on the CPU, and by a class of its own, which only it knows, on GPUs."""
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _MEMORY_WORDS)
+    said = str(error).lower().strip()
+    if isinstance(error, ImportError | OSError):
+        return _UNMAPPED in said and not _may_not_run(str(error))
+    return isinstance(error, RuntimeError) and (
+        said in _SAID_BY_ONEDNN or any(words in said for words in _MEMORY_WORDS)
+    )
+
+
+def _may_not_run(said: str) -> bool:
+    """Whether the library that could not be mapped, "<path>: failed to map ...", is on a disk that forbids code."""
+    try:
+        return "not permitted" in said or bool(os.statvfs(said.partition(":")[0]).f_flag & os.ST_NOEXEC)
+    except (OSError, ValueError):
+        return False

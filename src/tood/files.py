@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,14 @@ def _sweep(folder: Path) -> None:
 def visible(paths: Iterable[Path]) -> list[Path]:
     """Paths in their order, without hidden ones such as a file that is being written."""
     return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def remove(path: Path) -> None:
+    """Whatever is there, a folder with all that it holds; nothing where there is nothing. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -68,8 +68,21 @@ def test_what_is_missing_or_changed_is_named(folder: Path) -> None:
         open_prepared(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"name": "mine"}', '{"name": 1}'])
-def test_a_damaged_entry_is_named(folder: Path, text: str) -> None:
-    (folder / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match=r"dataset\.json: "):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "must hold a mapping of fields, found list"),
+        ('{"name": "mine"}', "field 'format' is missing"),
+        ('{"name": 1}', "field 'name' is 1 but must be a text"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_damaged_entry_is_named(folder: Path, text: str | None, problem: str) -> None:
+    (folder / "dataset.json").unlink()
+    (folder / "dataset.json").mkdir() if text is None else (folder / "dataset.json").write_text(text)
+    with pytest.raises(UserError) as caught:
         open_prepared(folder)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{folder}/dataset.json: {problem}")
+    assert sentence.endswith("; remove it and prepare the data set again with 'tood data prepare mine'.")

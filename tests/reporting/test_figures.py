@@ -1,5 +1,6 @@
 """Every figure is written, and each for its reason left out."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -64,8 +65,12 @@ def test_of_many_classes_the_most_frequent_are_shown(make_study: MakeStudy, tmp_
     comparison = compare(study, resamples=20)
     names = [f"class{i}" for i in range(30)]
     lines = ["class,iou,recall,precision"]
-    lines += [f"{name},0.5,{recall},0.5" for name in [*names, "null"] for recall in (0.0, 0.5, 1.0)]
-    (study.rows[0].runs[0].path / "pr.csv").write_text("\n".join(lines) + "\n")
+    lines += [f"{name},0.5,{recall / 100},0.5" for name in [*names, "null"] for recall in range(101)]
+    run = study.rows[0].runs[0].path
+    (run / "pr.csv").write_text("\n".join(lines) + "\n")
+    metrics = json.loads((run / "metrics.json").read_text())
+    per_class = {name: {"AP": 0.5, "AP50": 0.5} for name in [*names, "null"]}
+    (run / "metrics.json").write_text(json.dumps({**metrics, "per_class": per_class}))
     objects = {name: i for i, name in enumerate(names)} | {"null": 99}
     figure = draw_precision_recall(replace(comparison, objects=objects))
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]

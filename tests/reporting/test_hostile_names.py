@@ -84,9 +84,19 @@ def test_tables_report_and_figures_take_any_name(named: ComparisonStudy, tmp_pat
 
 
 def test_classes_come_back_from_the_curves_as_they_were(named: ComparisonStudy) -> None:
-    found = named.rows[0].runs[0].precision_recall()["class"].unique().tolist()
-    assert set(found) <= set(CLASSES)
-    assert found
+    run = named.rows[0].runs[0]
+    assert set(run.precision_recall()["class"]) == set(CLASSES)
+    written = (run.path / "pr.csv").read_bytes().decode()
+    assert not CONTROLS.search(written)
+    cells = {row[0] for row in csv.reader(io.StringIO(written))}
+    assert len(cells) == 1 + len(CLASSES)
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+
+
+def test_curves_from_before_names_were_made_harmless_are_read_as_they_are(named: ComparisonStudy) -> None:
+    run = named.rows[0].runs[0]
+    run.precision_recall().to_csv(run.path / "pr.csv", index=False)
+    assert set(run.precision_recall()["class"]) == set(CLASSES)
 
 
 @pytest.mark.parametrize("name", [*CLASSES, "", "\ud800", "x" * 5000, "\n" * 50])

@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_run import train
 
 from tood.errors import UserError
 from tood.training.checkpoint import CheckpointStore
+from tood.training.job import Clock
 from tood.training.lock import exclusive
+from tood.training.trainer import TrainingState
 
 
 def filled(tmp_path: Path, steps: int = 3) -> CheckpointStore:
@@ -28,12 +32,15 @@ def test_the_newest_state_comes_back_and_two_are_kept(tmp_path: Path) -> None:
     assert torch.equal(state["weights"], torch.full((4,), 3.0))
 
 
-@pytest.mark.parametrize("harm", ["truncate", "flip", "empty", "foreign"])
+@pytest.mark.parametrize("harm", ["truncate", "flip", "empty", "foreign", "folder", "pipe"])
 def test_a_damaged_state_is_named_and_the_one_before_it_used(tmp_path: Path, harm: str) -> None:
     store = filled(tmp_path)
     newest = store.files()[0]
     content = bytearray(newest.read_bytes())
-    if harm == "truncate":
+    if harm in ("folder", "pipe"):
+        newest.unlink()
+        newest.mkdir() if harm == "folder" else os.mkfifo(newest)
+    elif harm == "truncate":
         content = content[: len(content) // 2]
     elif harm == "flip":
         content[-100] ^= 1
@@ -41,11 +48,114 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(tmp_path: Path, har
         content = bytearray()
     else:
         content[:4] = b"else"
-    newest.write_bytes(content)
+    if harm not in ("folder", "pipe"):
+        newest.write_bytes(content)
     warnings: list[str] = []
     assert store.load(warnings.append)["step"] == 2
+    assert warnings == [f"{newest}: is damaged or from another version; using the checkpoint before it."]
+    store.save(3, {"step": 3})
+    assert store.load(pytest.fail) == {"step": 3}
+
+
+def test_a_state_of_something_else_is_passed_over(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    warnings: list[str] = []
+    assert store.load(warnings.append, lambda state: state["step"] < 3)["step"] == 2
     assert len(warnings) == 1
-    assert newest.name in warnings[0]
+
+
+def test_when_none_is_intact_the_training_starts_anew_and_its_own_states_are_kept(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    for path in store.files():
+        path.write_bytes(b"")
+    warnings: list[str] = []
+    assert store.load(warnings.append) is None
+    assert warnings[0].endswith("using the checkpoint before it.")
+    assert warnings[1].endswith("there is no other, so the training starts anew.")
+    store.save(1, {"step": 1})
+    assert store.load(pytest.fail) == {"step": 1}, "a refused state of a later step must not outlive it"
+
+
+def test_without_memory_an_intact_state_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    store = filled(tmp_path)
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError):
+        store.load(pytest.fail)
+
+
+STATE = {
+    "step": 2,
+    "data": "d",
+    "code": "c",
+    "precision": "float32",
+    "world": 1,
+    "micro_batches": 1,
+    "detector": {"weight": torch.ones(2)},
+    "optimiser": {"state": {0: {}}, "param_groups": [{"params": [0]}]},
+    "means": {},
+    "history": [{"step": 2, "epoch": 1, "time": 1.7e9, "lr": 0.1, "loss": 2.5}],
+    "losses": [torch.zeros(0, 2)],
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": -1},
+        {"step": True},
+        {"step": "2"},
+        {"world": 0},
+        {"world": 2},
+        {"data": None},
+        {"detector": [torch.ones(2)]},
+        {"detector": {"weight": 1.0}},
+        {"optimiser": {}},
+        {"history": [{"step": 2}]},
+        {"history": [{"step": "2", "epoch": 1, "loss": 2.5}]},
+        {"losses": [torch.zeros(2)]},
+        {"more": 1},
+    ],
+)
+def test_a_state_has_what_a_training_writes(changes: dict[str, Any]) -> None:
+    assert TrainingState.of(STATE) is not None
+    assert TrainingState.of({**STATE, **changes}) is None
+    assert TrainingState.of({key: value for key, value in STATE.items() if key not in changes}) is None or (
+        "more" in changes
+    )
+    assert TrainingState.of(list(STATE)) is None
+
+
+@pytest.mark.parametrize("step", [-1, 99])
+def test_a_training_goes_on_past_a_state_that_cannot_be_its_own(project: Path, step: int) -> None:
+    train(project, "atss")
+    folder = project / "results/tiny/atss"
+    state = next((folder / "state").glob("*/step-*18.pt"))
+    store = CheckpointStore(folder / "state", state.parent.name)
+    store.save(18, {**store.load(pytest.fail), "step": step})
+    (state.parent / "clock.json").write_text('["garbage"]')
+    (folder / "model.pt").unlink()
+    said = train(project, "atss", "--accumulate", "2")
+    assert f"{state.name}: is damaged or from another version; using the checkpoint before it." in said
+    assert "goes on in 2 parts instead of 1: still 4 images a step in the same order, 4 a process\n" in said
+    assert "continues after step 16 of 18" in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"seconds": "long", "attempts": 1, "peak_memory": 1}', '{"seconds": -1, "attempts": 1}', None],
+)
+def test_figures_that_only_inform_start_anew_where_they_are_damaged(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "clock.json"
+    path.mkdir() if content is None else path.write_text(content)
+    clock = Clock(path)
+    clock.start()
+    assert (clock.before, clock.attempts) == (0.0, 1)
+    again = Clock(path)
+    again.start()
+    assert again.attempts == 2
 
 
 def test_nothing_to_continue_from(tmp_path: Path) -> None:

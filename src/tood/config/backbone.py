@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Channels, Config, PositiveFloat, PositiveInt
+from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, PositiveFloat, PositiveInt
 from tood.config.blocks import read_block
 from tood.config.messages import validate
 
@@ -16,10 +16,10 @@ _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
 class PretrainingConfig(Config):
     """Pretraining of a trunk on crops of generated shapes."""
 
-    crops: PositiveInt = 6000
-    size: Annotated[int, Field(ge=32)] = Field(64, description="Pixels per side of a crop.")
-    epochs: PositiveInt = 4
-    batch: PositiveInt = 64
+    crops: GeneratedImages = 6000
+    size: Annotated[int, Field(ge=32, le=1024)] = Field(64, description="Pixels per side of a crop.")
+    epochs: Epochs = 4
+    batch: Batch = 64
     lr: PositiveFloat = 0.1
     seed: int = Field(1000, ge=0, description="Also of the crops; keep it apart from the seeds of any split.")
 

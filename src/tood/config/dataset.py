@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tood.config.base import Config, PositiveInt, Share
+from tood.config.base import Config, GeneratedImages, PositiveInt, Share
 from tood.config.blocks import read_block
 from tood.config.messages import validate
 
@@ -146,7 +146,7 @@ class YoloDataset(_OnDisk):
 
 
 class ShapesSplit(Config):
-    images: PositiveInt
+    images: GeneratedImages
     seed: int
 
 

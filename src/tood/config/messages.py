@@ -8,6 +8,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tood.config.parts import Part
 from tood.errors import UserError
+from tood.shown import shown
+
+_LONGEST_PROBLEM = 500  # characters; values that it quotes can have any length
 
 _TYPE_WORDS = {
     "int_type": "a whole number",
@@ -138,3 +141,12 @@ def validate(
         return TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
         raise UserError(explain(error, annotation, value, where, prefix)) from error
+
+
+def validate_written(annotation: Any, value: Any, where: str, remedy: str) -> Any:
+    """The same of what the program itself wrote: who finds it damaged is told to make it anew, not to correct it."""
+    try:
+        return validate(annotation, value, where)
+    except UserError as error:
+        problem = str(error).partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
+        raise UserError(f"{shown(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error

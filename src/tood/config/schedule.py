@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Config, PositiveFloat, PositiveInt, Share
+from tood.config.base import Batch, Config, Epochs, PositiveFloat, PositiveInt, Share, Steps
 
-Side = Annotated[int, Field(ge=32)]
-"""Pixels; less than one padded cell shows nothing."""
+Side = Annotated[int, Field(ge=32, le=65536)]
+"""Pixels; less than one padded cell shows nothing, and nothing has the memory for more."""
 
 
 class ImagesConfig(Config):
@@ -33,18 +33,18 @@ class ImagesConfig(Config):
 class WarmupConfig(Config):
     """Linear warm-up of the learning rate."""
 
-    iterations: Annotated[int, Field(ge=0)] = 500
+    iterations: Steps = 500
     ratio: Share = 0.001
 
 
 class ScheduleConfig(Config):
     name: str
-    epochs: PositiveInt = 12
+    epochs: Epochs = 12
     milestones: list[PositiveInt] = Field([8, 11], description="Epochs after which the rate is multiplied by gamma.")
     gamma: Share = 0.1
-    batch: PositiveInt = Field(16, description="Images per optimiser step over all processes.")
+    batch: Batch = Field(16, description="Images per optimiser step over all processes.")
     lr: PositiveFloat = Field(0.01, description="Learning rate at lr_batch images a step; scaled linearly.")
-    lr_batch: PositiveInt = 16
+    lr_batch: Batch = 16
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: WarmupConfig = WarmupConfig()

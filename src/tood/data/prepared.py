@@ -7,16 +7,18 @@ to the data set's folder or, where the user's own files stay in place, absolute.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from tood.config.base import Config
-from tood.documents import read_json
+from tood.config.messages import validate_written
+from tood.documents import read_json, remedied
 from tood.errors import UserError
 from tood.files import file_digest, write_json
 
@@ -97,16 +99,14 @@ def content_fingerprint(*, classes: list[str], splits: dict[str, SplitEntry], ma
 def read_entry(folder: Path) -> DatasetEntry:
     """Parse ``dataset.json`` alone; UserError if it is missing or not of this form."""
     path = Path(folder) / DATASET_FILE
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; prepare the data set first with 'tood data prepare {path.parent.name}'."
-        )
-    try:
-        return DatasetEntry.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "content"
-        raise UserError(f"{path}: {field}: {first['msg']}; delete the file and prepare the data set again.") from error
+    command = f"with 'tood data prepare {path.parent.name}'"
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file; prepare the data set first {command}.")
+    remedy = f"remove it and prepare the data set again {command}"
+    with remedied(remedy):
+        content = read_json(path)
+    entry: DatasetEntry = validate_written(DatasetEntry, content, str(path), remedy)
+    return entry
 
 
 def write_entry(folder: Path, entry: DatasetEntry) -> None:

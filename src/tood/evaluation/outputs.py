@@ -9,6 +9,7 @@ from tood.config.imported import ImportedConfig
 from tood.config.study import RunConfig
 from tood.evaluation.coco import PR_IOU, RECALLS, CocoResult
 from tood.files import write_json, write_with
+from tood.shown import csv_cell
 
 
 def write_evaluation(
@@ -21,14 +22,16 @@ def write_evaluation(
     seconds: float | None,
     config: RunConfig | ImportedConfig | None = None,
 ) -> None:
-    """Write ``pr.csv`` and, last, ``metrics.json``.
+    """Write ``pr.csv``, with classes as ``csv_cell`` has them, and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
     and ``seconds`` describe inference on the whole split. ``config`` is the run as it was evaluated, so that a
     comparison notices numbers from before the run was trained again or its inference settings changed; of weights
     from elsewhere it says which they are.
     """
-    write_with(folder / "pr.csv", lambda path: precision_recall_table(result).to_csv(path, index=False))
+    curves = precision_recall_table(result)
+    curves["class"] = curves["class"].map(csv_cell)
+    write_with(folder / "pr.csv", lambda path: curves.to_csv(path, index=False))
     write_json(
         folder / "metrics.json",
         {

@@ -1,25 +1,30 @@
 """A run's folder as its files describe it: the only input that tables, figures, report and tracking have."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from tood.config.base import PlainNumbers
+from tood.config.messages import validate_written
 from tood.config.study import RunConfig, changed_fields
-from tood.documents import read_json, read_yaml
+from tood.documents import read_json, read_yaml, remedied
 from tood.errors import UserError
+from tood.reporting.curves import read_history, read_precision_recall
+from tood.shown import shown
 
 Model = TypeVar("Model", bound=BaseModel)
 _GIB = 2**30
 _MAX_CHANGES = 5
 
 
-class _Record(BaseModel):
+class _Record(PlainNumbers):
     """Written by another part of the program, perhaps an older one: unknown fields are no error."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
 
 class TrainSummary(_Record):
@@ -68,7 +73,7 @@ class Metrics(_Record):
     ARs: float | None = None
     ARm: float | None = None
     ARl: float | None = None
-    per_class: dict[str, ClassMetrics] = {}
+    per_class: dict[str, ClassMetrics] = Field(default_factory=dict)
     images_per_second: float | None = None
     seconds: float | None = None
     fingerprint: str | None = None
@@ -113,17 +118,21 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as written by training."""
-        content = read_yaml(self.path / "config.yaml")
+        path, remedy = self.path / "config.yaml", self._anew("config.yaml", "train")
+        with remedied(remedy):
+            content = read_yaml(path)
         if not isinstance(content, dict):
-            raise UserError(f"{self.path / 'config.yaml'}: must hold a mapping; train the run again.")
+            raise UserError(f"{path}: must hold a mapping of fields, found {type(content).__name__}; {remedy}.")
         return content
 
     def resolved(self) -> RunConfig:
         """The same, validated."""
-        return _validated(RunConfig, self.config(), self.path / "config.yaml", "train the run again")
+        remedy = self._anew("config.yaml", "train")
+        found: RunConfig = validate_written(RunConfig, self.config(), str(self.path / "config.yaml"), remedy)
+        return found
 
     def training(self) -> TrainSummary:
-        return _parse(TrainSummary, self.path / "train.json", "train the run again")
+        return self._parse(TrainSummary, "train.json", "train")
 
     def check_settings(self) -> None:
         """Raise UserError, saying what differs, unless the run was trained and evaluated as the study has it now."""
@@ -151,35 +160,67 @@ class RunFolder:
 
     def alignment(self) -> Alignment:
         """The run's alignment analysis; UserError where the study has other settings now than it was made with."""
-        path, remedy = self.path / "alignment.json", f"make it with: tood analyse --run {self.path}"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; {remedy}")
-        found = _parse(Alignment, path, remedy)
+        found = self._parse(Alignment, "alignment.json", "analyse")
         changes = [] if self.wanted is None else _changes_since(self.wanted, found.fingerprint, found.inference)
         if changes:
             raise UserError(
-                f"{path}: was made with other settings than the study has now ({'; '.join(changes)}); {remedy}"
+                f"{self.path / 'alignment.json'}: was made with other settings than the study has now "
+                f"({'; '.join(changes)}); make it with: tood analyse --run {self.path}"
             )
         return found
 
     def metrics(self) -> Metrics:
-        return _parse(Metrics, self.path / "metrics.json", "evaluate the run again")
+        return self._parse(Metrics, "metrics.json", "evaluate")
 
     def detections(self) -> list[dict[str, Any]]:
-        path = self.path / "detections.json"
-        content = read_json(path)
+        path, remedy = self.path / "detections.json", self._anew("detections.json", "evaluate")
+        with remedied(remedy):
+            content = read_json(path)
         if not isinstance(content, list):
-            raise UserError(f"{path}: must hold a list of detections; evaluate the run again.")
+            raise UserError(f"{path}: must hold a list of detections, found {type(content).__name__}; {remedy}.")
         return content
 
     def history(self) -> pd.DataFrame:
-        """One row for each logging interval; columns as in ``history.csv``."""
-        return _read_csv(self.path / "history.csv", ("step", "epoch", "time"), "train the run again")
+        """One row for each logging interval; columns as in ``history.csv``. None yet where training has just begun."""
+        path, remedy = self.path / "history.csv", self._anew("history.csv", "train")
+        history = read_history(path, remedy)
+        # The first checkpoint may come before the first row; when a training has ended it has one for its end.
+        begins = any(self.path.glob("state/*/step-*.pt"))
+        if history.empty and not begins and (self.path / "train.json").is_file():
+            raise UserError(f"{path}: has no rows although the run is trained; {remedy}.")
+        return history
 
     def precision_recall(self) -> pd.DataFrame:
-        """Columns class, iou, recall, precision."""
-        needed = ("class", "iou", "recall", "precision")
-        return _read_csv(self.path / "pr.csv", needed, "evaluate the run again")
+        """Columns class, iou, recall, precision, for the classes that have an AP in ``metrics.json``."""
+        path, remedy = self.path / "pr.csv", self._anew("pr.csv", "evaluate")
+        curves = read_precision_recall(path, remedy)
+        per_class = self.metrics().per_class
+        measured = {name for name, metrics in per_class.items() if metrics.AP50 is not None}
+        other = sorted(measured ^ set(curves["class"])) if per_class else []
+        if other:
+            name = shown(other[0], most=100)
+            raise UserError(f"{path}: does not have the classes of metrics.json (see '{name}'); {remedy}.")
+        return curves
+
+    def _parse(self, model: type[Model], name: str, verb: str) -> Model:
+        path, remedy = self.path / name, self._anew(name, verb)
+        with remedied(remedy):
+            content = read_json(path)
+        found: Model = validate_written(model, content, str(path), remedy)
+        return found
+
+    def _anew(self, name: str, verb: str) -> str:
+        """What makes a file of this folder anew: ``tood <verb>``, once what would keep it from doing so is gone.
+
+        Nothing can be written over a folder, and ``tood train`` leaves a run alone that has its model and summary.
+        """
+        command = f"tood {verb} --run {self.path}"
+        model = self.path / "model.pt"
+        removed = ["it"] if os.path.lexists(self.path / name) else []
+        if verb == "train" and name != "train.json" and os.path.lexists(model):
+            removed.append(str(model))
+        what = f"make it with: {command}" if verb == "analyse" else f"{verb} the run again with: {command}"
+        return f"remove {' and '.join(removed)}, then {what}" if removed else what
 
 
 def _changes_since(wanted: RunConfig, fingerprint: str | None, inference: dict[str, Any] | None) -> list[str]:
@@ -190,30 +231,3 @@ def _changes_since(wanted: RunConfig, fingerprint: str | None, inference: dict[s
     if fingerprint not in (None, wanted.fingerprint):
         changes.append("its model has been trained again since")
     return changes
-
-
-def _parse(model: type[Model], path: Path, remedy: str) -> Model:
-    return _validated(model, read_json(path), path, remedy)
-
-
-def _validated(model: type[Model], content: Any, path: Path, remedy: str) -> Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"]) or "content"
-        raise UserError(f"{path}: field '{field}': {problem['msg'].lower()}; {remedy}.") from error
-
-
-def _read_csv(path: Path, needed: tuple[str, ...], remedy: str) -> pd.DataFrame:
-    try:
-        # A class may be called "null" or "NA"; only a file of numbers has blanks and nan.
-        frame = pd.read_csv(path, dtype={"class": str}, keep_default_na="class" not in needed)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; {remedy}.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid CSV ({error}); {remedy}.") from error
-    missing = [name for name in needed if name not in frame.columns]
-    if missing:
-        raise UserError(f"{path}: has no column '{missing[0]}'; {remedy}.")
-    return frame

@@ -29,7 +29,7 @@ from tood.reporting.wording import (
     points,
     points_range,
 )
-from tood.shown import shown
+from tood.shown import is_formula, shown
 
 _LATEX = str.maketrans(
     {
@@ -40,7 +40,6 @@ _LATEX = str.maketrans(
     }
 )
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|<`*"})
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
@@ -61,7 +60,7 @@ def _harmless(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = shown(value, lines=True)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if is_formula(text) else text
 
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

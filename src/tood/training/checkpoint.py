@@ -4,13 +4,13 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from tood.files import atomic_path, write_json
+from tood.failures import machine_failure
+from tood.files import atomic_path, remove, write_json
 
 _KEEP = 2
 _MAGIC = b"tood-state-3\n"
@@ -51,25 +51,33 @@ class CheckpointStore:
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
     def save(self, step: int, value: Any) -> None:
-        """Write the state reached after ``step`` steps; older ones beyond two are removed."""
-        with atomic_path(self.folder / f"step-{step:09d}.pt") as path, path.open("wb") as handle:
+        """Write the state reached after ``step`` steps, and keep the one before it.
+
+        Others are removed, also of later steps: those were refused, and would stand before this one for ever.
+        """
+        target = self.folder / f"step-{step:09d}.pt"
+        if target.is_dir():
+            remove(target)
+        with atomic_path(target) as path, path.open("wb") as handle:
             handle.write(_MAGIC)
             body = _Digested(handle)
             torch.save(value, cast(IO[bytes], body))
             handle.write(body.digest.hexdigest().encode())
-        for old in self.files()[_KEEP:]:
-            old.unlink(missing_ok=True)
+        kept = [path for path in self.files() if path.name <= target.name][:_KEEP]
+        for other in self.files():
+            if other not in kept:
+                remove(other)
 
-    def load(self, warn: Callable[[str], None]) -> Any | None:
-        """The newest intact state, or None; a damaged one is named in a warning and passed over."""
-        for path in self.files():
-            content = memoryview(path.read_bytes())
-            head, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
-            body, tail = rest[:-_DIGEST_LENGTH], rest[-_DIGEST_LENGTH:]
-            if head == _MAGIC and tail == hashlib.sha256(body).hexdigest().encode():
-                with suppress(Exception):  # torch raises many kinds; one who forges the digest gets no code run either
-                    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-            warn(f"{path}: is damaged or from another version; using the checkpoint before it.")
+    def load(self, warn: Callable[[str], None], fits: Callable[[Any], bool] = lambda _: True) -> Any | None:
+        """The newest intact state that ``fits``, or None; any other is named in a warning and passed over."""
+        files = self.files()
+        for path in files:
+            state = _read(path)
+            if state is not None and fits(state):
+                return state
+            is_last = path == files[-1]
+            then = "there is no other, so the training starts anew" if is_last else "using the checkpoint before it"
+            warn(f"{path}: is damaged or from another version; {then}.")
         return None
 
     def others(self) -> list[str]:
@@ -82,3 +90,20 @@ class CheckpointStore:
         """Keep the configuration beside its state, so that a later change can be named."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "science.json", science)
+
+
+def _read(path: Path) -> Any | None:
+    """The state in a file; None where it is damaged or no file. Raises what the machine is to blame for."""
+    if not path.is_file():
+        return None
+    content = memoryview(path.read_bytes())
+    head, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
+    body, tail = rest[:-_DIGEST_LENGTH], rest[-_DIGEST_LENGTH:]
+    if head != _MAGIC or tail != hashlib.sha256(body).hexdigest().encode():
+        return None
+    try:
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; one who forges the digest gets no code run either
+        if machine_failure(error):  # without memory for it, an intact state is no damaged one
+            raise
+        return None

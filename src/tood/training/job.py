@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import Field, ValidationError
 
+from tood.config.base import PlainNumbers
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
 from tood.documents import read_json
-from tood.files import write_json
+from tood.errors import UserError
+from tood.files import remove, write_json
 from tood.training.distributed import Group
 from tood.training.stopping import StopRequest
 
@@ -55,6 +58,14 @@ class Cost:
     micro_batches: int
 
 
+class _Kept(PlainNumbers):
+    """``clock.json``."""
+
+    seconds: float = Field(ge=0)
+    attempts: int = Field(ge=0)
+    peak_memory: int = Field(ge=0)
+
+
 @dataclass
 class Clock:
     """Seconds and attempts, kept on disk so that time lost in a kill is counted too."""
@@ -66,10 +77,13 @@ class Clock:
     _started: float = field(default_factory=time.monotonic)
 
     def start(self) -> None:
-        if self.path.exists():
-            kept = read_json(self.path)
-            self.before, self.attempts = float(kept["seconds"]), int(kept["attempts"])
-            self.peak_memory = int(kept["peak_memory"])
+        """Go on from what is kept, or from nothing where it is damaged: these figures only inform."""
+        try:
+            kept = _Kept.model_validate(read_json(self.path))
+        except (UserError, ValidationError):
+            remove(self.path)
+        else:
+            self.before, self.attempts, self.peak_memory = kept.seconds, kept.attempts, kept.peak_memory
         self.attempts += 1
         self.keep()
 

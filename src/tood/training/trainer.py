@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import UnionType
 from typing import Any
 
 import torch
@@ -41,6 +42,32 @@ class TrainingState:
     losses: list[Tensor]
     """(steps since the last row of the history, terms) of each process."""
 
+    @classmethod
+    def of(cls, kept: Any) -> "TrainingState | None":
+        """The state that a checkpoint holds; None where it holds something else."""
+        if not isinstance(kept, dict) or set(kept) != {field.name for field in fields(cls)}:
+            return None
+        state = cls(**kept)
+        numbers = (state.step, state.world, state.micro_batches)
+        texts = (state.data, state.code, state.precision)
+        optimiser = state.optimiser
+        holds = (
+            all(type(number) is int and number >= least for number, least in zip(numbers, (0, 1, 1), strict=True))
+            and all(isinstance(text, str) for text in texts)
+            and _are(Tensor, state.detector)
+            and _are(Tensor, state.means)
+            and isinstance(optimiser, dict)
+            and _are(dict, optimiser.get("state"))
+            and isinstance(optimiser.get("param_groups"), list)
+            and isinstance(state.history, list)
+            and all(_are(int | float, row) and {"step", "epoch", "loss"} <= set(row) for row in state.history)
+            and isinstance(state.losses, list)
+            and len(state.losses) == state.world
+            and all(isinstance(terms, Tensor) and terms.ndim == 2 for terms in state.losses)
+            and len({terms.shape for terms in state.losses}) == 1
+        )
+        return state if holds else None
+
 
 class Trainer:
     """One attempt at a job."""
@@ -72,7 +99,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the newest intact checkpoint, if there is one; UserError where that would change the result."""
         job = self.job
-        kept = job.group.broadcast(self.store.load(job.echo) if job.group.is_main else None)
+        kept = job.group.broadcast(self.store.load(job.echo, self._can_continue) if job.group.is_main else None)
         if kept is None:
             return
         state = TrainingState(**kept)
@@ -101,6 +128,21 @@ class Trainer:
         code = "" if state.code == job.code else ", with code that changed since"
         job.echo(f"{job.config.run:<12} continues after step {self.step} of {self.total}{code}")
 
+    def _can_continue(self, kept: Any) -> bool:
+        """Whether a checkpoint holds what a training like this one writes; on other data it may be longer or wider."""
+        state = TrainingState.of(kept)
+        if state is None or state.data != self.job.data_fingerprint:
+            return state is not None
+        own = self.job.detector.state_dict()
+        groups, own_groups = state.optimiser["param_groups"], self.optimiser.state_dict()["param_groups"]
+        return (
+            state.step <= self.total
+            and (bool(state.history) or state.step < self.per_epoch)
+            and {name: value.shape for name, value in state.detector.items()}
+            == {name: value.shape for name, value in own.items()}
+            and [_members(group) for group in groups] == [_members(group) for group in own_groups]
+        )
+
     def _parts_from(self, state: TrainingState) -> int:
         """Micro-batches with which a training goes on that another number of processes may have begun."""
         job, world = self.job, self.job.group.world
@@ -115,14 +157,18 @@ class Trainer:
         why = self._must_stay_as_divided(in_parts=max(parts, state.micro_batches) > 1)
         if why:
             raise UserError(
-                f"{self.store.folder}: this training began with {state.world} processes in {state.micro_batches} "
-                f"parts, and {why}, so {world} processes in {parts} parts would change its result; continue it as "
-                "it began, or remove that folder to start anew."
+                f"{self.store.folder}: this training began with {_processes(state.world)} in "
+                f"{_parts(state.micro_batches)}, and {why}, so {_processes(world)} in {_parts(parts)} would change its "
+                "result; continue it as it began, or remove that folder to start anew."
             )
-        in_parts = f" in {parts} parts" if parts > 1 else ""
+        if world == state.world:
+            change, in_parts = f"in {_parts(parts)} instead of {state.micro_batches}", ""
+        else:
+            change = f"with {_processes(world)} instead of {state.world}"
+            in_parts = f" in {_parts(parts)}" if parts > 1 else ""
         job.echo(
-            f"{job.config.run:<12} goes on with {_processes(world)} instead of {state.world}: still {batch} images a "
-            f"step in the same order, {share} a process{in_parts}"
+            f"{job.config.run:<12} goes on {change}: still {batch} images a step in the same order, {share} a process"
+            f"{in_parts}"
         )
         return parts
 
@@ -254,3 +300,17 @@ class Trainer:
 
 def _processes(count: int) -> str:
     return f"{count} process" if count == 1 else f"{count} processes"
+
+
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
+
+
+def _are(kind: type | UnionType, named: Any) -> bool:
+    """Whether ``named`` is a mapping whose values are of that kind."""
+    return isinstance(named, dict) and all(isinstance(value, kind) for value in named.values())
+
+
+def _members(group: Any) -> Any:
+    """The numbers of the parameters in a group of an optimiser's state."""
+    return group.get("params") if isinstance(group, dict) else None

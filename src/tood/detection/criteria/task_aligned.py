@@ -21,7 +21,7 @@ class TaskAlignedCriterion(Criterion):
     kind: str = "task_aligned"
     assigner: TaskAlignedAssigner = TaskAlignedAssigner()
     warmup_assigner: AtssAssigner = AtssAssigner()
-    warmup_epochs: Annotated[int, Field(ge=0)] | None = Field(4, description="Epochs of the ATSS phase.")
+    warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] | None = Field(4, description="Epochs of the ATSS phase.")
     warmup_share: Share | None = Field(None, description="The same as a share of all steps; replaces warmup_epochs.")
     box_weight: PositiveFloat = 2.0
     focal_alpha: Share = 0.25
