@@ -18,6 +18,6 @@ include: "workflow/rules/comparison.smk"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
+        rules.compare.output,  # each of its files, should somebody have deleted one
         f"{RESULTS}/tracked.json",
         SUBMISSIONS,

@@ -182,7 +182,7 @@ def pipeline(study: Study) -> dict[str, Any]:
         }
     files = ("config.yaml", "history.csv", "train.json", "metrics.json", "detections.json", "pr.csv")
     stages["compare"] = stage(
-        f"{folder}/report.html",  # not the mirror in MLflow, which is no part of what DVC certifies and may be down
+        "compare",  # the rule; not the mirror in MLflow, which is no part of what DVC certifies and may be down
         deps=[
             f"{dataset}/dataset.json",
             *(f"{folder}/{name}/{one}" for name in study.runs for one in (*files, *analysis_files(study))),
