@@ -14,6 +14,21 @@ _PAUSE = 0.2
 _SILENCE = 5.0  # seconds of waiting of which nothing is said
 
 
+def try_lock(file: Path, patience: float = 0) -> FileLock | None:
+    """The lock ``file``, held until it is released or forgotten; None if another process has it for that long.
+
+    The file is made where it is missing. Raises OSError where it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()  # raises where nothing can be written, which would look like a lock held by another
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        return None
+    return lock
+
+
 @contextmanager
 def held(file: Path, guarded: Path, waiting: Callable[[float], None]) -> Iterator[None]:
     """Hold the lock ``file`` of what is ``guarded`` while the block runs; it is made where it is missing.
@@ -21,23 +36,21 @@ def held(file: Path, guarded: Path, waiting: Callable[[float], None]) -> Iterato
     While another process holds it, ``waiting`` is called five times a second with the seconds waited so far; it may
     raise to give up. Raises UserError, which names what is guarded, where the file cannot be written.
     """
-    lock = FileLock(file)
     start = time.monotonic()
-    while True:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()  # raises where nothing can be written, which would look like a lock held by another
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
-            waiting(time.monotonic() - start)
-            time.sleep(_PAUSE)
-        except OSError as error:
-            raise UserError(refusal(guarded, error)) from error
+    while (lock := _try_lock_of(file, guarded)) is None:
+        waiting(time.monotonic() - start)
+        time.sleep(_PAUSE)
     try:
         yield
     finally:
         lock.release()
+
+
+def _try_lock_of(file: Path, guarded: Path) -> FileLock | None:
+    try:
+        return try_lock(file)
+    except OSError as error:
+        raise UserError(refusal(guarded, error)) from error
 
 
 def saying(echo: Callable[[str], None], line: str) -> Callable[[float], None]:

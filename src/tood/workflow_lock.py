@@ -7,12 +7,13 @@ import os
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from tood.documents import read_bytes
 from tood.errors import UserError
 from tood.failures import refusal
 from tood.files import write_text
+from tood.locks import try_lock
 
 
 class WorkflowLock:
@@ -22,38 +23,41 @@ class WorkflowLock:
         name = study.replace("/", "_")
         self._study = study
         self._owner = folder / f"tood-{name}.owner"
-        self._lock = FileLock(folder / f"tood-{name}.lock")
-        self._was_held = Path(self._lock.lock_file).exists() and not self._acquired()
-        self._lock.release()
+        self._file = folder / f"tood-{name}.lock"
+        self._lock: FileLock | None = None
+        self._was_held = self._file.exists() and not self._is_free()
         self._last = self._last_owner()
 
     def take(self) -> None:
         """Hold the lock until this process ends, however it does. Raises UserError if another one has or had it."""
         try:
-            self._owner.parent.mkdir(exist_ok=True)
-            taken = self._acquired(patience=0.5)  # somebody may be looking
+            lock = try_lock(self._file, patience=0.5)  # somebody may be looking
         except OSError as error:
             raise UserError(refusal(self._owner.parent, error)) from error
         last = self._last_owner()
-        if not taken:
+        if lock is None:
             who = f" (process {last.split()[0]})" if last else ""
             raise UserError(
                 f"study '{self._study}': another Snakemake{who} is at work on it in this folder; wait for it or stop "
                 "it, then repeat the command."
             )
         if self._was_held or last != self._last:
-            self._lock.release()
+            lock.release()
             raise UserError(
                 f"study '{self._study}': another Snakemake ended its work on it just now; repeat the command to go on."
             )
+        self._lock = lock
         write_text(self._owner, f"{os.getpid()} {time.time_ns()}\n")
 
-    def _acquired(self, patience: float = 0) -> bool:
+    def _is_free(self) -> bool:
+        """Whether nobody holds it at this moment."""
         try:
-            self._lock.acquire(timeout=patience)
-        except Timeout:
-            return False
-        return True
+            lock = try_lock(self._file)
+        except OSError:  # then neither can anybody here take it
+            return True
+        if lock is not None:
+            lock.release()
+        return lock is not None
 
     def _last_owner(self) -> str:
         try:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from tood.errors import UserError
+from tood.locks import try_lock
 
 _ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 _ELSEWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737); nothing is sent there
@@ -46,16 +46,12 @@ class Rendezvous:
             yield None
             return
         port = self.endpoint.rpartition(":")[2]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"tood-rendezvous-{os.getuid()}-{port}")
+        lock = try_lock(Path(tempfile.gettempdir()) / f"tood-rendezvous-{os.getuid()}-{port}")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            yield lock is not None
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
 
 def find_rendezvous(endpoint: str) -> Rendezvous:
