@@ -57,7 +57,7 @@ def _instrumented(loader: str, work: Path, *, guided: bool) -> Callable[[bytes],
         import atheris
 
         with atheris.instrument_imports(include=["tood", "yaml", "json", "defusedxml"]):
-            for module in REACHED.get(loader, ("tood.data.reading", "tood.config.study")):
+            for module in REACHED.get(loader, ("tood.data.formats.reading", "tood.config.study")):
                 importlib.import_module(module)
 
     try_it = LOADERS[loader](work)
@@ -76,7 +76,7 @@ def _instrumented(loader: str, work: Path, *, guided: bool) -> Callable[[bytes],
 
 def refused(call: Callable[..., object], *arguments: object) -> None:
     """Call it; that it says one sentence to the user is as good as that it works."""
-    from tood.errors import UserError
+    from tood.io.errors import UserError
 
     try:
         call(*arguments)
@@ -155,11 +155,11 @@ def _data(work: Path, place: str, **described: Any) -> Callable[[bytes], None]:
     """Read a data set whose file ``place`` holds the input, prepare it if nothing is wrong with it, and read that."""
     from pydantic import TypeAdapter
 
-    from tood.config.dataset import DatasetConfig
+    from tood.config.datasets import DatasetConfig
     from tood.data.findings import Findings
+    from tood.data.formats.reading import read_dataset
     from tood.data.index import AnnotationIndex
     from tood.data.prepare import prepare_dataset
-    from tood.data.reading import read_dataset
 
     root = _root(work)
     config = TypeAdapter(DatasetConfig).validate_python({"name": "x", "root": str(root), **described})
@@ -213,9 +213,9 @@ def _names(work: Path) -> Callable[[bytes], None]:
 
 def _json(work: Path) -> Callable[[bytes], None]:
     """What a run leaves behind, as ``tood compare`` reads it."""
-    from tood.evaluation.coco import match_detections
-    from tood.evaluation.truth import load_ground_truth
-    from tood.reporting.records import RunFolder
+    from tood.evaluation.coco_metrics import match_detections
+    from tood.evaluation.ground_truth import load_ground_truth
+    from tood.reporting.run_folder import RunFolder
 
     root = _root(work)
     truth = load_ground_truth(root / "a.json")
@@ -243,7 +243,7 @@ def _params(work: Path, place: str, load: Callable[[Path], Any]) -> Callable[[by
 
 
 def _dataset(work: Path) -> Callable[[bytes], None]:
-    from tood.config.dataset import load_dataset
+    from tood.config.datasets import load_dataset
 
     return _params(work, "datasets/x.yaml", lambda params: load_dataset("x", params))
 
@@ -255,7 +255,7 @@ def _study(work: Path) -> Callable[[bytes], None]:
 
 
 def _archive(work: Path) -> Callable[[bytes], None]:
-    from tood.data.archives import unpack
+    from tood.data.fetch.archives import unpack
 
     file, out = work / "x.archive", work / "unpacked/here"
     file.touch()
@@ -288,8 +288,8 @@ def _image(work: Path) -> Callable[[bytes], None]:
 
 
 def _weights(work: Path) -> Callable[[bytes], None]:
-    from tood.detection.foreign.file import read_foreign_file
-    from tood.detection.tensor_files import load_tensors
+    from tood.weights.mmdet.checkpoint_file import read_foreign_file
+    from tood.weights.tensor_files import load_tensors
 
     file = work / "x.pt"
     file.touch()
@@ -316,10 +316,10 @@ LOADERS: dict[str, Callable[[Path], Callable[[bytes], None]]] = {
 }
 
 REACHED = {
-    "archive": ("tood.data.archives",),
+    "archive": ("tood.data.fetch.archives",),
     "image": ("tood.data.decode",),
-    "json": ("tood.reporting.records", "tood.evaluation.coco"),
-    "weights": ("tood.detection.foreign.file",),
+    "json": ("tood.reporting.run_folder", "tood.evaluation.coco_metrics"),
+    "weights": ("tood.weights.mmdet.checkpoint_file",),
 }
 """Modules whose code the fuzzer watches; libraries in C, such as Pillow's decoders, it cannot."""
 

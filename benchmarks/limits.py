@@ -31,13 +31,13 @@ def _step(method: str, objects: int, classes: int = 80) -> tuple[float, float]:
     """Seconds and the peak of memory of a step's gradient, float32 on the CPU."""
     import torch
 
-    from tood.benchmarks.scenes import SceneSize, make_batch
+    from tood.benchmarks.random_scenes import SceneSize, make_batch
     from tood.config.backbone import load_backbone
     from tood.config.blocks import read_block
     from tood.config.method import MethodConfig
     from tood.detection.detector import build_criterion, build_detector
     from tood.detection.training_batch import Progress
-    from tood.training.distributed import Group
+    from tood.training.processes.distributed import Group
     from tood.training.step import step_gradient
 
     chosen = MethodConfig.model_validate(read_block(PARAMS, "methods", method, MethodConfig, method))
@@ -53,13 +53,13 @@ def _step(method: str, objects: int, classes: int = 80) -> tuple[float, float]:
 
 def classes(figures: Figures) -> None:
     """Evaluation and comparison on COCO's validation split with 1,000 classes, then a training step of TOOD."""
-    from tood.evaluation.coco import evaluate_detections
-    from tood.evaluation.truth import load_ground_truth
+    from tood.evaluation.coco_metrics import evaluate_detections
+    from tood.evaluation.ground_truth import load_ground_truth
     from tood.reporting.comparison import ComparisonStudy, Row, compare
     from tood.reporting.figures import draw_figures
-    from tood.reporting.records import RunFolder
     from tood.reporting.report import write_report
-    from tood.reporting.tables import write_tables
+    from tood.reporting.run_folder import RunFolder
+    from tood.reporting.table_files import write_tables
 
     work, names = figures.work, ("first", "second")
     scene = make_scene(round(VAL * figures.scale), round(VAL_BOXES * figures.scale), classes=CLASSES, seed=1)

@@ -127,9 +127,9 @@ def make_detections(scene: Scene, per_image: int = 100, skill: float = 0.7, seed
 
 def write_run(folder: Path, annotations: Path, detections: list[dict[str, Any]]) -> None:
     """The files of a run that the comparison reads."""
-    from tood.evaluation.coco import evaluate_detections
+    from tood.evaluation.coco_metrics import evaluate_detections
     from tood.evaluation.outputs import write_evaluation
-    from tood.files import write_json, write_text, write_yaml
+    from tood.io.write import write_json, write_text, write_yaml
 
     result = evaluate_detections(annotations, detections)
     write_json(folder / "detections.json", detections, indent=None)

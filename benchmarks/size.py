@@ -41,7 +41,7 @@ def generate(figures: Figures) -> None:
 
 
 def prepare(figures: Figures) -> None:
-    from tood.config.dataset import CocoDataset
+    from tood.config.datasets import CocoDataset
     from tood.data.prepare import prepare_dataset
 
     splits = {name: {"images": name, "annotations": f"annotations/{name}.json"} for name in ("train", "val")}
@@ -97,9 +97,9 @@ def _children() -> list[int]:
 
 
 def evaluation(figures: Figures) -> None:
-    from tood.documents import read_json
-    from tood.evaluation.coco import evaluate_detections
-    from tood.evaluation.truth import load_ground_truth
+    from tood.evaluation.coco_metrics import evaluate_detections
+    from tood.evaluation.ground_truth import load_ground_truth
+    from tood.io.read import read_json
 
     scene = val_scene(figures.scale)
     write_annotations(scene, figures.work / "val.json", outlines=False)
@@ -142,9 +142,9 @@ def runs(figures: Figures) -> None:
 def comparison(figures: Figures) -> None:
     from tood.reporting.comparison import ComparisonStudy, Row, compare
     from tood.reporting.figures import draw_figures
-    from tood.reporting.records import RunFolder
     from tood.reporting.report import write_report
-    from tood.reporting.tables import write_tables
+    from tood.reporting.run_folder import RunFolder
+    from tood.reporting.table_files import write_tables
 
     names = [f"run{number:02d}" for number in range(RUNS)]
     rows = tuple(Row(name, "made up", "none", "none", (RunFolder(figures.work / "runs" / name),)) for name in names)

@@ -69,7 +69,7 @@ def make_project(folder: Path, epochs: int) -> Path:
         "backbones/soak": {
             "kind": "light",
             "weights": "none",
-            "trunk_width": 8,
+            "first_stage_width": 8,
             "width": 32,
             "norm_groups": 8,
             "norm": "frozen_statistics",
@@ -199,7 +199,7 @@ def main() -> int:
         kinds += [("torchrun", signal.SIGKILL), ("everything", signal.SIGKILL), ("everything", signal.SIGTERM)]
     quiet, beaten = (make_project(place / name, arguments.epochs) for name in ("quiet", "beaten"))
     for project in (quiet, beaten):
-        prepare = [sys.executable, "-m", "tood.cli", "data", "prepare", "soak"]
+        prepare = [sys.executable, "-m", "tood.cli.main", "data", "prepare", "soak"]
         subprocess.run(prepare, cwd=project, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     started = time.monotonic()
     finish(quiet, command)

@@ -40,7 +40,7 @@ RUNS = {
 }
 SMALL = {  # laid over profiles/slurm: jobs of one thread, and room for one training on each node
     "slurm-init-seconds-before-status-checks": 2,
-    "set-threads": dict.fromkeys(("pretrain_trunk", "train", "evaluate"), 1),
+    "set-threads": dict.fromkeys(("pretrain_backbone", "train", "evaluate"), 1),
     "set-resources": {"train": {"gpu": 0, "mem_mb": 100_000, "runtime": 30}},
 }
 PROFILES = ("--profile", "profiles/slurm", "--profile", "small")

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from tood.benchmarks.parts import SHARE_ABOVE, Setup, training_works
+from tood.benchmarks.backbone_yardstick import plain_backbone
 from tood.benchmarks.peaks import bf16_peak
-from tood.benchmarks.scenes import SceneSize, make_batch, sparse_predictions
-from tood.benchmarks.table import Row, as_table
+from tood.benchmarks.random_scenes import SceneSize, make_batch, sparse_predictions
 from tood.benchmarks.timing import Timing, Work, count_flops, time_in_turns
-from tood.benchmarks.trunk import plain_trunk
+from tood.benchmarks.timing_table import Row, as_table
+from tood.benchmarks.workloads import SHARE_ABOVE, Setup, training_works
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.errors import UserError
+from tood.io.errors import UserError
 from tood.training.step import StepLosses
 from tood.verbs.bench import Request, bench
 
@@ -114,7 +114,7 @@ def test_the_ratio_is_the_median_over_pairs() -> None:
 
 
 def test_speed_and_share_of_the_peak() -> None:
-    work = Work("training", "tood", "trunk", print, print, images=4, flops=10**12)
+    work = Work("training", "tood", "backbone", print, print, images=4, flops=10**12)
     row = Row(work, Timing([20.0], [10.0], 3 * 10**9), peak=1e14)
     assert row.images_per_second == pytest.approx(200)
     assert row.share_of_peak == pytest.approx(0.5)
@@ -130,9 +130,9 @@ def test_speed_and_share_of_the_peak() -> None:
         "3.00",
         "50.0",
         "%",
-        "trunk",
+        "backbone",
     ]
-    assert heading.index("yardstick", heading.index("bf16")) == line.index("trunk")
+    assert heading.index("yardstick", heading.index("bf16")) == line.index("backbone")
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_scenes_are_as_asked_for() -> None:
 
 
 def test_the_yardstick_freezes_what_the_detectors_freeze() -> None:
-    trunk = plain_trunk()
-    assert sum(p.numel() for p in trunk.parameters() if not p.requires_grad) == 225_344
-    assert not any(module.training for module in trunk.modules())
+    backbone = plain_backbone()
+    assert sum(p.numel() for p in backbone.parameters() if not p.requires_grad) == 225_344
+    assert not any(module.training for module in backbone.modules())
 
 
 def test_operations_are_counted_forward_and_backward() -> None:

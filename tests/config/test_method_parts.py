@@ -8,7 +8,7 @@ import pytest
 from tood.config.backbone import BackboneConfig
 from tood.config.messages import validate
 from tood.config.method import MethodConfig, TaskAlignedHeadConfig
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 PARALLEL: dict[str, Any] = {"kind": "parallel", "boxes": "distance"}
 THEAD: dict[str, Any] = {"kind": "task_aligned"}

@@ -11,7 +11,7 @@ from tood.config import parts
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
 from tood.config.parts import ASSIGNERS, CRITERIA, STORED, AssignerPart, CriterionPart, code_of
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 HEAD = {"kind": "parallel", "boxes": "distance"}
 OWN = """

@@ -8,10 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from tood.config.backbone import BackboneConfig, load_backbone
-from tood.config.dataset import VocDataset, YoloDataset, load_dataset
+from tood.config.datasets import VocDataset, YoloDataset, load_dataset
 from tood.config.schedule import ImagesConfig
 from tood.config.study import load_study
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"
 ATSS = {"atss": {"method": "atss"}}
@@ -102,7 +102,7 @@ def test_another_split_than_val_can_be_chosen(params: Path) -> None:
     assert refusal(params, "bccd").endswith("did you mean 'test'?")
 
 
-@pytest.mark.parametrize("change", [{"trunk_width": 32}, {"kind": "resnet18"}, {"pretraining": {"epochs": 1}}])
+@pytest.mark.parametrize("change", [{"first_stage_width": 32}, {"kind": "resnet18"}, {"pretraining": {"epochs": 1}}])
 def test_generated_weights_are_those_of_the_file(params: Path, change: dict[str, object]) -> None:
     edit(params / "studies/demo.yaml", runs=overriding(**change))
     sentence = refusal(params)
@@ -137,9 +137,9 @@ def test_a_misspelt_word_for_weights_gets_the_nearest(params: Path) -> None:
     assert refusal(params).endswith("did you mean 'imagenet'?")
 
 
-def test_there_are_no_imagenet_weights_for_the_light_trunk(params: Path) -> None:
+def test_there_are_no_imagenet_weights_for_the_light_backbone(params: Path) -> None:
     edit(params / "studies/demo.yaml", runs=overriding(weights="imagenet"))
-    assert "light trunk" in refusal(params)
+    assert "light backbone" in refusal(params)
 
 
 def test_an_override_cannot_rename_a_block(params: Path) -> None:

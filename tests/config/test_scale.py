@@ -8,7 +8,7 @@ import yaml
 
 from tood.config.scale import is_scale, load_scale
 from tood.config.study import load_study
-from tood.errors import UserError
+from tood.io.errors import UserError
 from tood.reporting.provenance import provenance
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -42,7 +42,7 @@ def test_a_study_of_the_paper_has_the_same_runs_at_scale_demo(name: str) -> None
     assert {run.backbone.kind for run in small.runs.values()} == {"light"}
     assert len({run.fingerprint for run in small.runs.values()}) == len(small.runs)
     assert small.title.startswith(full.title)
-    assert "at scale demo: generated shapes, half the epochs, light trunk" in small.title
+    assert "at scale demo: generated shapes, half the epochs, light backbone" in small.title
     assert small.description == f"{SMALL} {full.description}"
     for run in full.runs:
         one, other = full.run(run), small.run(run)
@@ -134,7 +134,7 @@ def test_the_report_says_how_to_make_it_again() -> None:
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [
-        ("https://example.org/trunk.pth", "its name must end with the first 8 or more digits of its SHA-256"),
+        ("https://example.org/backbone.pth", "its name must end with the first 8 or more digits of its SHA-256"),
         ("imagenet", "torchvision has no weights of ResNeXt-101 32x4d"),
     ],
 )

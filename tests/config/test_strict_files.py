@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tood.documents import read_json, read_yaml
-from tood.errors import UserError
+from tood.io.errors import UserError
+from tood.io.read import read_json, read_yaml
 
 READERS = (read_json, read_yaml)
 

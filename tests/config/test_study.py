@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tood.config.compose import merge
 from tood.config.study import changed_fields, load_study
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"
 STUDIES = sorted(

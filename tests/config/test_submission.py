@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tood.config.dataset import load_dataset
+from tood.config.datasets import load_dataset
 from tood.config.study import load_study
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"
 
 
-def test_the_table_of_large_trunks_is_submitted_in_its_full_form_only() -> None:
+def test_the_table_of_large_backbones_is_submitted_in_its_full_form_only() -> None:
     submission = load_study("paper/table5", PARAMS).submission
     assert submission is not None
     assert submission.name == "coco2017_testdev"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tood.data.archives import unpack
-from tood.errors import UserError
+from tood.data.fetch.archives import unpack
+from tood.io.errors import UserError
 
 FILES = {"set/a.txt": b"a", "set/sub/b.txt": b"bb", "other/c.txt": b"ccc"}
 

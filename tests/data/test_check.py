@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ShapesDataset, ShapesSplit, VocDataset
+from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ShapesDataset, ShapesSplit, VocDataset
 from tood.data.check import CheckReport, check_dataset
+from tood.data.contact_sheet import sample_grid
 from tood.data.findings import Findings, plural
-from tood.data.grid import sample_grid
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"
 LISTS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tood.config.dataset import CocoDataset, CocoSplit, Draw
-from tood.data.coco import read_coco
+from tood.config.datasets import CocoDataset, CocoSplit, Draw
 from tood.data.findings import Findings
-from tood.data.records import RawDataset, to_coco
-from tood.documents import read_json
+from tood.data.formats.coco import read_coco
+from tood.data.formats.records import RawDataset, to_coco
+from tood.io.read import read_json
 
 SPLITS = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tood.config.dataset import ShapesDataset
+from tood.config.datasets import ShapesDataset
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
-from tood.data.shapes import CLASSES, generate_shapes
+from tood.data.synthetic.shapes import CLASSES, generate_shapes
 from tood.data.transforms import resized_size
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 JITTERED = ImagesConfig(short=64, long=96, jitter=(48, 80))
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tood.data import decode
 from tood.data.decode import decode_image, image_size
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 GRADIENT = np.add.outer(np.arange(24) * 6, np.arange(40) * 2).astype(np.uint8)  # (24,40), up to 216
 COLOURS = np.stack([GRADIENT, GRADIENT[::-1], GRADIENT[:, ::-1]], axis=2)

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tood.data.decode import decode_image
-from tood.data.headers import list_images, read_header
-from tood.errors import UserError
+from tood.data.formats.headers import list_images, read_header
+from tood.io.errors import UserError
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

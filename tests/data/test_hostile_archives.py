@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tood.config.dataset import Archive, Source
-from tood.data import archives
-from tood.data.archives import unpack
-from tood.data.sources import obtain
-from tood.errors import UserError
+from tood.config.datasets import Archive, Source
+from tood.data.fetch import archives
+from tood.data.fetch.archives import unpack
+from tood.data.fetch.sources import obtain
+from tood.io.errors import UserError
 
 Entries = list[tuple[str, bytes]]
 ZEROS = bytes(1 << 20)

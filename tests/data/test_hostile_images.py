@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tood.data import headers
 from tood.data.decode import decode_image, image_size
 from tood.data.findings import Findings
-from tood.data.headers import LARGEST_IMAGE, settle_frame
-from tood.errors import UserError
+from tood.data.formats import headers
+from tood.data.formats.headers import LARGEST_IMAGE, settle_frame
+from tood.io.errors import UserError
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
 KINDS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM")

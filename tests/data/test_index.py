@@ -10,7 +10,7 @@ from PIL import Image
 
 from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 CLASSES = ("cat", "dog")
 

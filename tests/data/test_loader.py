@@ -11,15 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tood.config.dataset import ShapesDataset
+from tood.config.datasets import ShapesDataset
 from tood.config.schedule import ImagesConfig
 from tood.data import loader
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, collate, plan_epoch, steps_per_epoch, train_batches
 from tood.data.prepared import PreparedSplit
-from tood.data.shapes import CLASSES, generate_shapes
-from tood.errors import UserError
+from tood.data.synthetic.shapes import CLASSES, generate_shapes
+from tood.io.errors import UserError
 
 COUNT, BATCH = 22, 4
 

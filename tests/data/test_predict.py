@@ -10,9 +10,9 @@ from PIL import Image
 
 from tood.config.study import RunConfig, load_study
 from tood.detection.detector import build_detector
-from tood.detection.model_file import save_model
-from tood.errors import UserError
+from tood.io.errors import UserError
 from tood.verbs.predict import model_of, predict
+from tood.weights.model_file import save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
 
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with a small untrained detector that finds something everywhere."""
     folder = tmp_path_factory.mktemp("run")
     content = load_study("demo", PARAMS).run("atss").model_dump(mode="json")
-    content["backbone"].update(weights="none", trunk_width=8, width=32, norm_groups=8)
+    content["backbone"].update(weights="none", first_stage_width=8, width=32, norm_groups=8)
     content["schedule"]["images"].update(short=64, long=64)
     config = RunConfig.model_validate(content)
     torch.manual_seed(0)

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tood import locks
-from tood.config.dataset import (
+from tood.config.datasets import (
     Archive,
     CocoDataset,
     CocoSplit,
@@ -26,11 +25,12 @@ from tood.config.dataset import (
     YoloDataset,
 )
 from tood.data import prepare as module
-from tood.data.manifest import manifest_rows
+from tood.data.fetch.manifest import manifest_rows
 from tood.data.prepare import prepare_dataset
 from tood.data.prepared import PreparedDataset, open_prepared
-from tood.errors import UserError
-from tood.files import file_digest
+from tood.io import lock as locks
+from tood.io.errors import UserError
+from tood.io.write import file_digest
 
 PARAMS = Path(__file__).parents[2] / "params"
 LISTS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
@@ -222,7 +222,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path, yolo_root: Path) ->
         prepare(YoloDataset(name="y", format="yolo", root=str(yolo_root), splits=places), tmp_path / "y")
 
 
-@pytest.mark.parametrize("writer", ["tood.data.prepare.write_coco", "tood.data.table.SplitTable.write_flat"])
+@pytest.mark.parametrize("writer", ["tood.data.prepare.write_coco", "tood.data.split_table.SplitTable.write_flat"])
 def test_a_full_disk_leaves_no_part_behind(
     tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:

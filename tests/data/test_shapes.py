@@ -11,11 +11,11 @@ from PIL import Image
 from pydantic import ValidationError
 from surroundings import small_disk
 
-from tood.config.dataset import ShapesDataset
-from tood.data.drawing import draw_outline, draw_patch
-from tood.data.shapes import CLASSES, MIN_VISIBLE, Scene, Stage, draw_scene, generate_crops, generate_shapes
-from tood.data.streams import random_stream
-from tood.errors import UserError
+from tood.config.datasets import ShapesDataset
+from tood.data.random_streams import random_stream
+from tood.data.synthetic.scenes import draw_outline, draw_patch
+from tood.data.synthetic.shapes import CLASSES, MIN_VISIBLE, Scene, Stage, draw_scene, generate_crops, generate_shapes
+from tood.io.errors import UserError
 
 SIZE = 96
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.dataset import load_dataset
-from tood.data.manifest import read_manifest
+from tood.config.datasets import load_dataset
+from tood.data.fetch.manifest import read_manifest
 from tood.data.prepare import prepare_dataset
 
 PARAMS = Path(__file__).parents[2] / "params"

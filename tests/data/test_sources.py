@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.dataset import Archive, Source
-from tood.data.download import Patience
-from tood.data.manifest import Manifest, manifest_rows, read_manifest, verify_counts
-from tood.data.sources import obtain, obtained
-from tood.errors import UserError
+from tood.config.datasets import Archive, Source
+from tood.data.fetch.download import Patience
+from tood.data.fetch.manifest import Manifest, manifest_rows, read_manifest, verify_counts
+from tood.data.fetch.sources import obtain, obtained
+from tood.io.errors import UserError
 
 FILES = {"images/a.jpg": b"first", "images/b.jpg": b"second", "labels.json": b'{"annotations": [1, 2, 3]}'}
 COUNTS = {"images": 2, "labels.json": 3}

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tood.config.dataset import Draw, VocDataset
+from tood.config.datasets import Draw, VocDataset
 from tood.data.findings import Findings
-from tood.data.records import RawDataset, fit_box
-from tood.data.voc import read_voc
+from tood.data.formats.records import RawDataset, fit_box
+from tood.data.formats.voc import read_voc
 
 SPLITS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tood.config.dataset import Draw, YoloDataset
+from tood.config.datasets import Draw, YoloDataset
 from tood.data.findings import Findings
-from tood.data.records import RawDataset
-from tood.data.yolo import label_path, parse_row, read_yolo
+from tood.data.formats.records import RawDataset
+from tood.data.formats.yolo import label_path, parse_row, read_yolo
 
 FOLDERS = {"train": "images/train", "val": "images/val"}
 

@@ -1,4 +1,4 @@
-"""Trunks: names, strides, what is frozen."""
+"""Backbones: names, strides, what is frozen."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ from torch import nn
 from torchvision.models import get_model
 
 from tood.config.backbone import BackboneConfig
-from tood.detection.backbones import Trunk, build_trunk
+from tood.detection.backbones import Backbone, build_backbone
 from tood.detection.fpn import FeaturePyramid
 
 
-def trunk(kind: str = "resnet18", **options: object) -> Trunk:
-    return build_trunk(BackboneConfig.model_validate({"name": kind, "kind": kind, **options}))
+def backbone(kind: str = "resnet18", **options: object) -> Backbone:
+    return build_backbone(BackboneConfig.model_validate({"name": kind, "kind": kind, **options}))
 
 
 def parameters(module: nn.Module) -> int:
@@ -24,19 +24,19 @@ def parameters(module: nn.Module) -> int:
 )
 def test_parameter_counts_without_classifier(kind: str, expected: int) -> None:
     with torch.device("meta"):
-        assert parameters(trunk(kind)) == expected
+        assert parameters(backbone(kind)) == expected
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet34", "resnet50", "resnext50_32x4d"])
 def test_keys_are_torchvisions(kind: str) -> None:
     with torch.device("meta"):
         expected = {key for key in get_model(kind, weights=None).state_dict() if not key.startswith("fc.")}
-        assert set(trunk(kind).state_dict()) == expected
+        assert set(backbone(kind).state_dict()) == expected
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "light"])
 def test_maps_have_strides_8_16_32(kind: str) -> None:
-    net = trunk(kind).eval()
+    net = backbone(kind).eval()
     with torch.no_grad():
         maps = net(torch.randn(1, 3, 64, 96))
     assert [tuple(m.shape[2:]) for m in maps] == [(8, 12), (4, 6), (2, 3)]
@@ -48,14 +48,14 @@ def modes(net: nn.Module) -> dict[str, bool]:
 
 
 def test_from_scratch_nothing_is_frozen() -> None:
-    net = trunk(weights="none").train()
+    net = backbone(weights="none").train()
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(modes(net).values())
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "light"])
 def test_from_weights_stem_and_first_stage_are_frozen_and_statistics_kept(kind: str) -> None:
-    net = trunk(kind, weights="imagenet")
+    net = backbone(kind, weights="imagenet")
     for _ in range(2):
         net.train()
         assert net.training
@@ -74,7 +74,7 @@ def test_from_weights_stem_and_first_stage_are_frozen_and_statistics_kept(kind: 
 @pytest.mark.parametrize("kind", ["resnet18", "light"])
 def test_what_is_frozen_stays_so_when_normalisation_is_synchronised(kind: str) -> None:
     def synchronised(**options: object) -> dict[str, bool]:
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(trunk(kind, **options)).train()
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(backbone(kind, **options)).train()
         found = {name: m.training for name, m in net.named_modules() if isinstance(m, nn.SyncBatchNorm)}
         assert found
         assert modes(net) == {}
@@ -87,17 +87,17 @@ def test_what_is_frozen_stays_so_when_normalisation_is_synchronised(kind: str) -
 
 
 def test_configuration_overrides_the_defaults() -> None:
-    net = trunk(weights="imagenet", frozen_stages=0, norm="batch").train()
+    net = backbone(weights="imagenet", frozen_stages=0, norm="batch").train()
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(modes(net).values())
-    net = trunk(weights="none", frozen_stages=2, norm="batch").train()
+    net = backbone(weights="none", frozen_stages=2, norm="batch").train()
     assert [name for name, training in modes(net).items() if training and name.startswith("layer2")] == []
     assert modes(net)["layer3.0.bn1"]
     assert not any(p.requires_grad for p in net.get_submodule("layer2").parameters())
 
 
 def test_statistics_are_learned_from_scratch() -> None:
-    net = trunk("light").train()
+    net = backbone("light").train()
     before = net.get_buffer("bn1.running_mean").clone()
     net(torch.randn(2, 3, 64, 64))
     assert not torch.equal(before, net.get_buffer("bn1.running_mean"))

@@ -24,7 +24,7 @@ from tood.detection.targets import Targets
 from tood.detection.training_batch import Progress, TrainingBatch
 
 PARAMS = Path(__file__).parents[2] / "params/methods"
-LIGHT = BackboneConfig(name="light", kind="light", width=16, norm_groups=4, trunk_width=8)
+LIGHT = BackboneConfig(name="light", kind="light", width=16, norm_groups=4, first_stage_width=8)
 R18 = BackboneConfig(name="r18", kind="resnet18", width=16, norm_groups=4)
 
 HEADS: dict[str, dict[str, Any]] = {

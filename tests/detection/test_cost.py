@@ -10,7 +10,7 @@ import torch
 from tood.config.backbone import load_backbone
 from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
-from tood.detection.backbones import build_trunk
+from tood.detection.backbones import build_backbone
 from tood.detection.cost import DetectorCost, count_parameters, detector_cost, multiply_accumulates
 from tood.detection.detector import Detector, build_detector
 
@@ -71,10 +71,10 @@ def test_parameters_of_the_methods(method: str, head: int, total: int | None, tr
 
 
 @pytest.mark.parametrize(("backbone", "count"), [("r101", 42_500_160), ("x101_64x4d", 81_406_272)])
-def test_parameters_of_the_trunks(backbone: str, count: int) -> None:
+def test_parameters_of_the_backbones(backbone: str, count: int) -> None:
     with torch.device("meta"):
-        trunk = build_trunk(load_backbone(backbone, PARAMS))
-    assert count_parameters(trunk)[0] == count
+        net = build_backbone(load_backbone(backbone, PARAMS))
+    assert count_parameters(net)[0] == count
 
 
 def test_parameters_of_deformable_head_layers() -> None:
@@ -92,7 +92,7 @@ def test_multiply_accumulates_are_the_papers_within_half_a_percent(method: str, 
 
 
 def test_parts_add_up() -> None:
-    """Trunk, neck and head to the total; the head's layers to the head."""
+    """Backbone, neck and head to the total; the head's layers to the head."""
     found = cost("tood")
     whole = [one for one in found.parts if "." not in one.name]
     inner = [one for one in found.parts if "." in one.name]

@@ -16,7 +16,7 @@ from tood.detection.targets import Targets
 from tood.detection.training_batch import Progress, TrainingBatch
 
 R50 = BackboneConfig(name="r50", kind="resnet50", weights="imagenet")
-LIGHT = BackboneConfig(name="light", kind="light", width=32, norm_groups=8, trunk_width=8)
+LIGHT = BackboneConfig(name="light", kind="light", width=32, norm_groups=8, first_stage_width=8)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from tood.config.backbone import BackboneConfig
-from tood.detection.backbones import build_trunk
+from tood.detection.backbones import build_backbone
 from tood.detection.deformable import DeformableConv
 from tood.detection.folding import conv_norm, run_stage
 
@@ -20,7 +20,7 @@ def _shortcut(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
 
 
 def _pooled() -> BasicBlock:
-    """As the light trunk has it: an average before the projection, on odd sizes too."""
+    """As the light backbone has it: an average before the projection, on odd sizes too."""
     pool = nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)
     return BasicBlock(16, 8, stride=2, downsample=nn.Sequential(pool, *_shortcut(16, 8, stride=1)))
 
@@ -145,19 +145,19 @@ def test_one_convolution_with_its_normalisation() -> None:
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
-def test_a_trunk_equals_torchvisions_network(kind: str) -> None:
+def test_a_backbone_equals_torchvisions_network(kind: str) -> None:
     torch.manual_seed(7)
     network = used(get_model(kind, weights=None)).double().eval()
-    trunk = build_trunk(BackboneConfig.model_validate({"name": kind, "kind": kind})).double().eval()
+    backbone = build_backbone(BackboneConfig.model_validate({"name": kind, "kind": kind})).double().eval()
     weights = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
-    trunk.load_state_dict(weights)
+    backbone.load_state_dict(weights)
     seen: list[Tensor] = []
     for layer in (network.layer2, network.layer3, network.layer4):
         layer.register_forward_hook(lambda _, __, out: seen.append(out.clone()))
     picture = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     with torch.no_grad():
         network(picture)
-        ours = trunk(picture)
+        ours = backbone(picture)
     assert [tuple(level.shape[2:]) for level in ours] == [(8, 12), (4, 6), (2, 3)]
     for level, expected in zip(ours, seen, strict=True):
         assert expected.std() > 0.01

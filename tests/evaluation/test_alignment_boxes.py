@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts, assign_outcomes, count_boxes
-from tood.evaluation.truth import GroundTruth, load_ground_truth
+from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
+from tood.io.errors import UserError
 
 
 def annotations(folder: Path, objects: list[tuple[list[float], int, int]]) -> GroundTruth:

@@ -16,11 +16,11 @@ from tood.data.prepared import PreparedSplit
 from tood.detection.points import points_of
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions
-from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts
 from tood.evaluation.alignment_files import SplitAlignment, read_arrays, write_alignment
 from tood.evaluation.alignment_split import analyse_split, final_scores
-from tood.evaluation.truth import load_ground_truth
+from tood.evaluation.ground_truth import load_ground_truth
+from tood.io.errors import UserError
 
 IMAGES = ImagesConfig(short=64, long=128)
 CONFIG = {

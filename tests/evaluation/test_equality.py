@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tood.evaluation.coco import STATS, coco_tables, evaluate_detections
-from tood.evaluation.truth import GroundTruth, load_ground_truth
+from tood.evaluation.coco_metrics import STATS, coco_tables, evaluate_detections
+from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
 
 CATEGORIES = (4, 2, 9)
 EDGES = (0.5, 8.0, 16.0, 31.999, 32.0, 32.001, 64.0, 96.0, 96.001, 200.0)

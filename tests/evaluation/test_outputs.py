@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tood.evaluation.coco import STATS, evaluate_detections
+from tood.evaluation.coco_metrics import STATS, evaluate_detections
 from tood.evaluation.outputs import write_evaluation
 
 

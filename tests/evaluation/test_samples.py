@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tood.data.box_drawing import class_colour
 from tood.data.prepared import PreparedSplit
-from tood.documents import read_json
 from tood.evaluation.detections import write_results
 from tood.evaluation.samples import write_samples
-from tood.pictures import class_colour
+from tood.io.read import read_json
 
 IDS = [3 * number for number in range(1, 21)]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tood.evaluation.coco import evaluate_detections, match_detections
-from tood.evaluation.matches import MatchRecords
+from tood.evaluation.coco_metrics import evaluate_detections, match_detections
+from tood.evaluation.match_records import MatchRecords
 from tood.evaluation.significance import (
     draw_runs,
     draw_weights,

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter
 
-from tood.config.dataset import DatasetConfig, load_dataset
+from tood.config.datasets import DatasetConfig, load_dataset
 from tood.config.study import load_study
 from tood.data.findings import Findings
-from tood.data.reading import read_dataset
-from tood.errors import UserError
-from tood.shown import shown
+from tood.data.formats.reading import read_dataset
+from tood.io.errors import UserError
+from tood.io.escape import escape
 
 PARAMS = Path(__file__).parents[2] / "params"
 TRIES = settings(
@@ -112,7 +112,7 @@ def looked_at(root: Path, **described: Any) -> None:
 
     one_sentence(read)
     for line in (*findings.sentences("error"), *findings.sentences("note")):
-        assert shown(line) == line
+        assert escape(line) == line
     assert sorted(root.parent.rglob("*")) == before
 
 

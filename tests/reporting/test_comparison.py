@@ -14,13 +14,13 @@ import pytest
 
 from tood.config.study import load_study
 from tood.data.prepared import PreparedSplit
-from tood.errors import UserError
-from tood.evaluation.coco import match_detections
+from tood.evaluation.coco_metrics import match_detections
 from tood.evaluation.significance import default_resamples, draw_weights, resampled_ap
-from tood.files import write_json, write_yaml
+from tood.io.errors import UserError
+from tood.io.write import write_json, write_yaml
 from tood.reporting import comparison
 from tood.reporting.comparison import ComparisonStudy, compare, comparison_study
-from tood.reporting.tables import write_tables
+from tood.reporting.table_files import write_tables
 from tood.reporting.wording import headline
 
 MakeStudy = Callable[..., ComparisonStudy]

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tood.evaluation.coco import evaluate_detections
+from tood.data.box_drawing import draw_detections
+from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.outputs import write_evaluation
-from tood.pictures import draw_detections
+from tood.io.escape import escape
 from tood.reporting.comparison import ComparisonStudy, compare
 from tood.reporting.figures import draw_figures
 from tood.reporting.report import write_report
-from tood.reporting.tables import write_tables
-from tood.shown import shown
+from tood.reporting.table_files import write_tables
 
 CLASSES = (
     "<script>alert(1)</script>\x1b[31m",
@@ -61,7 +61,7 @@ def test_tables_report_and_figures_take_any_name(named: ComparisonStudy, tmp_pat
     assert not re.search(r"<script|<img src=x", page)
     text = html.unescape(page)
     for name in (*CLASSES, *ROWS):
-        assert shown(name, lines=True) in text
+        assert escape(name, lines=True) in text
 
     markdown = (tmp_path / "comparison.md").read_text()
     assert not CONTROLS.search(markdown)

@@ -22,7 +22,7 @@ from tood.config.method import MethodConfig
 from tood.data.loader import Batch
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress
-from tood.training.distributed import Group, process_group
+from tood.training.processes.distributed import Group, process_group
 from tood.training.step import step_gradient
 
 PARAMS = Path(__file__).parents[2] / "params/methods"
@@ -35,7 +35,7 @@ IMAGES = 8
 CLASSES = 3
 EMPTY = 4
 """The first images, which show nothing: all of a process's, and of a micro-batch's."""
-BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "trunk_width": 8, "width": 16, "norm_groups": 4}
+BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "first_stage_width": 8, "width": 16, "norm_groups": 4}
 
 
 def cases() -> Iterator[tuple[str, int]]:

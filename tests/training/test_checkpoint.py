@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_run import train
 
-from tood.errors import UserError
+from tood.io.errors import UserError
 from tood.training.checkpoint import CheckpointStore
 from tood.training.job import Clock
-from tood.training.lock import exclusive
+from tood.training.processes.run_lock import exclusive
 from tood.training.trainer import TrainingState
 
 
@@ -169,7 +169,8 @@ def test_other_configurations_are_known_by_name(tmp_path: Path) -> None:
 
 def test_a_second_trainer_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom tood.training.lock import exclusive\nfrom tood.errors import UserError\n"
+        "import sys, pathlib\nfrom tood.training.processes.run_lock import exclusive\n"
+        "from tood.io.errors import UserError\n"
         "try:\n  with exclusive(pathlib.Path(sys.argv[1]), print): print('entered')\nexcept UserError as e: print(e)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "state")]
@@ -180,7 +181,7 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
 
 
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
-    from tood.detection.model_file import load_model
+    from tood.weights.model_file import load_model
 
     (tmp_path / "model.pt").write_bytes(b"not a model")
     with pytest.raises(UserError, match=r"model\.pt: cannot be read as weights") as caught:
@@ -190,7 +191,7 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["config", "classes", "category_ids", "detector"])
 def test_an_incomplete_model_is_one_sentence(tmp_path: Path, missing: str) -> None:
-    from tood.detection.model_file import load_model
+    from tood.weights.model_file import load_model
 
     content = {"format": "tood-1", "config": "{}", "classes": ["a"], "category_ids": [1], "detector": {}}
     del content[missing]

@@ -19,7 +19,7 @@ from tood.data.loader import Batch
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.points import make_points
 from tood.detection.training_batch import Progress
-from tood.training.distributed import Group
+from tood.training.processes.distributed import Group
 from tood.training.step import step_gradient
 
 PARAMS = Path(__file__).parents[2] / "params"

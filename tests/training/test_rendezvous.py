@@ -7,9 +7,9 @@ import psutil
 import pytest
 from tiny_run import train
 
-from tood.errors import UserError
-from tood.training import rendezvous as module
-from tood.training.rendezvous import find_rendezvous
+from tood.io.errors import UserError
+from tood.training.processes import rendezvous as module
+from tood.training.processes.rendezvous import find_rendezvous
 
 
 @pytest.fixture

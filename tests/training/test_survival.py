@@ -15,10 +15,10 @@ import torch
 import yaml
 from tiny_run import SCHEDULE, command, history, listening_at, tood, train, wait_for, weights, workers_in
 
-from tood.errors import StoppedError
+from tood.io.errors import StoppedError
 from tood.training import trainer
-from tood.training.machine import Machine
-from tood.training.stopping import StopRequest, stop_requests
+from tood.training.processes.machine import Machine
+from tood.training.processes.stopping import StopRequest, stop_requests
 from tood.verbs import train as verb
 
 RUN = "results/tiny/atss"
@@ -182,7 +182,7 @@ def test_a_process_whose_launcher_died_before_it_looked_is_asked_to_stop(monkeyp
 
 def test_a_long_step_does_not_keep_a_training_beyond_the_time_that_engines_grant(project: Path) -> None:
     script = (
-        "import time; from tood.training import stopping; from tood.verbs import train\n"
+        "import time; from tood.training.processes import stopping; from tood.verbs import train\n"
         "stopping._GRACE = 0.5\n"
         "def step(*_): print('a step', flush=True); time.sleep(60)\n"
         "train._train_here = step\n"

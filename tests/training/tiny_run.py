@@ -40,7 +40,7 @@ DATASET = {
 BACKBONE = {
     "kind": "light",
     "weights": "none",
-    "trunk_width": 8,
+    "first_stage_width": 8,
     "width": 32,
     "norm_groups": 8,
     "norm": "frozen_statistics",
@@ -61,7 +61,7 @@ SCHEDULE = {
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tood.cli", *arguments]
+    return [sys.executable, "-m", "tood.cli.main", *arguments]
 
 
 def tood(folder: Path, *arguments: str, status: int = 0) -> str:

@@ -9,8 +9,8 @@ from test_snakemake import planned
 from tiny_project import ROOT, Project
 
 from tood.config.study import load_study
-from tood.errors import UserError
-from tood.reproduction import pipeline
+from tood.io.errors import UserError
+from tood.workflow.dvc_pipelines import pipeline
 
 PAGE = ROOT / "docs/adding_a_method.md"
 EXTENSION = "extensions/nearest.py"

@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from tiny_project import ROOT, Project
 
 from tood.config.study import load_study
-from tood.reproduction import pipeline
+from tood.workflow.dvc_pipelines import pipeline
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 METHOD_CODE = re.compile("src/tood/detection/(assigners|criteria)/")

@@ -10,8 +10,8 @@ import yaml
 
 from tood.config.study import load_study
 from tood.evaluation.submission import submission_name
-from tood.planning import study_reference, submission_files
-from tood.reproduction import SHARED, pipeline, pipeline_path, shared_pipeline, study_names
+from tood.workflow.dvc_pipelines import SHARED, pipeline, pipeline_path, shared_pipeline, study_names
+from tood.workflow.settings import study_reference, submission_files
 
 ROOT = Path(__file__).parents[2]
 STUDIES = study_names(ROOT / "params")

@@ -54,7 +54,7 @@ def test_gpus_and_what_they_need_go_to_the_jobs_that_compute(fresh: Project, eng
     }
     assert asked["train"]["mem_mb"] == "128000"
     assert all("runtime" in resources for resources in asked.values())
-    assert all(asked[name].get("gpu", "0") == "0" for name in ("prepare_data", "pretrain_trunk", "compare"))
+    assert all(asked[name].get("gpu", "0") == "0" for name in ("prepare_data", "pretrain_backbone", "compare"))
 
 
 def test_a_job_goes_through_kubernetes(fresh: Project, tmp_path: Path) -> None:

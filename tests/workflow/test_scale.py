@@ -33,7 +33,7 @@ def test_braces_in_a_title_are_text(fresh: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "runs", "trunks"),
+    ("config", "runs", "backbones"),
     [
         (("study=paper/table5",), 12, 0),
         (("study=paper/table5", "scale=demo"), 12, 4),
@@ -42,11 +42,11 @@ def test_braces_in_a_title_are_text(fresh: Project) -> None:
         (("study=family_bccd",), 8, 1),
     ],
 )
-def test_every_run_of_a_study_is_planned(fresh: Project, config: tuple[str, ...], runs: int, trunks: int) -> None:
+def test_every_run_of_a_study_is_planned(fresh: Project, config: tuple[str, ...], runs: int, backbones: int) -> None:
     jobs = planned(fresh.snakemake("-n", "--quiet", "host", "--config", *config))
     assert (jobs["train"], jobs["evaluate"], jobs["compare"], jobs["track"]) == (runs, runs, 1, 1)
     assert jobs["prepare_data"] == 1
-    assert jobs.get("pretrain_trunk", 0) == trunks
+    assert jobs.get("pretrain_backbone", 0) == backbones
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_small_form_runs_to_its_report_and_cannot_pass_for_the_full_one(
     trained = json.loads((results / "tood_anchor_based/train.json").read_text())
     assert trained["epochs"] == 2, "the schedule is the small one"
     for name in ("comparison.md", "report.html"):
-        assert "at scale demo: generated shapes, half the epochs, light trunk" in (results / name).read_text(), name
+        assert "at scale demo: generated shapes, half the epochs, light backbone" in (results / name).read_text(), name
     assert "--config study=paper/table3 scale=demo" in (results / "report.html").read_text()
     shown = fresh.run("tood", "show", "--study", "paper/table3@demo")
     assert "at scale demo" in shown

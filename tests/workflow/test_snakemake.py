@@ -15,7 +15,7 @@ import torch
 import yaml
 from tiny_project import Project
 
-from tood.detection.model_file import load_model
+from tood.weights.model_file import load_model
 
 RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.json", "detections.json", "pr.csv"}
 RUN_FILES |= {"alignment.json", "alignment.npz"}

@@ -28,8 +28,8 @@ def test_a_clock_that_jumps_redoes_no_training(finished: Project, hours: int) ->
 
     Snakemake compares by content what is smaller than a limit, so one of the files is given the size of a real one.
     """
-    with (finished.folder / "data/pretrained/light.pt").open("ab") as trunk:
-        trunk.write(bytes(1_000_000))
+    with (finished.folder / "data/pretrained/light.pt").open("ab") as backbone:
+        backbone.write(bytes(1_000_000))
     finished.snakemake("--touch")
     moved = time.time() + 3600 * hours
     inputs = [finished.folder / "data", finished.folder / "params"]

@@ -34,7 +34,7 @@ TINY = {
     "backbones/light": {
         "kind": "light",
         "weights": "generated",
-        "trunk_width": 8,
+        "first_stage_width": 8,
         "width": 32,
         "norm_groups": 8,
         "pretraining": {"crops": 64, "size": 32, "epochs": 1, "batch": 16},

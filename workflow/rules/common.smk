@@ -2,11 +2,11 @@
 import re
 from pathlib import Path
 
-from tood.code_behind import code_files, template_files
+from tood.workflow.code_digest import code_files, template_files
 from tood.config.parts import code_of
 from tood.config.study import load_study
-from tood.errors import UserError
-from tood.planning import (
+from tood.io.errors import UserError
+from tood.workflow.settings import (
     analysis_files,
     analysis_tables,
     as_text,
@@ -15,7 +15,7 @@ from tood.planning import (
     submission_files,
     threads_per_run,
 )
-from tood.workflow_lock import WorkflowLock
+from tood.workflow.study_lock import WorkflowLock
 
 try:
     SETTINGS = read_settings(config)
@@ -29,7 +29,7 @@ LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
 CORES = workflow.cores or 1
 THREADS = threads_per_run(SETTINGS, CORES, len(STUDY.runs))
-TRUNKS = {
+BACKBONES = {
     run.backbone.name: f"data/pretrained/{run.backbone.name}.pt"
     for run in STUDY.runs.values()
     if run.backbone.weights == "generated"
@@ -45,4 +45,4 @@ onstart:
 
 wildcard_constraints:
     run="|".join(map(re.escape, STUDY.runs)),
-    backbone="|".join(map(re.escape, TRUNKS)) or "none",
+    backbone="|".join(map(re.escape, BACKBONES)) or "none",

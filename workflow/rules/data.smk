@@ -1,4 +1,4 @@
-# Data: the study's data set in the prepared layout, and trunks pretrained on generated crops.
+# Data: the study's data set in the prepared layout, and backbones pretrained on generated crops.
 
 
 rule prepare_data:
@@ -21,7 +21,7 @@ rule prepare_data:
         "tood data prepare {params.name:q} --log {log:q}"
 
 
-rule pretrain_trunk:
+rule pretrain_backbone:
     input:
         code=code_files("pretrain"),
     output:
@@ -31,7 +31,7 @@ rule pretrain_trunk:
             as_text(
                 run.backbone.model_dump(
                     mode="json",
-                    include={"kind", "deformable", "trunk_width", "pretraining"},
+                    include={"kind", "deformable", "first_stage_width", "pretraining"},
                 )
             )
             for run in STUDY.runs.values()

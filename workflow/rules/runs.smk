@@ -4,7 +4,7 @@
 rule train:
     input:
         dataset=DATASET,
-        trunks=list(TRUNKS.values()),
+        backbones=list(BACKBONES.values()),
         code=lambda wildcards: code_files(
             "train", code_of(STUDY.runs[wildcards.run].method)
         ),

@@ -9,7 +9,11 @@ from typing import Any
 import torch
 import torchvision
 
-from tood.benchmarks.parts import (
+from tood.benchmarks.peaks import bf16_peak
+from tood.benchmarks.random_scenes import SceneSize
+from tood.benchmarks.timing import Work, time_in_turns
+from tood.benchmarks.timing_table import Row
+from tood.benchmarks.workloads import (
     DEFAULT_SIZES,
     Part,
     Setup,
@@ -18,15 +22,11 @@ from tood.benchmarks.parts import (
     postprocess_works,
     training_works,
 )
-from tood.benchmarks.peaks import bf16_peak
-from tood.benchmarks.scenes import SceneSize
-from tood.benchmarks.table import Row
-from tood.benchmarks.timing import Work, time_in_turns
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.errors import UserError
-from tood.training.devices import device_name
+from tood.io.errors import UserError
+from tood.training.processes.devices import device_name
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Suite:
     parts: tuple[Part, ...]
     methods: list[MethodConfig]
     against: MethodConfig | None
-    """The yardstick of whole detectors, a plain trunk where there is none."""
+    """The yardstick of whole detectors, a plain backbone where there is none."""
     backbone: BackboneConfig
     schedule: ScheduleConfig
     """Of the optimiser only."""

@@ -1,4 +1,4 @@
-"""Backbones: the trunk, its weights, and the width of neck and head."""
+"""Backbones: the backbone, its weights, and the width of neck and head."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
 
 
 class PretrainingConfig(Config):
-    """Pretraining of a trunk on crops of generated shapes."""
+    """Pretraining of a backbone on crops of generated shapes."""
 
     crops: GeneratedImages = 6000
     size: Annotated[int, Field(ge=32, le=1024)] = Field(64, description="Pixels per side of a crop.")
@@ -38,7 +38,7 @@ class BackboneConfig(Config):
     ]
     weights: str = Field(
         "none",
-        description="'imagenet', 'none', 'generated' (trunk pretrained on generated crops), a file, or an address.",
+        description="'imagenet', 'none', 'generated' (backbone pretrained on generated crops), a file, or an address.",
     )
     frozen_stages: Annotated[int, Field(ge=0, le=4)] | None = Field(
         None,
@@ -52,7 +52,7 @@ class BackboneConfig(Config):
     )
     width: Channels = Field(256, description="Channels of neck and head.")
     norm_groups: PositiveInt = Field(32, description="Groups of the head's group normalisation.")
-    trunk_width: Channels = Field(16, description="Channels of the first stage of the light trunk.")
+    first_stage_width: Channels = Field(16, description="Channels of the first stage of the light backbone.")
     pretraining: PretrainingConfig = PretrainingConfig()
 
     @model_validator(mode="after")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tood.config.messages import nearest, validate
-from tood.documents import read_yaml
-from tood.errors import UserError
+from tood.io.errors import UserError
+from tood.io.read import read_yaml
 
 _BLOCK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 

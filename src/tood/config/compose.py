@@ -10,15 +10,15 @@ from pydantic import Field
 from tood.config.backbone import BackboneConfig, address_digest, load_backbone
 from tood.config.base import Config
 from tood.config.blocks import read_block
-from tood.config.dataset import DatasetConfig, split_names
+from tood.config.datasets import DatasetConfig, split_names
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.scale import ScaleConfig
 from tood.config.schedule import ScheduleConfig
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 _BLOCKS = {"method": MethodConfig, "backbone": BackboneConfig, "schedule": ScheduleConfig}
-_TRUNK_FIELDS = ("weights", "kind", "deformable", "trunk_width", "pretraining")
+_BACKBONE_FIELDS = ("weights", "kind", "deformable", "first_stage_width", "pretraining")
 
 
 class Overrides(Config):
@@ -130,11 +130,11 @@ def check_splits(dataset: DatasetConfig, split: str, where: str, params: Path) -
 
 
 def check_weights(run: str, backbone: BackboneConfig, where: str, params: Path) -> None:
-    """Refuse starting weights that cannot be had, or that would be made for another trunk than the run's."""
+    """Refuse starting weights that cannot be had, or that would be made for another backbone than the run's."""
     file = f"{params}/backbones/{backbone.name}.yaml"
     if backbone.weights == "generated":
         written = load_backbone(backbone.name, params)
-        for field in _TRUNK_FIELDS:
+        for field in _BACKBONE_FIELDS:
             if getattr(backbone, field) != getattr(written, field):
                 raise UserError(
                     f"{where}: run '{run}' overrides backbone.{field}, but generated weights are made for {file} "
@@ -144,7 +144,7 @@ def check_weights(run: str, backbone: BackboneConfig, where: str, params: Path) 
         if backbone.kind == "light":
             raise UserError(
                 f"{file}: field 'weights' is 'imagenet' in run '{run}' of {where}, but there are no ImageNet "
-                "weights for the light trunk; use 'generated', 'none' or a file."
+                "weights for the light backbone; use 'generated', 'none' or a file."
             )
         if backbone.kind == "resnext101_32x4d":
             raise UserError(

@@ -7,8 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tood.config.parts import Part
-from tood.errors import UserError
-from tood.shown import shown
+from tood.io.errors import UserError
+from tood.io.escape import escape
 
 _LONGEST_PROBLEM = 500  # characters; values that it quotes can have any length
 
@@ -149,4 +149,4 @@ def validate_written(annotation: Any, value: Any, where: str, remedy: str) -> An
         return validate(annotation, value, where)
     except UserError as error:
         problem = str(error).partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
-        raise UserError(f"{shown(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error
+        raise UserError(f"{escape(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error

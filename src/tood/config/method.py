@@ -9,7 +9,7 @@ from tood.config.parts import CriterionPart, HeadOutput
 
 
 class NeckConfig(Config):
-    """The pyramid's P6 and P7: from P5's output (ATSS and after), or from the trunk's C5 (RetinaNet)."""
+    """The pyramid's P6 and P7: from P5's output (ATSS and after), or from the backbone's C5 (RetinaNet)."""
 
     extra_levels_from: Literal["p5", "c5"] = "p5"
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from tood.config.base import Config
 from tood.config.blocks import read_block
 from tood.config.messages import nearest, validate
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 
 class ScaleConfig(Config):

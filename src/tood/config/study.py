@@ -19,14 +19,14 @@ from tood.config.backbone import BackboneConfig
 from tood.config.base import Config
 from tood.config.blocks import block_file
 from tood.config.compose import Common, RunEntry, check_splits, check_weights, compose_run
-from tood.config.dataset import DatasetConfig, ImagesDataset, load_dataset
+from tood.config.datasets import DatasetConfig, ImagesDataset, load_dataset
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
-from tood.config.published import PublishedTable, load_published
+from tood.config.published_table import PublishedTable, load_published
 from tood.config.scale import ScaleConfig, is_scale, load_scale
 from tood.config.schedule import ScheduleConfig
-from tood.documents import read_yaml
-from tood.errors import UserError
+from tood.io.errors import UserError
+from tood.io.read import read_yaml
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC takes them for steps down
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.dataset import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
+from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.decode import decode_image
 from tood.data.findings import Finding, Findings, plural, printable
-from tood.data.listing import repeated
-from tood.data.prepare import alone, locate, prepare_dataset
+from tood.data.formats.list_files import repeated
+from tood.data.formats.reading import read_dataset
+from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
+from tood.data.prepare import locate, preparation_lock, prepare_dataset
 from tood.data.prepared import open_prepared
-from tood.data.reading import read_dataset
-from tood.data.records import ImageRecord, RawDataset, RawSplit
-from tood.errors import UserError
-from tood.files import file_digest
+from tood.io.errors import UserError
+from tood.io.write import file_digest
 
 Echo = Callable[[str], None]
 _SMALL, _LARGE = 32.0**2, 96.0**2  # COCO's limits of object area in px
@@ -102,7 +102,7 @@ def check_dataset(
             CocoDataset(name=config.name, format="coco", root=str(folder), splits=splits), folder, findings
         )
     else:
-        with alone(folder, echo) if config.root is None else nullcontext():
+        with preparation_lock(folder, echo) if config.root is None else nullcontext():
             root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
         dataset = read_dataset(config, root, findings)
     _find_undecodable(dataset, findings, echo)

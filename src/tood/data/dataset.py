@@ -18,7 +18,7 @@ from tood.data.transforms import (
     resized_size,
     transform,
 )
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tood.data.headers import open_image, read_header
-from tood.errors import UserError
+from tood.data.formats.headers import open_image, read_header
+from tood.io.errors import UserError
 
 _STRIP = 1 << 22  # pixels that are converted together
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tood.errors import UserError
-from tood.shown import shown
+from tood.io.errors import UserError
+from tood.io.escape import escape
 
 Severity = Literal["error", "note"]
 _VARIABLE = re.compile(r"'[^']*'|[0-9][0-9.,]*")
@@ -26,7 +26,7 @@ def plural(count: int, noun: str) -> str:
 
 def printable(value: object) -> str:
     """Text of a sentence that any terminal and file takes, shortened where somebody's name has thousands of letters."""
-    return shown(value, most=_LONGEST)
+    return escape(value, most=_LONGEST)
 
 
 @dataclass(frozen=True)

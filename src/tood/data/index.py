@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tood.data.columns import Texts, look_up
 from tood.data.decode import image_size
+from tood.data.formats.records import SMALLEST_BOX
 from tood.data.prepared import PreparedSplit
-from tood.data.records import SMALLEST_BOX
-from tood.data.table import SplitTable
-from tood.errors import UserError
+from tood.data.split_table import SplitTable
+from tood.io.errors import UserError
 
 SMALLEST_IMAGE_SIDE = 32
 

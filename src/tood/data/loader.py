@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tood.data.dataset import DetectionDataset, Sample
-from tood.data.streams import random_stream
+from tood.data.random_streams import random_stream
 from tood.data.transforms import normalise, padded_size
-from tood.errors import TransientError, UserError
+from tood.io.errors import TransientError, UserError
 
 
 @dataclass(frozen=True, eq=False)

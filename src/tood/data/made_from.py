@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from tood.config.dataset import DatasetConfig, ShapesDataset
-from tood.data.manifest import Manifest, read_manifest
+from tood.config.datasets import DatasetConfig, ShapesDataset
+from tood.data.fetch.manifest import Manifest, read_manifest
 from tood.data.prepared import read_entry
-from tood.errors import UserError
+from tood.io.errors import UserError
 
 _CONVERSION = 2  # to be raised when the same configuration gives another result
 

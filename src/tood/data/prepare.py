@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tood.config.dataset import DatasetConfig, ShapesDataset
+from tood.config.datasets import DatasetConfig, ShapesDataset
+from tood.data.fetch.sources import Echo, obtain, obtained
 from tood.data.findings import Findings
+from tood.data.formats.reading import OnDisk, own_places, read_dataset
+from tood.data.formats.records import Category, RawSplit, to_coco
 from tood.data.made_from import made_from_digest, manifest_of
 from tood.data.prepared import (
     DATASET_FILE,
@@ -24,14 +27,11 @@ from tood.data.prepared import (
     read_entry,
     write_entry,
 )
-from tood.data.reading import OnDisk, own_places, read_dataset
-from tood.data.records import Category, RawSplit, to_coco
-from tood.data.shapes import generate_shapes
-from tood.data.sources import Echo, obtain, obtained
-from tood.data.table import SplitTable
-from tood.errors import UserError
-from tood.files import atomic_path, file_digest
-from tood.locks import held, saying
+from tood.data.split_table import SplitTable
+from tood.data.synthetic.shapes import generate_shapes
+from tood.io.errors import UserError
+from tood.io.lock import announce_wait, lock_file
+from tood.io.write import atomic_path, file_digest
 
 _RAW = "raw"
 _WORK = ".work"
@@ -52,7 +52,7 @@ def prepare_dataset(
     unless an earlier, still valid one is there.
     """
     folder = Path(folder)
-    with alone(folder, echo):
+    with preparation_lock(folder, echo):
         manifest = manifest_of(config, params_root)
         made_from = made_from_digest(config, manifest)
         own = not isinstance(config, ShapesDataset) and config.root is not None
@@ -103,10 +103,10 @@ class _Parts:
     files: str | None  # digest that stands for the images, where there is one
 
 
-def alone(folder: Path, echo: Echo) -> AbstractContextManager[None]:
+def preparation_lock(folder: Path, echo: Echo) -> AbstractContextManager[None]:
     """Keep other processes from preparing the same data set meanwhile."""
-    waiting = saying(echo, f"{folder.name}: another process is preparing it; waiting")
-    return held(folder.parent / f".{folder.name}.lock", folder, waiting)
+    waiting = announce_wait(echo, f"{folder.name}: another process is preparing it; waiting")
+    return lock_file(folder.parent / f".{folder.name}.lock", folder, waiting)
 
 
 def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | None:

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from tood.config.base import Config
 from tood.config.messages import validate_written
-from tood.documents import read_json, remedied
-from tood.errors import UserError
-from tood.files import file_digest, write_json
+from tood.io.errors import UserError
+from tood.io.read import read_json, remedied
+from tood.io.write import file_digest, write_json
 
 DATASET_FILE = "dataset.json"
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from tood.config.schedule import ImagesConfig
 from tood.data.network_input import MEAN, PAD_MULTIPLE, STD
-from tood.data.streams import random_stream
+from tood.data.random_streams import random_stream
 
 _SMALLEST_SIDE = 1.0
 

@@ -1,4 +1,4 @@
-"""Trunks: images in, C3, C4 and C5 (strides 8, 16, 32) out."""
+"""Backbones: images in, C3, C4 and C5 (strides 8, 16, 32) out."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -22,8 +22,8 @@ _BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
 }
 
 
-class Trunk(nn.Module):
-    """What every trunk has: four stages behind a stem, parts of which may be frozen.
+class Backbone(nn.Module):
+    """What every backbone has: four stages behind a stem, parts of which may be frozen.
 
     Frozen stages have no gradient. With frozen statistics every batch normalisation uses its running
     mean and variance also in training, while its weight and bias stay trainable.
@@ -58,7 +58,7 @@ class Trunk(nn.Module):
         for part in self.frozen_parts():
             part.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Trunk":
+    def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)
         for module in self.frozen_normalisations():
             module.training = False
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
         return self.stage_outputs(images)[1:]
 
 
-class ResNetTrunk(Trunk):
+class ResNetBackbone(Backbone):
     """A torchvision ResNet or ResNeXt without its classifier; the keys of the state dict stay the same."""
 
     channels_last = True
@@ -107,8 +107,8 @@ class ResNetTrunk(Trunk):
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
 
-class LightTrunk(Trunk):
-    """A small residual trunk for small images on a CPU.
+class LightBackbone(Backbone):
+    """A small residual backbone for small images on a CPU.
 
     Not with the channels innermost: there the CPU's 1x1 convolution of stride 2 (oneDNN, torch 2.14) writes
     outside its memory when it has fewer than 16 channels.
@@ -170,8 +170,8 @@ def _deform(stages: Sequence[nn.Module], levels: Collection[str]) -> None:
             nn.init.kaiming_normal_(block.conv2.weight, mode="fan_out", nonlinearity="relu")
 
 
-def build_trunk(config: BackboneConfig) -> Trunk:
-    """The trunk of a backbone, randomly initialised; weights are loaded separately.
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """The backbone of a backbone, randomly initialised; weights are loaded separately.
 
     Starting from weights, the stem and stage 1 are frozen and statistics are kept, unless the configuration
     says otherwise; from scratch nothing is frozen.
@@ -182,13 +182,13 @@ def build_trunk(config: BackboneConfig) -> Trunk:
         frozen_stages = 1 if pretrained else 0
     frozen_statistics = pretrained if config.norm is None else config.norm == "frozen_statistics"
     if config.kind == "light":
-        return LightTrunk(
-            config.trunk_width,
+        return LightBackbone(
+            config.first_stage_width,
             frozen_stages=frozen_stages,
             frozen_statistics=frozen_statistics,
             deformable=config.deformable,
         )
-    return ResNetTrunk(
+    return ResNetBackbone(
         config.kind,
         frozen_stages=frozen_stages,
         frozen_statistics=frozen_statistics,

@@ -36,7 +36,7 @@ class PartCost:
 
 @dataclass(frozen=True)
 class DetectorCost:
-    """Trunk, neck, head and the layers of the head; the total of all."""
+    """Backbone, neck, head and the layers of the head; the total of all."""
 
     parts: tuple[PartCost, ...]
     total: PartCost

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tood.config.backbone import BackboneConfig
 from tood.config.method import HeadConfig, MethodConfig, ParallelHeadConfig, TaskAlignedHeadConfig
-from tood.detection.backbones import Trunk, build_trunk
+from tood.detection.backbones import Backbone, build_backbone
 from tood.detection.criteria.base import Criterion
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.heads.parallel import ParallelHead
@@ -20,9 +20,9 @@ Through = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 class Detector(nn.Module):
-    """Trunk, pyramid, head."""
+    """Backbone, pyramid, head."""
 
-    def __init__(self, *, backbone: Trunk, neck: FeaturePyramid, bbox_head: ParallelHead | TaskAlignedHead) -> None:
+    def __init__(self, *, backbone: Backbone, neck: FeaturePyramid, bbox_head: ParallelHead | TaskAlignedHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
@@ -46,14 +46,14 @@ class Detector(nn.Module):
 def build_detector(
     method: MethodConfig, backbone: BackboneConfig, num_classes: int, *, head_width: int | None = None
 ) -> Detector:
-    """A randomly initialised detector; ``tood.detection.starting_weights`` fills it.
+    """A randomly initialised detector; ``tood.weights.starting_weights`` fills it.
 
     The head is as wide as the neck unless ``head_width`` says otherwise, as imported ones can be.
     """
-    trunk = build_trunk(backbone)
+    net = build_backbone(backbone)
     return Detector(
-        backbone=trunk,
-        neck=FeaturePyramid(trunk.out_channels, backbone.width, extra_levels_from=method.neck.extra_levels_from),
+        backbone=net,
+        neck=FeaturePyramid(net.out_channels, backbone.width, extra_levels_from=method.neck.extra_levels_from),
         bbox_head=build_head(
             method.head,
             num_classes=num_classes,

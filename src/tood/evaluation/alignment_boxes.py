@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from tood.evaluation.truth import GroundTruth, found_in
+from tood.evaluation.ground_truth import GroundTruth, found_in
 
 MATCH_IOU = 0.5
 ERROR_IOU = 0.1

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.arrays import read_npz
 from tood.config.study import RunConfig
-from tood.errors import UserError
 from tood.evaluation.alignment_boxes import BoxCounts
-from tood.files import write_json, write_with
+from tood.io.arrays import read_npz
+from tood.io.errors import UserError
+from tood.io.write import write_json, write_with
 
 SCORE_BINS, IOU_BINS = 100, 50
 NUMBERS, ARRAYS = "alignment.json", "alignment.npz"

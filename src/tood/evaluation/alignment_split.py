@@ -17,10 +17,10 @@ from tood.data.prepared import PreparedSplit
 from tood.detection.boxes import clip_boxes
 from tood.detection.detector import Detector
 from tood.detection.predictions import Predictions
-from tood.evaluation.alignment import ObjectAlignment, align_objects
 from tood.evaluation.alignment_files import IOU_BINS, SCORE_BINS, BestAnchors, SplitAlignment
+from tood.evaluation.alignment_measures import ObjectAlignment, align_objects
+from tood.evaluation.ground_truth import GroundTruth
 from tood.evaluation.samples import sampled_positions
-from tood.evaluation.truth import GroundTruth
 
 
 @dataclass

@@ -18,7 +18,7 @@ from tood.data.prepared import PreparedSplit
 from tood.detection.detector import Detector
 from tood.detection.inference import detect
 from tood.detection.postprocess import Detections
-from tood.files import write_json
+from tood.io.write import write_json
 
 
 def as_coco_results(

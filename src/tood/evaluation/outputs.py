@@ -7,9 +7,9 @@ import pandas as pd
 
 from tood.config.imported import ImportedConfig
 from tood.config.study import RunConfig
-from tood.evaluation.coco import PR_IOU, RECALLS, CocoResult
-from tood.files import write_json, write_with
-from tood.shown import csv_cell
+from tood.evaluation.coco_metrics import PR_IOU, RECALLS, CocoResult
+from tood.io.escape import csv_cell
+from tood.io.write import write_json, write_with
 
 
 def write_evaluation(

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tood.data.box_drawing import SHOWN_SCORE, as_corners, draw_detections, spread_evenly
 from tood.data.decode import decode_image
 from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
-from tood.files import write_with
-from tood.pictures import SHOWN_SCORE, as_corners, draw_detections, spread_evenly
+from tood.io.write import write_with
 
 _COUNT = 8
 _OWN_NAME = re.compile(r"image-\d{6,}\.png")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.evaluation.matches import MatchRecords
+from tood.evaluation.match_records import MatchRecords
 
 RESAMPLES = 2000
 RESAMPLES_OF_MANY = 1000  # for more than _MANY images, where each costs more and the interval needs fewer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tood.evaluation.detections import write_results
-from tood.files import write_with
+from tood.io.write import write_with
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same detections give the same archive
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.data.box_drawing import spread_evenly
 from tood.data.decode import decode_image
 from tood.evaluation.alignment_files import BestAnchors, read_arrays
-from tood.evaluation.truth import load_ground_truth
-from tood.pictures import spread_evenly
-from tood.reporting.alignment import AlignedRow, AlignmentTable
+from tood.evaluation.ground_truth import load_ground_truth
+from tood.reporting.alignment_table import AlignedRow, AlignmentTable
 from tood.reporting.figures import Figure
 from tood.reporting.style import INK, QUIET, house_style, new_figure, save
 

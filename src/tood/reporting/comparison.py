@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.config.published import PublishedTable
+from tood.config.published_table import PublishedTable
 from tood.config.study import Study
 from tood.data.prepared import PreparedSplit
-from tood.errors import UserError
-from tood.evaluation.coco import match_detections
+from tood.evaluation.coco_metrics import match_detections
+from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
 from tood.evaluation.significance import (
     SEED,
     Interval,
@@ -26,8 +26,8 @@ from tood.evaluation.significance import (
     resampled_ap,
     resampled_means,
 )
-from tood.evaluation.truth import GroundTruth, load_ground_truth
-from tood.reporting.records import RunFolder
+from tood.io.errors import UserError
+from tood.reporting.run_folder import RunFolder
 
 MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SPREAD = ("AP", "AP50", "AP75")  # those whose standard deviation over seeds is given

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tood.documents import read_bytes, remedied
-from tood.errors import UserError
-from tood.evaluation.coco import RECALLS
-from tood.shown import from_csv_cell, shown
+from tood.evaluation.coco_metrics import RECALLS
+from tood.io.errors import UserError
+from tood.io.escape import escape, from_csv_cell
+from tood.io.read import read_bytes, remedied
 
 _Range = tuple[float, float]
 _ANY = (-1e300, 1e300)  # 100 times as much is still a number
@@ -38,7 +38,7 @@ def read_precision_recall(path: Path, remedy: str) -> pd.DataFrame:
     points = curves.groupby("class", sort=False)["recall"].agg(["size", "nunique"])
     cut = points.index[(points != len(RECALLS)).any(axis=1)]
     if len(cut):
-        name = shown(cut[0], most=100)
+        name = escape(cut[0], most=100)
         raise UserError(f"{path}: does not have {len(RECALLS)} values of recall for class '{name}'; {remedy}.")
     return curves
 
@@ -56,7 +56,7 @@ def _read(
             io.BytesIO(content), encoding="utf-8-sig", dtype={"class": str}, keep_default_na="class" not in needed
         )
     except (ValueError, csv.Error) as error:  # the former also of pandas and of what is not UTF-8
-        raise UserError(f"{path}: is not valid CSV ({shown(error, most=300)}); {remedy}.") from error
+        raise UserError(f"{path}: is not valid CSV ({escape(error, most=300)}); {remedy}.") from error
     for name in needed:
         if name not in frame.columns:
             raise UserError(f"{path}: has no column '{name}'; {remedy}.")
@@ -64,7 +64,7 @@ def _read(
         limits = needed[name] if name in needed else others(name) if others else None
         problem = limits and _problem_in(frame[name], limits, blank=name not in needed)
         if problem:
-            raise UserError(f"{path}: column '{shown(name, most=100)}' has {problem}; {remedy}.")
+            raise UserError(f"{path}: column '{escape(name, most=100)}' has {problem}; {remedy}.")
     return frame
 
 
@@ -85,7 +85,7 @@ def _problem_in(column: pd.Series, limits: _Range, blank: bool) -> str | None:
         text = next((str(value) for value in column if not _is_number(value)), None)
         if text is None:
             return "a number that is too long"
-        return f"'{shown(text, most=100)}' in place of a number" if text.strip() else _BLANK
+        return f"'{escape(text, most=100)}' in place of a number" if text.strip() else _BLANK
     values = column.to_numpy(float)
     if not blank and np.isnan(values).any():
         return _BLANK

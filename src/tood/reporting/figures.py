@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tood.pictures import SHOWN_SCORE
+from tood.data.box_drawing import SHOWN_SCORE
 from tood.reporting.comparison import Comparison, Row
 from tood.reporting.sheet import draw_sheet
 from tood.reporting.style import (

@@ -6,7 +6,7 @@ import pandas as pd
 
 from tood.evaluation.significance import Interval
 from tood.reporting.comparison import MEASURED, SPREAD, ComparedRow, Comparison
-from tood.reporting.published import Printed, PublishedView, published_view
+from tood.reporting.published_rows import Printed, PublishedView, published_view
 
 _COUNTS = ("seeds", "parameters", "resamples", "published_epochs", "published_head_parameters", "published_parameters")
 

@@ -10,8 +10,9 @@ import jinja2
 import yaml
 from PIL import Image
 
-from tood.files import write_text
-from tood.reporting.alignment import (
+from tood.io.escape import escape
+from tood.io.write import write_text
+from tood.reporting.alignment_table import (
     AlignedRow,
     AlignmentTable,
     alignment_cells,
@@ -21,13 +22,12 @@ from tood.reporting.alignment import (
 )
 from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
 from tood.reporting.figures import Figure
+from tood.reporting.flat_settings import aligned, differing
 from tood.reporting.provenance import provenance
-from tood.reporting.published import BLOCK_NOTE, incomparable_note, published_cells, published_view
-from tood.reporting.records import RunFolder
-from tood.reporting.settings import aligned, differing
-from tood.reporting.tables import best_columns, column_note, is_best, table_cells
+from tood.reporting.published_rows import BLOCK_NOTE, incomparable_note, published_cells, published_view
+from tood.reporting.run_folder import RunFolder
+from tood.reporting.table_files import best_columns, column_note, is_best, table_cells
 from tood.reporting.wording import NONE, duration, headline, method_note, number, percent
-from tood.shown import shown
 
 _TEMPLATE = "report.html.j2"
 _MAX_CLASSES = 100
@@ -125,7 +125,7 @@ def write_report(
 
 def _harmless(value: Any) -> Any:
     """Whatever stands in a name is shown on the page; that no HTML in it counts is for autoescape."""
-    return shown(value, lines=True) if type(value) is str else value  # Markup is what the template says itself
+    return escape(value, lines=True) if type(value) is str else value  # Markup is what the template says itself
 
 
 def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:

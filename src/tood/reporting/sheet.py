@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from tood.data.box_drawing import SHOWN_SCORE, as_corners, caption_font, draw_detections, spread_evenly
 from tood.data.decode import decode_image
-from tood.evaluation.truth import load_ground_truth
-from tood.files import write_with
-from tood.pictures import SHOWN_SCORE, as_corners, caption_font, draw_detections, spread_evenly
+from tood.evaluation.ground_truth import load_ground_truth
+from tood.io.write import write_with
 from tood.reporting.comparison import ComparisonStudy, Row
 
 _IMAGES, _COLUMNS = 5, 5

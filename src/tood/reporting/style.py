@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tood.files import write_with
+from tood.io.write import write_with
 
 # Okabe & Ito, in the order that keeps neighbours apart for colour-blind readers and in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")

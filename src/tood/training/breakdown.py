@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tood.detection.tensor_files import load_tensors, save_tensors
-from tood.errors import UserError
+from tood.io.errors import UserError
+from tood.weights.tensor_files import load_tensors, save_tensors
 
 _FORMAT = "tood-breakdown-1"
 

@@ -9,8 +9,8 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from tood.failures import machine_failure
-from tood.files import atomic_path, remove, write_json
+from tood.io.os_errors import machine_failure
+from tood.io.write import atomic_path, remove, write_json
 
 _KEEP = 2
 _MAGIC = b"tood-state-3\n"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tood.files import write_text
+from tood.io.write import write_text
 
 _FIRST = ("step", "epoch", "time", "lr", "loss")
 _LAST = ("val_AP", "val_AP50", "val_AP75", "images_per_second")

@@ -14,11 +14,11 @@ from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
-from tood.documents import read_json
-from tood.errors import UserError
-from tood.files import remove, write_json
-from tood.training.distributed import Group
-from tood.training.stopping import StopRequest
+from tood.io.errors import UserError
+from tood.io.read import read_json
+from tood.io.write import remove, write_json
+from tood.training.processes.distributed import Group
+from tood.training.processes.stopping import StopRequest
 
 Evaluate = Callable[[], Mapping[str, float | None]]
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from tood.data.loader import train_batches
-from tood.errors import StoppedError
-from tood.training.distributed import Agreement
+from tood.io.errors import StoppedError
 from tood.training.job import Clock, Cost, Job, peak_memory
+from tood.training.processes.distributed import Agreement
 from tood.training.progress import Progress
 from tood.training.trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""Pretraining of a trunk on generated crops: the embedded stand-in for ImageNet weights."""
+"""Pretraining of a backbone on generated crops: the embedded stand-in for ImageNet weights."""
 
 import time
 from collections.abc import Callable
@@ -9,40 +9,40 @@ from torch import Tensor, nn
 
 from tood.config.backbone import PretrainingConfig
 from tood.data.transforms import normalise
-from tood.detection.backbones import Trunk
+from tood.detection.backbones import Backbone
 from tood.training.precision import autocast
 
 
 class _Classifier(nn.Module):
     """A linear read-out of every pyramid input, so that C3 and C4 learn to tell classes apart too."""
 
-    def __init__(self, trunk: Trunk, classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.readouts = nn.ModuleList(nn.Linear(channels, classes) for channels in trunk.out_channels)
+        self.backbone = backbone
+        self.readouts = nn.ModuleList(nn.Linear(channels, classes) for channels in backbone.out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B,3,H,W) -> logits (L,B,K) of each of L levels."""
-        features = self.trunk(images)
+        features = self.backbone(images)
         pooled = [feature.float().mean((2, 3)) for feature in features]
         return torch.stack([readout(pool) for readout, pool in zip(self.readouts, pooled, strict=True)])
 
 
-def pretrain_trunk(
-    trunk: Trunk,
+def pretrain_backbone(
+    backbone: Backbone,
     crops: Tensor,
     labels: Tensor,
     config: PretrainingConfig,
     precision: str,
     echo: Callable[[str], None],
 ) -> float:
-    """Train ``trunk`` in place to tell the classes of crops apart.
+    """Train ``backbone`` in place to tell the classes of crops apart.
 
     crops (n,3,S,S) uint8, labels (n,). One cycle of SGD with a cosine rate; flips are the only augmentation,
     since crops are drawn afresh as often as one likes. Returns the accuracy over the last tenth of the steps.
     """
     classes = int(labels.max()) + 1
-    model = _Classifier(trunk, classes).train()
+    model = _Classifier(backbone, classes).train()
     optimiser = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True
     )
@@ -73,5 +73,5 @@ def pretrain_trunk(
             if time.monotonic() - printed > 5:
                 printed = time.monotonic()
                 recent = torch.stack(hits[-20:]).mean()
-                echo(f"trunk        step {step}/{steps}  accuracy {recent:.3f}")
+                echo(f"backbone        step {step}/{steps}  accuracy {recent:.3f}")
     return float(torch.stack(hits[-max(1, steps // 10) :]).mean())

@@ -16,8 +16,8 @@ from tood.detection.detector import Through
 from tood.detection.points import valid_points
 from tood.detection.targets import Targets
 from tood.detection.training_batch import Progress, TrainingBatch
-from tood.training.distributed import Group
 from tood.training.precision import autocast
+from tood.training.processes.distributed import Group
 
 
 @dataclass(frozen=True)

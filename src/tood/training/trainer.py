@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tood.data.loader import Batch, steps_per_epoch
 from tood.detection.training_batch import Progress
-from tood.errors import UserError, listed
+from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, write_breakdown
 from tood.training.checkpoint import CheckpointStore
 from tood.training.history import History

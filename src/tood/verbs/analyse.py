@@ -4,16 +4,17 @@ from pathlib import Path
 
 import torch
 
-from tood.errors import UserError
-from tood.evaluation import alignment, alignment_boxes
+from tood.evaluation import alignment_boxes
+from tood.evaluation import alignment_measures as alignment
 from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
-from tood.evaluation.truth import load_ground_truth
-from tood.reporting.records import RunFolder
-from tood.training.devices import one_device
-from tood.verbs.locate import Echo
-from tood.verbs.runs import study_at
+from tood.evaluation.ground_truth import load_ground_truth
+from tood.io.errors import UserError
+from tood.reporting.run_folder import RunFolder
+from tood.training.processes.devices import one_device
+from tood.verbs.folders import Echo
+from tood.verbs.open_run import study_at
 from tood.verbs.trained import open_trained
 
 

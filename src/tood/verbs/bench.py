@@ -8,19 +8,19 @@ from typing import Literal, get_args
 
 import torch
 
-from tood.benchmarks.parts import DEFAULT_SIZES, Part, Setup
-from tood.benchmarks.scenes import SceneSize
+from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
-from tood.benchmarks.table import as_table
+from tood.benchmarks.timing_table import as_table
+from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
 from tood.config.backbone import load_backbone
 from tood.config.blocks import read_block
 from tood.config.messages import nearest
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.errors import UserError
-from tood.files import write_json
-from tood.training.devices import one_device
-from tood.verbs.locate import PARAMS, Echo
+from tood.io.errors import UserError
+from tood.io.write import write_json
+from tood.training.processes.devices import one_device
+from tood.verbs.folders import PARAMS, Echo
 
 Dtype = Literal["float32", "tf32", "bf16"]
 _SCHEDULE = "1x"

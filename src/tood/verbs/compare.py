@@ -1,15 +1,15 @@
 """``tood compare``: a study's tables, figures and report."""
 
 from tood.config.study import load_study
-from tood.reporting.alignment import alignment_table, write_alignment_tables
 from tood.reporting.alignment_figures import draw_alignment_figures
+from tood.reporting.alignment_table import alignment_table, write_alignment_tables
 from tood.reporting.comparison import compare as compare_runs
 from tood.reporting.comparison import comparison_study
 from tood.reporting.figures import draw_figures
 from tood.reporting.report import write_report
-from tood.reporting.tables import write_tables
-from tood.verbs.locate import PARAMS, RESULTS, Echo
-from tood.verbs.runs import open_dataset
+from tood.reporting.table_files import write_tables
+from tood.verbs.folders import PARAMS, RESULTS, Echo
+from tood.verbs.open_run import open_dataset
 
 
 def compare(reference: str, threads: int, echo: Echo) -> None:

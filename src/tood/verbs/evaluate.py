@@ -5,23 +5,23 @@ from pathlib import Path
 
 import torch
 
-from tood.config.dataset import load_dataset
+from tood.config.datasets import load_dataset
 from tood.config.imported import ImportedConfig
 from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
-from tood.detection.class_layer import fit_classes
-from tood.detection.model_file import DetectionModel, load_detection_model
-from tood.errors import UserError
-from tood.evaluation.coco import evaluate_detections
+from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
 from tood.evaluation.outputs import write_evaluation
 from tood.evaluation.samples import write_samples
+from tood.io.errors import UserError
 from tood.training.checkpoint import forget_states
-from tood.training.devices import one_device
-from tood.verbs.locate import PARAMS, Echo
-from tood.verbs.runs import open_dataset, study_at
+from tood.training.processes.devices import one_device
+from tood.verbs.folders import PARAMS, Echo
+from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.trained import open_trained
+from tood.weights.class_layer import fit_classes
+from tood.weights.model_file import DetectionModel, load_detection_model
 
 
 @dataclass(frozen=True)

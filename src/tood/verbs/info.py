@@ -7,27 +7,27 @@ from tood.config.blocks import read_block
 from tood.config.imported import ImportedConfig
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.data.coco_classes import COCO_CATEGORIES
+from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.data.prepared import read_entry
 from tood.detection.cost import COUNTED, DetectorCost, PartCost, detector_cost
 from tood.detection.detector import build_detector
-from tood.detection.model_file import DetectionModel, load_detection_model
-from tood.errors import UserError
-from tood.verbs.locate import PARAMS, Echo, dataset_folder
-from tood.verbs.runs import run_at
+from tood.io.errors import UserError
+from tood.verbs.folders import PARAMS, Echo, dataset_folder
+from tood.verbs.open_run import run_at
+from tood.weights.model_file import DetectionModel, load_detection_model
 
 _HEAD = "bbox_head"
-_WORDS = {"backbone": "trunk", "neck": "neck", _HEAD: "head"}
+_WORDS = {"backbone": "backbone", "neck": "neck", _HEAD: "head"}
 
 
 def info_of_method(method: str, backbone: str, classes: int | None, echo: Echo) -> None:
     """Of a combination of building blocks, with random weights."""
     value = read_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
     config: MethodConfig = validate(MethodConfig, value, f"{PARAMS}/methods/{method}.yaml")
-    trunk = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
+    described = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
     count = classes or len(COCO_CATEGORIES)
     echo(f"{method} with {backbone}, {count} classes")
-    _say(detector_cost(build_detector(config, trunk, count)), echo)
+    _say(detector_cost(build_detector(config, described, count)), echo)
 
 
 def info_of_run(folder: Path, classes: int | None, echo: Echo) -> None:

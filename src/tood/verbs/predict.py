@@ -6,21 +6,21 @@ from pathlib import Path
 import torch
 
 from tood.config.schedule import ImagesConfig
+from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
 from tood.data.decode import decode_image
 from tood.data.findings import plural, printable
-from tood.data.headers import list_images
+from tood.data.formats.headers import list_images
 from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
-from tood.detection.model_file import DetectionModel, load_detection_model
 from tood.detection.postprocess import Detections
-from tood.errors import UserError, listed
 from tood.evaluation.detections import as_coco_results, detect_batch
-from tood.files import atomic_path, write_json
-from tood.pictures import draw_detections
-from tood.shown import is_unicode
-from tood.training.devices import one_device
-from tood.verbs.locate import Echo
+from tood.io.errors import UserError, listed
+from tood.io.escape import is_unicode
+from tood.io.write import atomic_path, write_json
+from tood.training.processes.devices import one_device
+from tood.verbs.folders import Echo
+from tood.weights.model_file import DetectionModel, load_detection_model
 
 
 def model_of(run: Path) -> Path:

@@ -14,13 +14,13 @@ from tood.data.loader import Batch, steps_per_epoch, train_batches
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress
-from tood.errors import UserError, listed
+from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, read_breakdown
 from tood.training.checkpoint import CheckpointStore
-from tood.training.distributed import Group
+from tood.training.processes.distributed import Group
 from tood.training.step import step_gradient
-from tood.verbs.locate import Echo
-from tood.verbs.runs import open_dataset, run_at
+from tood.verbs.folders import Echo
+from tood.verbs.open_run import open_dataset, run_at
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """``tood show``: a study's table, and where its files are."""
 
 from tood.config.study import load_study
-from tood.errors import UserError
-from tood.verbs.locate import PARAMS, RESULTS, Echo
+from tood.io.errors import UserError
+from tood.verbs.folders import PARAMS, RESULTS, Echo
 
 
 def show(reference: str, echo: Echo) -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
-from tood.config.dataset import load_dataset
+from tood.config.datasets import load_dataset
 from tood.data.prepared import PreparedDataset, PreparedSplit
-from tood.detection.class_layer import fit_classes
-from tood.detection.model_file import DetectionModel, load_detection_model
-from tood.errors import UserError
 from tood.evaluation.detections import detect_split
 from tood.evaluation.submission import write_submission
-from tood.training.devices import one_device
-from tood.verbs.locate import PARAMS, Echo
-from tood.verbs.runs import open_dataset, run_at
+from tood.io.errors import UserError
+from tood.training.processes.devices import one_device
+from tood.verbs.folders import PARAMS, Echo
+from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.trained import open_trained
+from tood.weights.class_layer import fit_classes
+from tood.weights.model_file import DetectionModel, load_detection_model
 
 
 def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int, echo: Echo) -> None:

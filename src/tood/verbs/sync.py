@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tood.errors import UserError
-from tood.files import write_json
-from tood.reporting.mirrored import find_studies
-from tood.reporting.tracking import sync_study
-from tood.verbs.locate import RESULTS, Echo
+from tood.io.errors import UserError
+from tood.io.write import write_json
+from tood.mlflow_mirror.entries import find_studies
+from tood.mlflow_mirror.tracking import sync_study
+from tood.verbs.folders import RESULTS, Echo
 
 
 def sync(study: str | None, address: str | None, echo: Echo) -> None:

@@ -8,7 +8,6 @@ from signal import SIGTERM
 
 import torch
 
-from tood.code_behind import code_digest
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, changed_fields
 from tood.data.dataset import DetectionDataset
@@ -18,29 +17,30 @@ from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import build_criterion, build_detector
-from tood.detection.model_file import save_model
-from tood.detection.starting_weights import load_starting_weights
-from tood.documents import read_json
-from tood.errors import StoppedError, UserError
-from tood.evaluation.coco import evaluate_detections
+from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
-from tood.files import write_json, write_yaml
+from tood.io.errors import StoppedError, UserError
+from tood.io.read import read_json
+from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
-from tood.training.devices import device_name, gpu_index, lease_gpus, resolve_gpus
-from tood.training.distributed import Group, is_writer, local_processes, process_group
-from tood.training.failures import failures_remembered
 from tood.training.job import Cost, Job
-from tood.training.launch import Launch, launch
-from tood.training.lock import Hold, exclusive
 from tood.training.loop import train as run_training
-from tood.training.machine import Machine
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
-from tood.training.rendezvous import find_rendezvous
-from tood.training.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
-from tood.verbs.locate import DATA, PARAMS, RESULTS, Echo, dataset_folder
-from tood.verbs.runs import open_dataset, run_at
+from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus
+from tood.training.processes.distributed import Group, is_writer, local_processes, process_group
+from tood.training.processes.launch import Launch, launch
+from tood.training.processes.machine import Machine
+from tood.training.processes.remembered_failures import failures_remembered
+from tood.training.processes.rendezvous import find_rendezvous
+from tood.training.processes.run_lock import Hold, exclusive
+from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
+from tood.verbs.folders import DATA, PARAMS, RESULTS, Echo, dataset_folder
+from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
+from tood.weights.model_file import save_model
+from tood.weights.starting_weights import load_starting_weights
+from tood.workflow.code_digest import code_digest
 
 
 def train(folder: Path, machine: Machine, attempt: int, arguments: Sequence[str], echo: Echo) -> None:

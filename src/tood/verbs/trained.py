@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tood.config.study import RunConfig, changed_fields
 from tood.data.prepared import PreparedDataset
-from tood.detection.model_file import TrainedModel, load_model
-from tood.errors import UserError
-from tood.verbs.runs import open_dataset
+from tood.io.errors import UserError
+from tood.verbs.open_run import open_dataset
+from tood.weights.model_file import TrainedModel, load_model
 
 
 def open_trained(folder: Path, config: RunConfig) -> tuple[TrainedModel, PreparedDataset]:

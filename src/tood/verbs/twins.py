@@ -6,10 +6,10 @@ from typing import Any
 
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedDataset
-from tood.detection.model_file import load_model, save_model
-from tood.documents import read_json
-from tood.errors import UserError
-from tood.files import atomic_path, write_json, write_yaml
+from tood.io.errors import UserError
+from tood.io.read import read_json
+from tood.io.write import atomic_path, write_json, write_yaml
+from tood.weights.model_file import load_model, save_model
 
 _KNOWN_WEIGHTS = ("none", "imagenet", "generated")
 

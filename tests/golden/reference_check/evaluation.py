@@ -6,8 +6,8 @@ import numpy as np
 
 from reference_check.folder import Arrays, read_arrays, read_json
 from reference_check.rows import Report, Tolerance
-from tood.evaluation.coco import STATS, CocoTables, coco_tables
-from tood.evaluation.truth import load_ground_truth
+from tood.evaluation.coco_metrics import STATS, CocoTables, coco_tables
+from tood.evaluation.ground_truth import load_ground_truth
 
 NUMBERS = Tolerance(absolute=1e-9)
 AREAS = {"AP": 0, "APs": 1, "APm": 2, "APl": 3}

@@ -17,12 +17,12 @@ from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import DeltaStds, encode_deltas
 from tood.detection.criteria.base import Criterion, LossTerm, divisors
 from tood.detection.criteria.paa import Paa
-from tood.detection.foreign.keys import translate, translate_key
 from tood.detection.points import Points, valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
 from tood.detection.training_batch import Progress, TrainingBatch
+from tood.weights.mmdet.parameter_keys import translate, translate_key
 
 LOSS32 = Tolerance(relative=1e-4)
 LOSS64 = Tolerance(relative=1e-9)

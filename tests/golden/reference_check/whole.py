@@ -23,11 +23,11 @@ from reference_check.rows import Report, Tolerance, UnsupportedError
 from reference_check.scene import compare_detections, meta_tensor, targets_of
 from reference_check.toolbox import Recorded, build_recorded
 from tood.config.backbone import BackboneConfig
-from tood.detection.backbones import build_trunk
+from tood.detection.backbones import build_backbone
 from tood.detection.detector import Detector
-from tood.detection.foreign.keys import translate, translate_key
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.postprocess import postprocess
+from tood.weights.mmdet.parameter_keys import translate, translate_key
 
 FEATURES = Tolerance(own_peak=1e-4)
 SCORES = Tolerance(absolute=1e-4)
@@ -58,23 +58,23 @@ def _build(model: dict[str, Any], recorded: Recorded) -> Detector:
     origins = {"on_output": "p5", "on_input": "c5"}
     if neck["type"] != "FPN" or neck.get("start_level") != 1 or neck.get("add_extra_convs") not in origins:
         raise UnsupportedError("only pyramids from C3 with extra levels from P5's output or C5 are known")
-    trunk = build_trunk(
+    net = build_backbone(
         BackboneConfig(
             name="recorded",
-            kind=_trunk_kind(backbone),
+            kind=_backbone_kind(backbone),
             frozen_stages=backbone["frozen_stages"],
             norm="frozen_statistics" if backbone["norm_eval"] else "batch",
             deformable=_deformable_stages(backbone),
         )
     )
-    extra = neck["num_outs"] - len(trunk.out_channels)
+    extra = neck["num_outs"] - len(net.out_channels)
     pyramid = FeaturePyramid(
-        trunk.out_channels,
+        net.out_channels,
         neck["out_channels"],
         extra_levels=extra,
         extra_levels_from=origins[neck["add_extra_convs"]],
     )
-    return Detector(backbone=trunk, neck=pyramid, bbox_head=recorded.head)
+    return Detector(backbone=net, neck=pyramid, bbox_head=recorded.head)
 
 
 def _deformable_stages(backbone: dict[str, Any]) -> tuple[str, ...]:
@@ -82,12 +82,12 @@ def _deformable_stages(backbone: dict[str, Any]) -> tuple[str, ...]:
     if dcn is None:
         return ()
     if dcn["type"] != "DCNv2" or dcn.get("deform_groups", 1) != 1:
-        raise UnsupportedError("deformable layers of a trunk are known as DCNv2 with one offset group")
+        raise UnsupportedError("deformable layers of a backbone are known as DCNv2 with one offset group")
     stages = ("c2", "c3", "c4", "c5")
     return tuple(name for name, deform in zip(stages, backbone["stage_with_dcn"], strict=True) if deform)
 
 
-def _trunk_kind(backbone: dict[str, Any]) -> str:
+def _backbone_kind(backbone: dict[str, Any]) -> str:
     if backbone["type"] == "ResNeXt":
         return f"resnext{backbone['depth']}_{backbone['groups']}x{backbone['base_width']}d"
     if backbone["type"] == "ResNet":
@@ -129,9 +129,9 @@ def _check_outputs(
     batch: Tensor,
     report: Report,
 ) -> None:
-    trunk = detector.backbone
+    backbone = detector.backbone
     with torch.no_grad():
-        stages = trunk.stage_outputs(batch)
+        stages = backbone.stage_outputs(batch)
         pyramid = detector.neck(stages[1:])
         predictions = detector.bbox_head(pyramid)
     named = [(f"c{level}", x) for level, x in enumerate(stages, 2)]

@@ -1,0 +1,5 @@
+"""``python -m tood`` is the command line."""
+
+from tood.cli.main import main
+
+main()

@@ -1,0 +1,197 @@
+"""What is timed: whole detectors against a backbone, assignment against overlaps, post-processing against a sort."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from tood.benchmarks.backbone_yardstick import forward, forward_backward, plain_backbone
+from tood.benchmarks.random_scenes import (
+    CLASSES,
+    SceneSize,
+    make_batch,
+    predicted_boxes,
+    predicted_scores,
+    scene_points,
+    sparse_predictions,
+)
+from tood.benchmarks.timing import Work, count_flops
+from tood.config.backbone import BackboneConfig
+from tood.config.method import InferenceConfig, MethodConfig
+from tood.config.schedule import ScheduleConfig
+from tood.detection.assigners.atss import AtssAssigner, assign_atss
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner, assign_task_aligned
+from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.detection.inference import detect
+from tood.detection.points import valid_points
+from tood.detection.postprocess import postprocess
+from tood.detection.targets import Targets
+from tood.detection.training_batch import Progress
+from tood.training.optim import build_optimiser, set_learning_rate
+from tood.training.precision import autocast
+from tood.training.processes.distributed import Group
+from tood.training.step import StepLosses, step_gradient
+
+Part = Literal["training", "inference", "assignment", "postprocess"]
+DEFAULT_SIZES: dict[Part, SceneSize] = {
+    "training": SceneSize(416, 640, images=2, objects=20),
+    "inference": SceneSize(416, 640, images=2, objects=20),
+    "assignment": SceneSize(800, 1333, images=4, objects=100),
+    "postprocess": SceneSize(800, 1333, images=1, objects=0),
+}
+SHARE_ABOVE = 0.01
+"""Share of the scores that post-processing finds above its threshold."""
+_RATE = 1e-9  # all steps see about the same random weights
+_AFTER_WARMUP = Progress(epoch=10**6, step=10**6, total_steps=10**6)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How whole detectors compute; the yardsticks always do so in float32, eagerly, in the contiguous format."""
+
+    device: torch.device
+    precision: Literal["float32", "bf16"] = "float32"
+    compiled: bool = False
+    contiguous: bool = False
+    """Channels outermost in memory, where a detector would have them innermost."""
+    seed: int = 0
+
+
+def training_works(
+    methods: list[MethodConfig],
+    against: MethodConfig | None,
+    backbone: BackboneConfig,
+    schedule: ScheduleConfig,
+    size: SceneSize,
+    setup: Setup,
+) -> Iterator[Work]:
+    """SGD steps of whole detectors, TOOD after its ATSS phase, beside the backbone or a step of ``against``."""
+    yardstick: Callable[[], object]
+    if against is None:
+        images = make_batch(size, setup.device, setup.seed).images
+        yardstick, name = (
+            forward_backward(plain_backbone().to(setup.device), images),
+            "ResNet-50 forward + backward",
+        )
+    else:
+        (yardstick, _), name = _training_step(against, backbone, schedule, size, setup), f"training {against.name}"
+    for method in methods:
+        run, flops = _training_step(method, backbone, schedule, size, setup)
+        yield Work("training", method.name, name, run, yardstick, size.images, flops)
+
+
+def _training_step(
+    method: MethodConfig, backbone: BackboneConfig, schedule: ScheduleConfig, size: SceneSize, setup: Setup
+) -> tuple[Callable[[], object], int | None]:
+    detector = _detector(method, backbone, setup).train()
+    criterion = build_criterion(method)
+    optimiser = build_optimiser(detector, schedule)
+    set_learning_rate(optimiser, _RATE)
+    batch = make_batch(size, setup.device, setup.seed)
+    group = Group(rank=0, world=1, device=setup.device)
+
+    def run() -> StepLosses:
+        optimiser.zero_grad(set_to_none=True)
+        found = step_gradient(detector, criterion, batch, _AFTER_WARMUP, group=group, precision=setup.precision)
+        optimiser.step()
+        return found
+
+    return run, _finish(detector, run, setup)
+
+
+def inference_works(
+    methods: list[MethodConfig], against: MethodConfig | None, backbone: BackboneConfig, size: SceneSize, setup: Setup
+) -> Iterator[Work]:
+    """Images in, detections out, with post-processing (random weights find next to nothing)."""
+    yardstick: Callable[[], object]
+    if against is None:
+        images = make_batch(size, setup.device, setup.seed).images
+        yardstick, name = forward(plain_backbone().to(setup.device), images), "ResNet-50 forward"
+    else:
+        (yardstick, _), name = _inference(against, backbone, size, setup), f"inference {against.name}"
+    for method in methods:
+        run, flops = _inference(method, backbone, size, setup)
+        yield Work("inference", method.name, name, run, yardstick, size.images, flops)
+
+
+def _inference(
+    method: MethodConfig, backbone: BackboneConfig, size: SceneSize, setup: Setup
+) -> tuple[Callable[[], object], int | None]:
+    detector = _detector(method, backbone, setup).eval()
+    images = make_batch(size, setup.device, setup.seed).images
+    sizes = size.sizes().to(setup.device)
+
+    def run() -> object:
+        with autocast(setup.device, setup.precision):
+            return detect(detector, images, sizes, None, method.inference)
+
+    return run, _finish(detector, run, setup)
+
+
+def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> Detector:
+    """A detector with random weights."""
+    torch.manual_seed(setup.seed)
+    detector = build_detector(method, backbone, CLASSES).to(setup.device)
+    if setup.contiguous:
+        detector.channels_last = False
+        detector.to(memory_format=torch.contiguous_format)
+    return detector
+
+
+def _finish(detector: Detector, run: Callable[[], object], setup: Setup) -> int | None:
+    """Count one run's operations on a GPU, which needs the detector as it is; then compile it if asked to."""
+    flops = count_flops(run) if setup.device.type == "cuda" else None
+    if setup.compiled:
+        detector.compile()
+    return flops
+
+
+def assignment_works(size: SceneSize, setup: Setup) -> Iterator[Work]:
+    """TAL and ATSS for the locations of a pyramid, against the overlaps of the same boxes."""
+    batch, points = make_batch(size, setup.device, setup.seed), scene_points(size, setup.device)
+    boxes = predicted_boxes(points, size.images, setup.seed)
+    scores = predicted_scores(points, size.images, setup.seed)
+    targets = Targets(batch.boxes, batch.labels, batch.valid)
+    valid = valid_points(points, batch.sizes)
+    tal, atss = TaskAlignedAssigner(), AtssAssigner()
+
+    def yardstick() -> list[Tensor]:
+        return [box_iou(image, objects) for image, objects in zip(boxes, targets.boxes, strict=True)]
+
+    works: dict[str, Callable[[], object]] = {
+        "TAL": lambda: assign_task_aligned(
+            scores,
+            boxes,
+            points,
+            targets,
+            valid,
+            topk=tal.topk,
+            alpha=tal.alpha,
+            beta=tal.beta,
+            conflict=tal.conflict,
+        ),
+        "ATSS": lambda: assign_atss(points, targets, valid, topk=atss.topk),
+    }
+    for name, run in works.items():
+        yield Work("assignment", name, "box_iou of the same boxes", run, yardstick, size.images)
+
+
+def postprocess_works(size: SceneSize, setup: Setup) -> Iterator[Work]:
+    """TOOD's predictions to detections, against sorting the score maps of all levels."""
+    config = InferenceConfig()
+    sparse = sparse_predictions(
+        size, setup.device, share=SHARE_ABOVE, threshold=config.score_threshold, seed=setup.seed
+    )
+    sizes = size.sizes().to(setup.device)
+    maps = [level.flatten() for level in sparse.points.split(sparse.scores())]
+    yield Work(
+        "postprocess",
+        "tood",
+        "sort of the score maps",
+        lambda: postprocess(sparse, sizes, None, config),
+        lambda: [level.sort(descending=True) for level in maps],
+        size.images,
+    )

@@ -1,0 +1,60 @@
+"""Data sets and pretrained backbones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tood.cli.options import LogOption, ThreadsOption
+from tood.io.console import open_log, say, thread_count
+from tood.io.errors import UserError
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[
+        Path | None, typer.Option("--mirror", help="Folder that replaces the download (also TOOD_MIRROR).")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Download or generate a data set, verify it, bring it into one layout.
+
+    Example:  tood data prepare bccd --mirror /mnt/bccd
+    """
+    open_log(log)
+    from tood.verbs.prepare_data import prepare as verb
+
+    verb(name, mirror, say)
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
+    mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder that replaces the download.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the picture goes.")] = None,
+    log: LogOption = None,
+) -> None:
+    """Say in plain words what is wrong with a data set, and draw a sheet of samples.
+
+    Example:  tood data check mine
+    """
+    open_log(log)
+    from tood.verbs.check_data import check as verb
+
+    if not verb(name, mirror, out, say):
+        raise typer.Exit(UserError.status)
+
+
+def pretrain(
+    backbone: Annotated[str, typer.Argument(help="A file params/backbones/<name>.yaml with weights: generated.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Default data/pretrained/<backbone>.pt")] = None,
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Pretrain a backbone on generated crops, the embedded stand-in for ImageNet weights.
+
+    Example:  tood pretrain light
+    """
+    open_log(log)
+    from tood.verbs.pretrain_backbone import pretrain as run
+
+    run(backbone, out, thread_count(threads), say)

@@ -1,0 +1,138 @@
+"""The command line: which verbs there are, and how an error reaches the user."""
+
+import os
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tood import __version__
+from tood.cli import bench_verbs as speed
+from tood.cli import data_verbs as data
+from tood.cli import run_verbs as runs
+from tood.cli import study_verbs as comparison
+from tood.cli import weights_verbs as weights
+from tood.io.console import complain, log_file, note
+from tood.io.errors import UserError
+from tood.io.escape import escape
+from tood.io.os_errors import machine_failure
+
+_INTRO = """Which one-stage object detector to train on your data, with numbers you can trust.
+
+Studies (params/studies/*.yaml) name a data set and the runs to compare; results go to results/<study>/<run>.
+Usually Snakemake runs these verbs for you:  snakemake --cores all --config study=demo
+
+By hand, the same chain is:
+
+\b
+  tood data prepare shapes
+  tood pretrain light
+  tood train    --run results/demo/tood
+  tood evaluate --run results/demo/tood
+  tood compare  --study demo
+  tood sync
+"""
+
+_INTERRUPTED = "interrupted; repeat the command to continue."
+_LONGEST_SENTENCE = 2000  # characters; names and values in it can have any length
+
+app = typer.Typer(
+    help=_INTRO,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 110},
+)
+data_app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel="Data")
+data_app.command("prepare")(data.prepare)
+data_app.command("check")(data.check)
+app.command("pretrain", rich_help_panel="Data")(data.pretrain)
+app.command("train", rich_help_panel="Runs")(runs.train)
+app.command("replay", rich_help_panel="Runs")(runs.replay)
+app.command("evaluate", rich_help_panel="Runs")(runs.evaluate)
+app.command("predict", rich_help_panel="Runs")(runs.predict)
+app.command("analyse", rich_help_panel="Runs")(runs.analyse)
+app.command("submit", rich_help_panel="Runs")(runs.submit)
+app.command("import", rich_help_panel="Weights")(weights.import_)
+app.command("info", rich_help_panel="Weights")(weights.info)
+app.command("compare", rich_help_panel="Comparison")(comparison.compare)
+app.command("show", rich_help_panel="Comparison")(comparison.show)
+app.command("sync", rich_help_panel="Comparison")(comparison.sync)
+app.command("dvc", rich_help_panel="Comparison")(comparison.dvc)
+app.command("bench", rich_help_panel="Project")(speed.bench)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    del debug  # read from the arguments in main(), so that it works anywhere on the line
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: one sentence for a user's error, a pointer to the details for ours."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        if (said := _sentence_file()) is not None and said.exists():
+            sys.exit(UserError.status)  # a process of this training failed for good; starting it again changes nothing
+        status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
+    except UserError as error:
+        if type(error) is UserError:
+            _leave_word(str(error))
+        _fail(str(error), error.status, debug)
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, 130, False)
+    except Exception as error:
+        show = getattr(error, "show", None)  # the parser's own errors: usage and what was wrong with it
+        if callable(show):
+            show()
+            sys.exit(int(getattr(error, "exit_code", 2)))
+        if type(error).__name__ == "Abort":
+            _fail(_INTERRUPTED, 130, False)
+        note(traceback.format_exc())
+        refused = machine_failure(error)
+        if refused is not None:
+            _leave_word(refused)
+            _fail(refused, UserError.status, debug)
+        reason = " ".join(str(error).split()) or "no message"
+        hint = f"details are in {log_file()}" if log_file() else "repeat with --debug for details"
+        _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", 1, debug)
+    else:
+        if status == 130:
+            _fail(_INTERRUPTED, 130, False)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(sentence: str, status: int, debug: bool) -> None:
+    sentence = escape(sentence, most=_LONGEST_SENTENCE)
+    if debug:
+        traceback.print_exc()
+        note(f"tood: {sentence}")
+    else:
+        complain(f"tood: {sentence}")
+    sys.exit(status)
+
+
+def _leave_word(sentence: str) -> None:
+    """Let the launcher of several processes say what one of them failed for."""
+    if (said := _sentence_file()) is not None:
+        with suppress(OSError):
+            said.write_text(sentence, encoding="utf-8")
+
+
+def _sentence_file() -> Path | None:
+    """Where a process of several leaves it; None in a process that stands alone."""
+    return Path(os.environ["TOOD_RAISED"]) if "TOOD_RAISED" in os.environ else None
+
+
+if __name__ == "__main__":
+    main()

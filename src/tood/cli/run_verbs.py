@@ -1,0 +1,175 @@
+"""One run: train, evaluate, predict, analyse, submit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tood.cli.options import GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
+from tood.io.console import open_log, say, thread_count
+from tood.io.errors import UserError
+from tood.training.processes.stopping import PATIENCE
+
+
+def train(
+    run: RunOption,
+    gpu: GpuOption = "auto",
+    processes: Annotated[int, typer.Option("--processes", min=1, help="CPU processes (gloo).")] = 1,
+    threads: ThreadsOption = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Data loading processes each; by default as needed.")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", min=0, help="Parts to compute a step's images in, to save memory; 0: auto.")
+    ] = 0,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines; run the same command on each.")] = 1,
+    rendezvous: Annotated[
+        str | None, typer.Option("--rendezvous", help="HOST:PORT of one of the machines, at which they meet.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for a process that does not answer.")
+    ] = PATIENCE,
+    attempt: Annotated[
+        int,
+        typer.Option("--attempt", min=1, help="Which try of a workflow this is; failures for good are not retried."),
+    ] = 1,
+    log: LogOption = None,
+) -> None:
+    """Train one run to its end; repeat the command to continue after an interruption.
+
+    \b
+    Example:  tood train --run results/demo/tood
+              tood train --run results/coco_1x/tood --nodes 2 --rendezvous node1:29400     (on both)
+    """
+    open_log(log)
+    from tood.training.processes.machine import Machine
+    from tood.verbs.train import train as verb
+
+    arguments = ["train", "--run", str(run), "--threads", str(threads), "--accumulate", str(accumulate)]
+    arguments += ["--timeout", str(timeout)]
+    if workers is not None:
+        arguments += ["--workers", str(workers)]
+    if log is not None:
+        arguments += ["--log", str(log)]
+    machine = Machine(
+        gpu=gpu,
+        processes=processes,
+        threads=thread_count(threads),
+        workers=workers,
+        accumulate=accumulate or None,
+        nodes=nodes,
+        rendezvous=rendezvous,
+        patience=timeout,
+    )
+    verb(run, machine, attempt, arguments, say)
+
+
+def replay(run: RunOption, log: LogOption = None) -> None:
+    """Compute the step at which a training broke down (its loss not finite) again, as a whole and image by image.
+
+    Example:  tood replay --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.replay import replay as verb
+
+    verb(run, say)
+
+
+def evaluate(
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="With --weights: a file params/datasets/<name>.yaml.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split to evaluate on; default the study's, with --weights val.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the results; default the run's, or beside the weights.")
+    ] = None,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Evaluate a run's last checkpoint, or imported weights, with the COCO protocol.
+
+    \b
+    Example:  tood evaluate --run results/bccd/tood --split test --out test-results
+              tood evaluate --weights tood_r50.pt --dataset coco2017
+    """
+    open_log(log)
+    from tood.verbs.evaluate import evaluate as verb
+    from tood.verbs.evaluate import evaluate_weights
+
+    if run is not None and weights is None and dataset is None:
+        verb(run, split, out, gpu, thread_count(threads), say)
+    elif run is None and weights is not None and dataset is not None:
+        evaluate_weights(weights, dataset, split or "val", out, gpu, thread_count(threads), say)
+    else:
+        raise UserError("evaluate: give either --run FOLDER, or --weights FILE and --dataset NAME.")
+
+
+def predict(
+    images: Annotated[Path, typer.Argument(metavar="IMAGE_OR_FOLDER", help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and detections.json.")],
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
+    ] = 0.3,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+) -> None:
+    """Detect objects in images: pictures with boxes and a COCO-format json.
+
+    Example:  tood predict --run results/demo/tood photos/ --out found/
+    """
+    from tood.verbs.predict import model_of
+    from tood.verbs.predict import predict as verb
+
+    if run is not None and weights is None:
+        weights = model_of(run)
+    elif run is not None or weights is None:
+        raise UserError("predict: give either --run FOLDER or --weights FILE.")
+    verb(weights, images, out, threshold, gpu, thread_count(threads), say)
+
+
+def analyse(
+    run: RunOption,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Measure how well an evaluated run's scores and boxes agree, object by object (the paper's Table 6).
+
+    Example:  tood analyse --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.analyse import analyse as verb
+
+    verb(run, gpu, thread_count(threads), say)
+
+
+def submit(
+    dataset: Annotated[str, typer.Option("--dataset", help="A file params/datasets/<name>.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the result list and its archive.")],
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split to detect in; default the only one.")] = None,
+    gpu: GpuOption = "auto",
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
+    """Write detections as the COCO evaluation server takes them.
+
+    Example:  tood submit --run results/paper/table5/tood_r101 --dataset coco2017_testdev --out submission
+    """
+    open_log(log)
+    from tood.verbs.submit import submit_run, submit_weights
+
+    if (run is None) == (weights is None):
+        raise UserError("submit: give either --run FOLDER or --weights FILE.")
+    if run is not None:
+        submit_run(run, dataset, split, out, gpu, thread_count(threads), say)
+    elif weights is not None:
+        submit_weights(weights, dataset, split, out, gpu, thread_count(threads), say)

@@ -1,0 +1,61 @@
+"""Weights from elsewhere, and what a detector consists of."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tood.cli.options import LogOption, SomeRunOption
+from tood.io.console import open_log, say
+from tood.io.errors import UserError
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of MMDetection or the TOOD authors' release.")],
+    out: Annotated[Path, typer.Option("--out", help="The model.pt to write.")],
+    method: Annotated[
+        Literal["atss", "paa", "retinanet", "free_anchor", "pisa"] | None,
+        typer.Option("--method", help="Which one, where the file does not say: their layers have the same names."),
+    ] = None,
+    boxes: Annotated[
+        Literal["distance", "delta"] | None, typer.Option("--boxes", help="TOOD anchor-free or anchor-based.")
+    ] = None,
+    dialect: Annotated[
+        Literal["mmdet", "authors"] | None, typer.Option("--dialect", help="Whose conventions; seen from the names.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", help="Text file of class names, one a line, in label order.")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Bring weights trained elsewhere (TOOD, ATSS, PAA, GFL, RetinaNet, FreeAnchor, PISA) into this project's form.
+
+    Example:  tood import tood_r50_fpn_1x_coco.pth --out tood_r50.pt
+    """
+    open_log(log)
+    from tood.verbs.import_weights import import_weights
+
+    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes, echo=say)
+
+
+def info(
+    file: Annotated[Path | None, typer.Argument(help="A model.pt.")] = None,
+    run: SomeRunOption = None,
+    method: Annotated[str | None, typer.Option("--method", help="A file params/methods/<name>.yaml.")] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="A file params/backbones/<name>.yaml.")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes; default 80.")] = None,
+) -> None:
+    """Say what a detector consists of: parameters and GFLOPs of its parts.
+
+    Example:  tood info --method tood --backbone r50
+    """
+    from tood.verbs.info import info_of_file, info_of_method, info_of_run
+
+    if method is not None and backbone is not None and file is None and run is None:
+        info_of_method(method, backbone, classes, say)
+    elif run is not None and file is None and method is None and backbone is None:
+        info_of_run(run, classes, say)
+    elif file is not None and run is None and method is None and backbone is None and classes is None:
+        info_of_file(file, say)
+    else:
+        raise UserError("info: give a FILE, or --run FOLDER, or --method NAME and --backbone NAME.")

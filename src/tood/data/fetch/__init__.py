@@ -1,0 +1,1 @@
+"""Obtaining the files of data sets: downloads, archives, manifests."""

@@ -1,0 +1,81 @@
+"""Reading a data set in its own format, and what has to hold whatever the format."""
+
+import re
+from pathlib import Path
+
+from tood.config.datasets import CocoDataset, ImagesDataset, VocDataset, YoloDataset, split_names
+from tood.data.findings import Findings
+from tood.data.formats.coco import read_coco, read_images
+from tood.data.formats.list_files import repeated
+from tood.data.formats.records import RawDataset, RawSplit
+from tood.data.formats.voc import read_voc
+from tood.data.formats.yolo import read_yolo
+from tood.io.errors import UserError
+
+OnDisk = CocoDataset | VocDataset | YoloDataset | ImagesDataset
+_NEEDED = ("train", "val")
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
+    """Read a data set in its own format; what is wrong goes to ``findings``.
+
+    Raises UserError for what may not be read at all.
+    """
+    try:
+        dataset = _read(config, root, findings)
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: cannot be read: {error.strerror or error}.") from error
+    _look_over_splits(config, findings)
+    for name in repeated(dataset.classes):
+        findings.error(root, f"class '{name}' is listed twice; give every class one name")
+    if dataset.classes and not isinstance(config, ImagesDataset):  # without classes no object, which is said already
+        for split in dataset.splits:
+            _look_for_objects(split, root, findings)
+    return dataset
+
+
+def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:
+    if split.images and not split.boxes:
+        text = f"split '{split.name}' has no objects at all"
+        if split.name == "train":
+            findings.error(root, f"{text}; see that its annotations are where they are looked for")
+        else:
+            findings.note(root, text)
+    elif split.name == "train" and split.images and not split.has_targets():
+        findings.error(
+            root, "split 'train' has only boxes narrower than a pixel or not to be trained on; boxes are in pixels"
+        )
+
+
+def _read(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
+    if isinstance(config, CocoDataset):
+        return read_coco(config, root, findings)
+    if isinstance(config, VocDataset):
+        return read_voc(config, root, findings)
+    if isinstance(config, ImagesDataset):
+        return read_images(config, root, findings)
+    return read_yolo(config, root, findings)
+
+
+def _look_over_splits(config: OnDisk, findings: Findings) -> None:
+    """Report names that cannot be a file's, and the lack of what every training needs."""
+    where = f"data set '{config.name}'"
+    names = split_names(config)
+    for name in names:
+        if not _SPLIT_NAME.fullmatch(name):
+            findings.error(where, f"split '{name}' must be named with letters, digits, '.', '_' or '-'")
+    for name in () if isinstance(config, ImagesDataset) else _NEEDED:
+        if name not in names:
+            advice = f"add '{name}' to 'splits'" if config.splits is not None else "raise 'draw.val' above 0"
+            findings.error(where, f"has no split '{name}', which training and evaluation need; {advice}")
+
+
+def own_places(config: OnDisk) -> list[str]:
+    """The files and folders below the root that the configuration names."""
+    if isinstance(config, ImagesDataset):
+        return [place for split in config.splits.values() for place in (split.images, split.listing)]
+    named = [config.images] if isinstance(config, YoloDataset) else [config.images, config.annotations]
+    for split in (config.splits or {}).values():
+        named += [split] if isinstance(split, str) else [split.images, split.annotations]
+    return [place for place in named if place is not None]

@@ -1,0 +1,123 @@
+"""A split as columns, read from its COCO json or from the flat file that preparing the data set leaves beside it.
+
+Parsing the json of a large data set makes a Python object of every number, many times the size of the numbers.
+That is done once, when the data set is prepared; training and prediction read the flat file.
+"""
+
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tood.data.columns import Annotations, Texts
+from tood.data.prepared import PreparedSplit
+from tood.io.errors import UserError
+from tood.io.read import read_json
+from tood.io.write import write_with
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same split gives the same file
+_AGAIN = "prepare the data set again"
+_OF_BOX = "_of_boxes"  # after the names of annotations' columns, some of which are images' too
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """I images in ascending id, C categories in ascending id and all annotations of a split."""
+
+    source: str
+    """The json, for messages."""
+    category_ids: NDArray[np.int64]
+    """(C,)"""
+    classes: tuple[str, ...]
+    """Names of the categories."""
+    image_ids: NDArray[np.int64]
+    """(I,)"""
+    file_names: Texts
+    """I names relative to the folder of images."""
+    widths: NDArray[np.int64]
+    """(I,) px."""
+    heights: NDArray[np.int64]
+    """(I,) px."""
+    annotations: Annotations
+
+    @classmethod
+    def of_split(cls, split: PreparedSplit) -> "SplitTable":
+        """Of a prepared split, from its flat file where it has one; UserError alike."""
+        if split.table is None:
+            return cls.of_json(split.annotations)
+        return cls.of_flat(split.table, split.annotations)
+
+    @classmethod
+    def of_json(cls, path: Path) -> "SplitTable":
+        """Raises UserError when the file does not have the COCO form or gives an image id twice."""
+        content = read_json(path)
+        try:
+            categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
+            images = sorted(
+                (int(i["id"]), str(i["file_name"]), int(i["width"]), int(i["height"])) for i in content["images"]
+            )
+            annotations = Annotations.of(content["annotations"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: is not a complete COCO file ({type(error).__name__}: {error}); {_AGAIN}."
+            ) from error
+        image_ids = np.array([i[0] for i in images], np.int64)
+        if len(np.unique(image_ids)) < len(image_ids):
+            raise UserError(f"{path}: an image id occurs twice; {_AGAIN}.")
+        return cls(
+            source=str(path),
+            category_ids=np.array([number for number, _ in categories], np.int64),
+            classes=tuple(name for _, name in categories),
+            image_ids=image_ids,
+            file_names=Texts.of(i[1] for i in images),
+            widths=np.array([i[2] for i in images], np.int64),
+            heights=np.array([i[3] for i in images], np.int64),
+            annotations=annotations,
+        )
+
+    @classmethod
+    def of_flat(cls, path: Path, source: Path) -> "SplitTable":
+        """Read what ``write_flat`` wrote; UserError where that is not what the file holds."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                columns = {name: file[name] for name in file.files}
+            annotations = Annotations(**{one.name: columns[one.name + _OF_BOX] for one in fields(Annotations)})
+            return cls(
+                source=str(source),
+                category_ids=columns["category_ids"],
+                classes=tuple(Texts(columns["classes"], columns["classes_ends"]).tolist()),
+                image_ids=columns["image_ids"],
+                file_names=Texts(columns["file_names"], columns["file_names_ends"]),
+                widths=columns["widths"],
+                heights=columns["heights"],
+                annotations=annotations,
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: is not the table of a split ({error}); {_AGAIN}.") from error
+
+    def write_flat(self, path: Path) -> None:
+        """An uncompressed ``.npz`` of all columns."""
+        classes = Texts.of(self.classes)
+        columns: dict[str, NDArray[Any]] = {
+            "category_ids": self.category_ids,
+            "classes": classes.blob,
+            "classes_ends": classes.offsets,
+            "image_ids": self.image_ids,
+            "file_names": self.file_names.blob,
+            "file_names_ends": self.file_names.offsets,
+            "widths": self.widths,
+            "heights": self.heights,
+        }
+        columns |= {one.name + _OF_BOX: getattr(self.annotations, one.name) for one in fields(Annotations)}
+        write_with(path, lambda target: _pack(target, columns))
+
+
+def _pack(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    """``np.savez`` without the time of writing."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, column in columns.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, column, allow_pickle=False)

@@ -1,0 +1,152 @@
+"""COCO average precision, equal to pycocotools' to the last digit and many times as fast.
+
+One pass gives the twelve numbers, AP and AP50 per class, precision-recall curves at IoU 0.5 and, for the
+bootstrap, what became of every detection (``MatchRecords``). Thresholds, areas and recalls are pycocotools' own;
+``tests/evaluation/test_equality.py`` holds every table against it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.cocoeval import Params
+
+from tood.evaluation.coco_matching import Matching, match
+from tood.evaluation.coco_tables import fill_tables
+from tood.evaluation.ground_truth import GroundTruth, found_in, load_ground_truth
+from tood.evaluation.match_records import MatchRecords, match_records
+
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+RECALLS = np.linspace(0.0, 1.0, 101)
+PR_IOU = 0.5
+_COCO = Params(iouType="bbox")
+_THRESHOLDS, _AREAS = np.asarray(_COCO.iouThrs), np.asarray(_COCO.areaRng, np.float64)
+_AP_LIMIT = 100  # the limit on detections that AP is read at
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """AP of one class as a fraction; None where the split has no object of the class."""
+
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """What one evaluation says. All values are fractions (0-1), None where there is nothing to measure.
+
+    ``stats`` has the twelve COCO numbers under the names of ``STATS``; ``precision`` (C,101) is the
+    interpolated precision at IoU 0.5 at the recalls ``RECALLS``, NaN in the rows of classes without objects.
+    """
+
+    images: int
+    stats: Mapping[str, float | None]
+    per_class: Mapping[str, ClassResult]
+    precision: np.ndarray
+    matches: MatchRecords
+
+
+@dataclass(frozen=True)
+class CocoTables:
+    """Everything that COCO evaluation measures, NaN where there is nothing to measure.
+
+    T IoU thresholds 0.5:0.95, R recalls ``RECALLS``, C classes by category id, A areas (all, small, medium,
+    large), M limits on detections.
+    """
+
+    stats: Mapping[str, float | None]
+    """The twelve COCO numbers, fractions."""
+    precision: np.ndarray
+    """(T,R,C,A,M) interpolated."""
+    recall: np.ndarray
+    """(T,C,A,M) the highest that was reached."""
+
+
+def evaluate_detections(
+    annotations: Path | GroundTruth,
+    detections: Sequence[Mapping[str, Any]],
+    *,
+    max_detections: tuple[int, int, int] = (1, 10, 100),
+    source: Path | None = None,
+) -> CocoResult:
+    """Evaluate COCO results (``image_id``, ``category_id``, ``bbox`` xywh px, ``score``) on a whole split.
+
+    ``max_detections`` are pycocotools' three limits per image and class; AP itself always uses 100.
+    ``source`` names the file of the detections in messages. Raises UserError for detections of unknown images
+    or categories and for malformed entries. An empty list is a valid result: AP 0 where there are objects.
+    """
+    truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
+    matching = _match(truth, detections, source, max(max_detections), _AREAS)
+    tables = _measure(matching, max_detections)
+    table = tables.precision[:, :, :, 0, -1]  # (T,101,C), area all, largest limit
+    at_50 = table[int(np.argmin(np.abs(_THRESHOLDS - PR_IOU)))].T  # (C,101)
+    per_class = {
+        name: ClassResult(_defined(table[:, :, c]), _defined(at_50[c])) for c, name in enumerate(truth.classes)
+    }
+    return CocoResult(
+        images=len(truth.image_ids),
+        stats=tables.stats,
+        per_class=per_class,
+        precision=at_50,
+        matches=match_records(matching, truth.image_ids),
+    )
+
+
+def coco_tables(
+    truth: GroundTruth, detections: Sequence[Mapping[str, Any]], *, max_detections: tuple[int, int, int] = (1, 10, 100)
+) -> CocoTables:
+    """The full tables behind ``evaluate_detections``; UserError alike."""
+    return _measure(_match(truth, detections, None, max(max_detections), _AREAS), max_detections)
+
+
+def match_detections(
+    annotations: Path | GroundTruth, detections: Sequence[Mapping[str, Any]], *, source: Path | None = None
+) -> MatchRecords:
+    """Only the records for the bootstrap (objects of all sizes).
+
+    Raises UserError like ``evaluate_detections``.
+    """
+    truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
+    return match_records(_match(truth, detections, source, _AP_LIMIT, _AREAS[:1]), truth.image_ids)
+
+
+def _match(
+    truth: GroundTruth, detections: Sequence[Mapping[str, Any]], source: Path | None, limit: int, areas: np.ndarray
+) -> Matching:
+    found = found_in(truth, detections, str(source or "detections"))
+    return match(truth, found, limit=limit, thresholds=_THRESHOLDS, areas=areas)
+
+
+def _measure(matching: Matching, max_detections: tuple[int, int, int]) -> CocoTables:
+    limits = sorted(max_detections)
+    precision, recall = fill_tables(matching, RECALLS, np.array(limits))
+    stats = _twelve(precision, recall, limits)
+    return CocoTables(
+        stats={name: None if value < 0 else value for name, value in zip(STATS, stats, strict=True)},
+        precision=np.where(precision < 0, np.nan, precision),
+        recall=np.where(recall < 0, np.nan, recall),
+    )
+
+
+def _twelve(precision: np.ndarray, recall: np.ndarray, limits: Sequence[int]) -> list[float]:
+    """Means over what is defined, -1 where nothing is; summed in pycocotools' order, which decides the last bit."""
+    last = precision[..., -1]  # (T,R,C,A)
+    half, three_quarters = (int(np.argmin(np.abs(_THRESHOLDS - iou))) for iou in (0.5, 0.75))
+    values = [
+        precision[..., 0, limits.index(_AP_LIMIT)] if _AP_LIMIT in limits else np.zeros(0),
+        last[half, ..., 0],
+        last[three_quarters, ..., 0],
+        *(last[..., area] for area in (1, 2, 3)),
+        *(recall[..., 0, place] for place in range(len(limits))),
+        *(recall[..., area, -1] for area in (1, 2, 3)),
+    ]
+    return [float(np.mean(table[table > -1])) if (table > -1).any() else -1.0 for table in values]
+
+
+def _defined(values: np.ndarray) -> float | None:
+    """Mean of what is defined in a part of the precision table."""
+    valid = values[~np.isnan(values)]
+    return float(valid.mean()) if valid.size else None

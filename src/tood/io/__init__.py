@@ -1,0 +1,1 @@
+"""What touches the operating system and people: files, locks, the console, and the errors a user reads."""

@@ -1,0 +1,130 @@
+"""Writing files so that nothing is ever half-written; how they are read is in ``documents.py``."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tood.io.errors import UserError
+from tood.io.os_errors import asked_again, refusal
+
+_CHUNK = 1 << 20
+_TEMPORARY = ".tood-"  # begins the names of files that are being written
+_swept: set[str] = set()
+
+
+@contextmanager
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``target``; rename it onto ``target`` if the block succeeds.
+
+    The content reaches the disk before the name does, so that a power cut leaves the old file or the new one; not
+    ``durable``, for files that are made by the thousand and in vain without the last, spares them that wait. Raises
+    UserError if the disk or folder refuses, whatever exception the block's library makes of it.
+    """
+    target = Path(target)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        with _locked_temporary(target) as (handle, temporary):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(handle, 0o666 & ~umask)
+            if durable:
+                os.fsync(handle)
+            temporary.replace(target)
+    except UserError:
+        raise
+    except Exception as error:
+        refused = error if isinstance(error, OSError) and error.errno is not None else None
+        if refused is None and temporary is not None:
+            refused = asked_again(temporary)
+        if refused is None:
+            raise
+        if temporary is None or refused.filename in (None, str(temporary)):
+            raise UserError(refusal(target, refused)) from error
+        raise UserError(refusal(refused.filename, refused, what="")) from error  # what the content was made from
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked_temporary(target: Path) -> Iterator[tuple[int, Path]]:
+    """A new file beside ``target`` with its suffix, locked while it is being written; handle and path."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=target.suffix, dir=target.parent)
+        try:
+            with suppress(OSError):  # where files cannot be locked, none is swept either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:  # else another process swept it before it was locked
+                yield handle, Path(name)
+                return
+        finally:
+            os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in this process; a file being written is locked."""
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    _swept.add(key)
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Paths in their order, without hidden ones such as a file that is being written."""
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def remove(path: Path) -> None:
+    """Whatever is there, a folder with all that it holds; nothing where there is nothing. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any, *, indent: int | None = 2) -> None:
+    write_text(target, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_yaml(target: Path, value: Any) -> None:
+    write_text(target, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100))
+
+
+def write_with(target: Path, writer: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Let ``writer`` (e.g. ``frame.to_csv``) fill a temporary file that then takes the target's place."""
+    with atomic_path(target, durable=durable) as path:
+        writer(path)
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.new(algorithm)
+    with Path(path).open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""The MLflow store that results are mirrored to: open within seconds, or one sentence says why not.
+
+MLflow itself waits for minutes where a server is silent or a database file is not one, and cannot go on with a
+database whose creation was cut short. So a server has to answer first, a database file is looked at first, and a
+new one gets its name when it is complete.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+
+from tood.io.deadline import with_deadline
+from tood.io.errors import TransientError, UserError
+from tood.io.lock import announce_wait, lock_file
+from tood.io.os_errors import machine_failure, refusal
+from tood.io.write import atomic_path
+
+Echo = Callable[[str], None]
+_SQLITE = "sqlite:///"
+DEFAULT_URI = f"{_SQLITE}mlflow.db"
+_ANSWER = 3.0  # seconds for the first sign of life
+_CALL = 10.0  # seconds for anything that is asked of a server
+_BYTES_A_SECOND = 200_000  # in which an artifact has to be on its way
+_DATABASE = 2.0  # seconds to wait for another process' transaction
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_REQUESTS = {_TIMEOUT: f"{_CALL:.0f}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_KINDS = ("http", "https", "file", "sqlite", "mysql", "postgresql", "mssql", "databricks", "databricks-uc", "uc")
+_SAFE = "nothing is lost, for the files under results/ are the record"
+
+
+def store_address(given: str | None) -> str:
+    """``given``, else ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here, which is what ``mlflow ui`` opens.
+
+    MLflow keeps one store per address in a process, so that of a database file must not depend on the folder.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if not _is_address(uri):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI '{uri.rpartition('@')[2]}': is no address of MLflow; use one as http://host:5000 or "
+            f"{DEFAULT_URI} ({_SAFE})."
+        )
+    file = database_file(uri)
+    if file is None or file.is_absolute():
+        return uri
+    here = str(Path.cwd())
+    if "?" in here or unquote(here) != here:
+        raise UserError(f"{here}: MLflow takes the '?' or '%' for something else; rename the folder ({_SAFE}).")
+    _, mark, options = uri.partition("?")
+    return f"{_SQLITE}{Path.cwd() / file}{mark}{options}"
+
+
+def _is_address(uri: str) -> bool:
+    """Whether MLflow may know what to do with it: a folder, or an address of a kind that it has a store for."""
+    try:
+        scheme = urlsplit(uri).scheme
+        urlsplit(uri).port  # noqa: B018 -- raises for what is no number
+    except ValueError:
+        return False
+    return not scheme or "://" not in uri or scheme.partition("+")[0] in _KINDS
+
+
+def database_file(uri: str) -> Path | None:
+    """The file behind an address, without options; None where it is a server's."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+@contextmanager
+def open_store(uri: str, results: Path, echo: Echo) -> Iterator[Any]:
+    """An MLflow client of an address that has answered, for one process at a time.
+
+    Raises UserError where the store cannot be used as it is, and TransientError where it may be later: both say
+    what to do.
+    """
+    file = database_file(uri)
+    try:
+        # Two that open a fresh database at once leave it unusable.
+        lock = results / ".sync.lock" if file is None else file.with_name(f".{file.name}.lock")
+        waits = f"waiting for another process that mirrors into MLflow, which holds {lock}"
+        with lock_file(lock, file or lock, announce_wait(echo, waits)):
+            yield _reach(uri) if file is None else _open_database(uri, file)
+    except UserError:
+        raise
+    except Exception as error:  # three libraries below, each with exceptions of its own
+        raise (_server_error(uri, error) if file is None else _database_error(file, error)) from error
+
+
+def _reach(uri: str) -> Any:
+    """A client of a server, each of whose calls has an end; what the user set in the environment is his own."""
+    own = {name for name, value in _REQUESTS.items() if os.environ.setdefault(name, value) != value}
+    patience = float(os.environ[_TIMEOUT]) if _TIMEOUT in own else _ANSWER
+    if uri.startswith(("http://", "https://")):
+        began = time.monotonic()
+        _knock(uri, patience)
+        patience = max(patience / 2, patience - (time.monotonic() - began))
+    client = _client(uri)
+    with_deadline(patience, lambda: client.search_experiments(max_results=1))
+    return client if own else _Bounded(client)
+
+
+def _knock(uri: str, seconds: float) -> None:
+    """Any answer but a server's error will do: who may do what, and whose certificate it is, is MLflow's to ask."""
+    address = urlsplit(uri)
+    plain = address._replace(netloc=address.netloc.rpartition("@")[2], path=f"{address.path.rstrip('/')}/health")
+    try:
+        answer = with_deadline(seconds, lambda: requests.get(plain.geturl(), timeout=seconds))
+    except requests.exceptions.SSLError:
+        return
+    except requests.exceptions.ConnectionError as error:
+        raise ConnectionError("it cannot be reached, or breaks off") from error
+    if answer.status_code >= 500:
+        raise ConnectionError(f"it answered {answer.status_code} {answer.reason}")
+
+
+class _Bounded:
+    """A client whose calls end; of MLflow's own time-outs each is for the next byte only, and each tried twice."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            size = Path(arguments[1]).stat().st_size if name == "log_artifact" else 0
+            return with_deadline(_CALL + size / _BYTES_A_SECOND, lambda: method(*arguments, **named))
+
+        return call
+
+
+def _open_database(uri: str, file: Path) -> Any:
+    if file.exists() and file.stat().st_size:
+        _look_at(file)
+    else:
+        with atomic_path(file) as path:
+            _create(path)
+    return _client(uri)
+
+
+def _create(file: Path) -> None:
+    """A database with all tables; MLflow puts the folder of artifacts into SQL as it is, so quotes are encoded."""
+    _quieten()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    artifacts = Path.cwd() / "mlruns"
+    SqlAlchemyStore(f"{_SQLITE}{file}", artifacts.as_uri() if "'" in str(artifacts) else str(artifacts))
+
+
+def _look_at(file: Path) -> None:
+    """Raise what SQLite says of a file that is locked, damaged, may not be written or is no database of MLflow's."""
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_DATABASE)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        found = database.execute("SELECT version_num FROM alembic_version").fetchall()
+        database.rollback()
+    if len(found) != 1:
+        raise sqlite3.DatabaseError("its creation was cut short")
+
+
+def _client(uri: str) -> Any:
+    _quieten()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _quieten() -> None:
+    """What goes wrong is raised, and said once."""
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
+    import mlflow  # which sets up its loggers
+
+    for name in (mlflow.__name__, "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _database_error(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:240] or type(error).__name__
+    if "database is locked" in reason:
+        return TransientError(
+            f"{file}: another process has locked this MLflow database; close it, then run 'tood sync' ({_SAFE})."
+        )
+    if isinstance(error, OSError):
+        return UserError(f"{refusal(file, error)} ({_SAFE})")
+    if "out-of-date database schema" in reason or "locate revision" in reason:
+        return UserError(
+            f"{file}: was made by another version of MLflow; run 'mlflow db upgrade {_SQLITE}{file}', or move it away; "
+            f"then run 'tood sync', which mirrors all results into it or a new one ({_SAFE})."
+        )
+    if machine_failure(error) is None and not _is_sound(file):
+        return UserError(
+            f"{file}: is no database that this version of MLflow can use ({reason}); move it away and run 'tood sync', "
+            f"which mirrors all results into a new one ({_SAFE})."
+        )
+    return UserError(f"{file}: cannot be written ({reason}); mend that, then run 'tood sync' ({_SAFE}).")
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether a database is whole and of a version that is known here: then it is not what went wrong."""
+    try:
+        _look_at(file)
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_DATABASE)) as database:
+            return bool(database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
+    except sqlite3.OperationalError as error:  # refuses to say: not its content
+        return "no such table" not in str(error)
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _server_error(uri: str, error: Exception) -> UserError:
+    reason = mask_credentials(" ".join(str(error).split()), uri)[:240] or type(error).__name__
+    if isinstance(error, TimeoutError | requests.exceptions.Timeout):
+        reason = "it does not answer in time"
+    return TransientError(
+        f"MLflow at {mask_credentials(uri, uri)} could not be written to ({reason}); {_SAFE}: mend that or set "
+        "MLFLOW_TRACKING_URI to another address, then run 'tood sync'."
+    )
+
+
+def mask_credentials(text: str, uri: str) -> str:
+    """The text without the password that the address may hold."""
+    password = urlsplit(uri).password
+    return text.replace(f":{password}@", ":***@") if password else text

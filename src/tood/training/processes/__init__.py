@@ -1,0 +1,1 @@
+"""Processes of a training: started, stopped, locked, and talking to each other."""

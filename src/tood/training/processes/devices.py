@@ -1,0 +1,96 @@
+"""Which devices a run computes on: found, checked, leased, named."""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from tood.io.errors import UserError
+from tood.training.precision import cpu_field
+from tood.training.processes.gpus import visible_gpus
+
+_LEASE_PAUSE = 1.0  # seconds
+
+
+def resolve_gpus(requested: str) -> int:
+    """Number of GPUs for ``auto`` or a number; UserError when there are fewer, or none that torch can use."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if requested == "auto":
+        shown = visible_gpus()
+        if shown and not found:
+            raise UserError(
+                f"gpu: this machine shows {shown} but PyTorch cannot use them (driver or build); "
+                "mend that, or set gpu to 0 to train on the CPU."
+            )
+        return found
+    if not requested.isdecimal():
+        raise UserError(f"gpu: '{requested}' must be 'auto' or a whole number (0 trains on the CPU).")
+    wanted = int(requested)
+    if wanted > found:
+        raise UserError(f"gpu: {wanted} asked for but this machine has {found}; set gpu to at most {found}.")
+    return wanted
+
+
+@contextmanager
+def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list[str]]:
+    """Reserve ``count`` GPUs that no other run of this user works on, waiting for them; yields their names.
+
+    Snakemake counts GPUs but never says which, so runs side by side settle it with one lock file a device.
+    """
+    names = _visible_names()
+    # Slurm shows every job GPUs of its own, which all begin to count at 0.
+    job = os.environ.get("SLURM_JOB_ID", "")
+    folder = Path(tempfile.gettempdir()) / f"tood-gpus-{os.getuid()}{'-' if job else ''}{job}"
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        leased: list[str] = []
+        waiting = False
+        while len(leased) < count:
+            for name in names:
+                if name not in leased and len(leased) < count:
+                    try:
+                        stack.enter_context(FileLock(folder / f"{name}.lock").acquire(timeout=0))
+                    except Timeout:
+                        continue
+                    leased.append(name)
+            if len(leased) < count:
+                if not waiting:
+                    echo(f"waiting for {count} of {len(names)} GPUs that other runs work on")
+                waiting = True
+                # Give back what others may be waiting for, then queue again.
+                stack.close()
+                leased.clear()
+                time.sleep(_LEASE_PAUSE * (1 + os.getpid() % 7))
+        yield leased
+
+
+def gpu_index(name: str) -> int:
+    """Position of a leased GPU among those visible to this process."""
+    return _visible_names().index(name)
+
+
+def _visible_names() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return cpu_field("model name") or platform.processor() or platform.machine()
+
+
+@contextmanager
+def one_device(gpu: str, echo: Callable[[str], None] = print) -> Iterator[torch.device]:
+    """A single device for inference: a leased GPU if there is one and it is wanted, the CPU otherwise."""
+    if min(resolve_gpus(gpu), 1) == 0:
+        yield torch.device("cpu")
+        return
+    with lease_gpus(1, echo) as names:
+        yield torch.device("cuda", gpu_index(names[0]))

@@ -1,0 +1,135 @@
+"""The processes that train one run together; one process is the same code with a world of one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tood.training.processes.launch import MEETING
+from tood.training.processes.stopping import PATIENCE
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among its peers: ``rank`` of ``world``, computing on ``device``."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over processes; stays on the device and does not wait for the host."""
+        if self.world > 1:
+            dist.all_reduce(values, op=dist.ReduceOp.SUM)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, on every process."""
+        if self.world == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def broadcast(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder, src=0)
+        return holder[0]
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over processes."""
+        if self.world == 1:
+            return model
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        live = any(norm.training for norm in norms)
+        if self.device.type == "cuda" and live:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=live)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's running statistics, so that all evaluate the same model."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+class Agreement:
+    """A yes or no that all processes give at the same call, though each asks at a time of its own.
+
+    The question goes from host to host, beside the work of the devices, and is answered one call later, so that
+    nobody waits for it.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._hosts: Any = dist.new_group(backend="gloo") if group.world > 1 else None
+        self._asked: tuple[Any, Tensor] | None = None
+
+    def any(self, here: bool) -> bool:
+        """Whether any process said yes by the call before this one (by this one, where there is one process)."""
+        if self._hosts is None:
+            return here
+        said = torch.tensor([int(here)])
+        work = dist.all_reduce(said, op=dist.ReduceOp.MAX, group=self._hosts, async_op=True)
+        before, self._asked = self._asked, (work, said)
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1])
+
+
+def _meeting_place() -> str:
+    """Where processes learn of each other: a file on one machine, a server of torchrun's among several."""
+    folder = os.environ.get(MEETING)
+    return f"file://{folder}/attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}" if folder else "env://"
+
+
+def is_writer() -> bool:
+    """Whether this process is the one of several that writes their files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def local_processes() -> int:
+    """The processes of this training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def process_group(device_type: str, index: int = 0, patience: float = PATIENCE) -> Iterator[Group]:
+    """Join the group that torchrun's environment describes; alone, on GPU ``index``, where there is none.
+
+    A process that waits for its peers longer than ``patience`` seconds fails.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", index))
+    device = torch.device("cuda", local_rank) if device_type == "cuda" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world > 1:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=_meeting_place(),
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=patience),
+        )
+    try:
+        yield Group(rank, world, device)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()

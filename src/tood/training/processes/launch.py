@@ -1,0 +1,123 @@
+"""Several processes for one run, on one machine or several: torchrun around the same command."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from tood.io.console import note
+from tood.io.errors import StoppedError, TransientError, UserError
+from tood.training.processes.rendezvous import Rendezvous
+from tood.training.processes.stopping import LAUNCHER, StopRequest, stop_requests
+
+_PR_SET_PDEATHSIG = 1
+_RESTARTS = 3
+MEETING = "TOOD_MEETING"  # folder of this machine in which the processes of one launch find each other
+RAISED = "TOOD_RAISED"  # file in which a worker leaves the sentence for its launcher
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The processes of this machine, and how they find those of others."""
+
+    processes: int
+    gpus: Sequence[str]
+    nodes: int
+    rendezvous: Rendezvous | None
+    """None on one machine."""
+    name: str
+    """The same on every node, and of no other training at that rendezvous."""
+    folder: Path
+    """Where the processes leave their last words."""
+
+
+def launch(arguments: Sequence[str], plan: Launch) -> None:
+    """Run ``tood <arguments>`` in several processes, which are started again from their checkpoint if one dies.
+
+    Raises UserError with a process's own sentence, TransientError when they were killed from outside more often
+    than that, and StoppedError when this process was asked to end, which they then were as well.
+    """
+    place = f"-{socket.gethostname()}" if plan.nodes > 1 else ""
+    words = plan.folder / f"processes{place}.log"
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    # A store for each restart: in a shared one, new groups would find the addresses of the processes before them.
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    if plan.rendezvous is None:
+        environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    elif plan.rendezvous.interface is not None:
+        environment.setdefault("GLOO_SOCKET_IFNAME", plan.rendezvous.interface)
+        environment.setdefault("NCCL_SOCKET_IFNAME", plan.rendezvous.interface)
+    if plan.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(plan.gpus)
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        sink = words.open("w", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{plan.folder}: cannot be written: {error.strerror}.") from error
+    with sink, tempfile.TemporaryDirectory(prefix="tood-meeting-") as meeting:
+        message = Path(meeting) / "error.txt"  # of this launch alone
+        environment[RAISED] = str(message)
+        if plan.rendezvous is None:
+            environment[MEETING] = meeting
+        with plan.rendezvous.serving() if plan.rendezvous else nullcontext() as serves:
+            command = _command(arguments, plan, Path(meeting), serves)
+            process = subprocess.Popen(command, env=environment, stderr=sink, preexec_fn=_end_with_parent)
+
+            def pass_on(_: StopRequest) -> None:
+                process.send_signal(signal.SIGTERM)
+
+            with stop_requests(pass_on) as stop:
+                status = process.wait()
+        said = message.read_text(encoding="utf-8").strip() if message.exists() else ""
+    if status == 0:
+        return
+    note(words.read_text(encoding="utf-8", errors="replace"))
+    if stop:
+        raise StoppedError(
+            f"{plan.folder.parent}: was asked to stop ({stop.reason}) and is saved; repeat the command to continue.",
+            stop.number or signal.SIGTERM,
+        )
+    if said:
+        raise UserError(said)
+    raise TransientError(
+        f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "
+        f"those of another node were; what they said is in {words}; repeat the command to continue."
+    )
+
+
+def _command(arguments: Sequence[str], plan: Launch, meeting: Path, serves: bool | None) -> list[str]:
+    if plan.rendezvous is None:
+        # Through a file: torchrun's server would listen to every network, and unpickles what it is sent.
+        meet = [f"--rdzv-endpoint={meeting / 'agents'}", "--rdzv-conf=store_type=file"]
+    else:
+        meet = [f"--rdzv-endpoint={plan.rendezvous.endpoint}"]
+        meet += [] if serves is None else [f"--rdzv-conf=is_host={str(serves).lower()}"]
+        meet += [f"--local-addr={plan.rendezvous.address}"] if plan.rendezvous.address else []
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={plan.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={plan.name}",
+        *meet,
+        f"--nproc-per-node={plan.processes}",
+        f"--max-restarts={_RESTARTS}",
+        "--module",
+        "--",  # what follows is not for torchrun, which would take --run for one of its own options
+        "tood.cli.main",
+        *arguments,
+    ]
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) to end torchrun, and so its workers, when the launcher dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

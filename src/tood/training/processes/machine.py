@@ -1,0 +1,56 @@
+"""What a training may use of the machine, or of several, and which runs that does for."""
+
+from dataclasses import dataclass
+
+from tood.config.study import RunConfig
+from tood.io.errors import UserError
+from tood.training.processes.stopping import PATIENCE
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this training may use of the machine, or of several."""
+
+    gpu: str = "auto"
+    processes: int = 1
+    threads: int = 1
+    workers: int | None = None
+    accumulate: int | None = None
+    """Parts in which each process computes its share of a step, for batches that do not fit in memory.
+
+    None takes one, or what a training that others began needs to keep within their memory.
+    """
+    nodes: int = 1
+    rendezvous: str | None = None
+    """``host:port`` at which the nodes meet."""
+    patience: float = PATIENCE
+    """Seconds to wait for a process that does not answer."""
+
+    def refuse_impossible(self, config: RunConfig, gpus: int, processes: int) -> None:
+        """Raise UserError for what a run cannot do in ``processes`` processes a node, on ``gpus`` GPUs of it."""
+        if gpus and self.processes > 1 and self.processes != gpus:
+            raise UserError(f"--processes {self.processes}: with GPUs there is one process each; leave it out.")
+        if self.nodes > 1 and self.rendezvous is None:
+            raise UserError(f"--nodes {self.nodes}: say where they meet, with --rendezvous HOST:PORT of one of them.")
+        if self.nodes == 1 and self.rendezvous is not None:
+            raise UserError(
+                f"--rendezvous {self.rendezvous}: is where several machines meet; say how many with --nodes."
+            )
+        world = processes * self.nodes
+        if config.schedule.batch % world:
+            raise UserError(
+                f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
+                f"cannot be split over {world} processes; use a number that divides it."
+            )
+        share = config.schedule.batch // world
+        parts = self.accumulate or 1
+        if share % parts:
+            raise UserError(
+                f"--accumulate {parts}: cannot split the {share} images that each process has per step "
+                f"(schedule.batch {config.schedule.batch}); use a number that divides them."
+            )
+        if parts > 1 and config.method.criterion.ranks_whole_batch:
+            raise UserError(
+                f"--accumulate {parts}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
+                "compares all images that a process computes together, so parts would change the result; use 1."
+            )

@@ -1,0 +1,41 @@
+"""Failures that no repetition can heal, remembered so that a workflow's retries end at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tood.io.errors import StoppedError, TransientError, UserError
+from tood.io.read import read_json
+from tood.io.write import write_json
+
+
+@contextmanager
+def failures_remembered(state: Path, attempt: int, command: str) -> Iterator[None]:
+    """Run the block, unless it is the second or a later ``attempt`` and this ``command`` failed for good before.
+
+    A first attempt is a person's: whatever was wrong may have been put right, so it always tries. Raises UserError
+    with the sentence of the attempt before.
+    """
+    memory = state / "failure.json"
+    if attempt > 1 and (said := _remembered(memory, command)):
+        raise UserError(said)
+    with suppress(OSError):
+        memory.unlink(missing_ok=True)
+    try:
+        yield
+    except (TransientError, StoppedError):
+        raise
+    except UserError as error:
+        with suppress(UserError):
+            write_json(memory, {"command": command, "said": str(error)})
+        raise
+
+
+def _remembered(memory: Path, command: str) -> str | None:
+    """What was said to the same command; None where nothing was, or nothing that can be read."""
+    try:
+        content = read_json(memory)
+    except UserError:
+        return None
+    known = isinstance(content, dict) and content.get("command") == command
+    return str(content["said"]) if known and content.get("said") else None

@@ -1,0 +1,28 @@
+"""Where things are: ``results/<study>/<run>`` and ``data/<name>``."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tood.config.datasets import DatasetConfig
+from tood.io.errors import UserError
+
+PARAMS = Path("params")
+RESULTS = Path("results")
+DATA = Path("data")
+
+Echo = Callable[[str], None]
+
+
+def dataset_folder(config: DatasetConfig) -> Path:
+    return DATA / config.name
+
+
+def mirror_for(name: str, given: Path | None) -> Path | None:
+    """The mirror of a data set: given, or in TOOD_MIRROR; a folder of mirrors may hold one per data set."""
+    chosen = given or (Path(os.environ["TOOD_MIRROR"]) if os.environ.get("TOOD_MIRROR") else None)
+    if chosen is None:
+        return None
+    if not chosen.is_dir():
+        raise UserError(f"mirror {chosen}: no such folder; set mirror to the folder that holds the files of '{name}'.")
+    return chosen / name if (chosen / name).is_dir() else chosen

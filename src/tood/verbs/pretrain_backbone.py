@@ -1,0 +1,35 @@
+"""``tood pretrain``: a backbone's starting weights from generated crops."""
+
+from pathlib import Path
+
+import torch
+
+from tood.config.backbone import BackboneConfig, load_backbone
+from tood.data.synthetic.shapes import generate_crops
+from tood.detection.backbones import build_backbone
+from tood.io.errors import UserError
+from tood.training.precision import resolve_precision
+from tood.training.pretrain import pretrain_backbone
+from tood.verbs.folders import DATA, PARAMS, Echo
+from tood.weights.tensor_files import save_tensors
+
+
+def pretrain(name: str, out: Path | None, threads: int, echo: Echo) -> None:
+    """Pretrain the backbone of ``params/backbones/<name>.yaml`` and write its weights."""
+    config: BackboneConfig = load_backbone(name, PARAMS)
+    if config.weights != "generated":
+        raise UserError(
+            f"{PARAMS}/backbones/{name}.yaml: field 'weights' is '{config.weights}'; "
+            "only 'generated' weights are made by pretraining."
+        )
+    settings = config.pretraining
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.seed)
+    backbone = build_backbone(config.model_copy(update={"weights": "none", "norm": None, "frozen_stages": None}))
+    echo(f"backbone        drawing {settings.crops:,} crops of {settings.size} px")
+    crops, labels = generate_crops(settings.crops, settings.size, settings.seed)
+    precision = resolve_precision("auto", torch.device("cpu"))
+    accuracy = pretrain_backbone(backbone, torch.from_numpy(crops), torch.from_numpy(labels), settings, precision, echo)
+    target = out or DATA / "pretrained" / f"{name}.pt"
+    save_tensors(target, backbone.state_dict())
+    echo(f"backbone        {accuracy:.1%} of the last crops told apart: {target}")

@@ -1,0 +1,1 @@
+"""Files of weights: finished models, starting weights, checkpoints of other code bases."""

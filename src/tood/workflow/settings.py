@@ -1,0 +1,130 @@
+"""What the workflow needs to know before anything runs: its settings, threads, the state of own data."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tood.config.messages import nearest
+from tood.config.scale import is_scale
+from tood.config.study import Study
+from tood.data.formats.headers import IMAGE_SUFFIXES
+from tood.io.errors import UserError
+from tood.training.processes.gpus import visible_gpus
+
+_SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate")
+_WORDS = {"dataset": "data set", "scale": "scale"}
+
+
+def analysis_files(study: Study) -> list[str]:
+    """What the analyses that a study asks for leave in the folder of each run."""
+    return ["alignment.json", "alignment.npz"] if "alignment" in study.analysis else []
+
+
+def analysis_tables(study: Study) -> list[str]:
+    """What the comparison makes of them in the study's folder, besides figures."""
+    return ["alignment.csv", "alignment.md"] if "alignment" in study.analysis else []
+
+
+def submission_files(study: Study, run: str) -> list[str]:
+    """What a study that names images for an evaluation server has in the run's folder: a list, and its archive."""
+    if study.submission is None:
+        return []
+    (split,) = study.submission.splits
+    return [f"detections_{split}_{run}_results.{suffix}" for suffix in ("json", "zip")]
+
+
+def enter_environment(mirror: object) -> None:
+    """Let rules find the tools beside this interpreter, activated or not, and the mirror of the data.
+
+    The mirror goes by environment variable: where files come from is no parameter of what they become.
+    """
+    tools = str(Path(sys.executable).parent)
+    os.environ["TOOD_WORKFLOW"] = str(os.getpid())  # a training ends (saved) when its workflow is gone
+    os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
+    if mirror:
+        os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).expanduser().absolute())
+
+
+def as_text(value: object) -> str:
+    """A slice of the configuration as a rule parameter: the rule reruns when it changes, and only then."""
+    return json.dumps(value, sort_keys=True)
+
+
+def study_reference(study: str | None, dataset: str | None, scale: str | None, params: Path = Path("params")) -> str:
+    """``<study>``, ``<study>@<dataset>`` or ``<study>@<scale>``; the study is ``demo`` unless given.
+
+    Raises UserError when more than one of the two is named, or one of them is called the other.
+    """
+    name = study or "demo"
+    if sum((dataset is not None, scale is not None, "@" in name)) > 1:
+        given = {"study": study, "dataset": dataset, "scale": scale}
+        said = " ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        raise UserError(f"--config {said}: names two of data set, scale and what follows the '@'; leave one out.")
+    for key, other in (("dataset", dataset), ("scale", scale)):
+        if other is not None and is_scale(other, params) != (key == "scale"):
+            right = "dataset" if key == "scale" else "scale"
+            raise UserError(f"--config {key}={other}: '{other}' is a {_WORDS[right]}; say {right}={other}.")
+    other = dataset or scale
+    return f"{name}@{other}" if other else name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``--config`` may say."""
+
+    study: str
+    gpus: int
+    """GPUs of each run; all that the machine shows unless given."""
+    threads: int
+    """Threads of each training; 0 where they are shared out."""
+    accumulate: int
+    """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
+
+
+def read_settings(config: Mapping[str, object]) -> Settings:
+    """Check every key and value of ``--config``; UserError names the key and the nearest one."""
+    for key in config:
+        if key not in _SETTINGS:
+            raise UserError(f"--config {key}={config[key]}: there is no '{key}'{nearest(key, _SETTINGS)}")
+    enter_environment(config.get("mirror"))
+    gpu = str(config.get("gpu", "auto"))
+    if gpu != "auto" and not gpu.isdecimal():
+        raise UserError(f"--config gpu={gpu}: must be 'auto' or a whole number (0 trains on the CPU).")
+    threads = str(config.get("threads", "0"))
+    if not threads.isdecimal():
+        raise UserError(f"--config threads={threads}: must be a whole number (0 shares the cores out).")
+    accumulate = str(config.get("accumulate", "0"))
+    if not accumulate.isdecimal():
+        raise UserError(f"--config accumulate={accumulate}: must be a whole number (0 takes as many as it needs).")
+    study, dataset, scale = (
+        str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset", "scale")
+    )
+    count = visible_gpus() if gpu == "auto" else int(gpu)
+    return Settings(study_reference(study, dataset, scale), count, int(threads), int(accumulate))
+
+
+def threads_per_run(settings: Settings, cores: int, runs: int) -> int:
+    """Threads of each training: runs side by side, one core each, are the fastest use of few cores."""
+    beside = runs if settings.gpus == 0 else max(1, min(runs, visible_gpus() // settings.gpus))
+    return settings.threads or max(1, cores // beside)
+
+
+def own_files_digest(root: str | None) -> str:
+    """A digest of what describes data on disk: names of images; names, sizes and times of all other files."""
+    folder_given = Path(root).expanduser() if root else None
+    if folder_given is None or not folder_given.is_dir():
+        return ""
+    seen = hashlib.sha256()
+    for folder, folders, files in os.walk(folder_given):
+        folders.sort()
+        for name in sorted(files):
+            line = f"{folder}/{name}"
+            if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                status = os.stat(os.path.join(folder, name))
+                line += f" {status.st_size} {status.st_mtime_ns}"
+            seen.update(line.encode(errors="surrogateescape") + b"\n")
+    return seen.hexdigest()[:16]
