@@ -29,8 +29,8 @@ from tood.data.fetch.manifest import manifest_rows
 from tood.data.prepare import prepare_dataset
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.io import lock as locks
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
-from tood.io.write import file_digest
 
 PARAMS = Path(__file__).parents[2] / "params"
 LISTS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}

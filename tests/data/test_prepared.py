@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tood.data.prepared import open_prepared
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
-from tood.io.write import file_digest
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from tiny_project import Project, build_project
 
 from tood.io.errors import UserError
-from tood.workflow.study_lock import WorkflowLock
+from tood.workflow.study_lock import StudyLock
 
 HOLDER = (
-    "import sys; from tood.workflow.study_lock import WorkflowLock\n"
-    "lock = WorkflowLock('demo'); lock.take(); print(flush=True); sys.stdin.readline()"
+    "import sys; from tood.workflow.study_lock import StudyLock\n"
+    "lock = StudyLock('demo'); lock.take(); print(flush=True); sys.stdin.readline()"
 )
 
 
@@ -41,13 +41,13 @@ def test_a_second_snakemake_is_refused_until_the_first_is_gone(tmp_path: Path) -
 
 def test_a_plan_made_while_another_one_worked_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    early = WorkflowLock("demo")
-    other = WorkflowLock("paper/table1")
+    early = StudyLock("demo")
+    other = StudyLock("paper/table1")
     holder = start_holder(tmp_path)
-    late = WorkflowLock("demo")
+    late = StudyLock("demo")
     holder.communicate("\n")
     for stale in (early, late):
         with pytest.raises(UserError, match=r"another Snakemake ended its work on it just now; repeat the command"):
             stale.take()
     other.take()
-    WorkflowLock("demo").take()
+    StudyLock("demo").take()

@@ -3,21 +3,17 @@
 
 rule analyse:
     input:
-        dataset=DATASET,
-        model=f"{RESULTS}/{{run}}/model.pt",
-        summary=f"{RESULTS}/{{run}}/train.json",
-        metrics=f"{RESULTS}/{{run}}/metrics.json",
-        detections=f"{RESULTS}/{{run}}/detections.json",
-        code=code_files("analyse"),
+        stamp("analyse", "{run}"),
+        dataset=ancient(DATASET),
+        model=ancient(f"{RESULTS}/{{run}}/model.pt"),
+        summary=ancient(f"{RESULTS}/{{run}}/train.json"),
+        metrics=ancient(f"{RESULTS}/{{run}}/metrics.json"),
+        detections=ancient(f"{RESULTS}/{{run}}/detections.json"),
     output:
-        numbers=f"{RESULTS}/{{run}}/alignment.json",
-        arrays=f"{RESULTS}/{{run}}/alignment.npz",
+        numbers=update(f"{RESULTS}/{{run}}/alignment.json"),
+        arrays=update(f"{RESULTS}/{{run}}/alignment.npz"),
     params:
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        split=STUDY.split,
-        inference=lambda wildcards: as_text(
-            STUDY.runs[wildcards.run].method.inference.model_dump(mode="json")
-        ),
+        folder=f"{RESULTS}/{{run}}",
     log:
         f"{LOGS}/analyse-{{run}}.log",
     benchmark:

@@ -1,26 +1,28 @@
-# What every rule shares: the study, its runs, and the code behind each verb.
+# What every rule shares: the study, its runs, and what of them is made again.
 import re
 from pathlib import Path
 
-from tood.workflow.code_digest import code_files, template_files
-from tood.config.parts import code_of
 from tood.config.study import load_study
 from tood.io.errors import UserError
+from tood.workflow.plan import Plan
 from tood.workflow.settings import (
     analysis_files,
     analysis_tables,
-    as_text,
-    own_files_digest,
     read_settings,
     submission_files,
     threads_per_run,
 )
-from tood.workflow.study_lock import WorkflowLock
+from tood.workflow.stamps import stamp_path
+from tood.workflow.study_lock import StudyLock
 
 try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
-    ALONE = WorkflowLock(STUDY.name)
+    ALONE = StudyLock(STUDY.name)
+    if workflow.is_main_process:  # not the jobs that it starts on other machines
+        PLAN = Plan(STUDY, SETTINGS)
+        PLAN.refuse_loss(getattr(workflow.dag_settings, "targets", ()))
+        PLAN.write_stamps()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -34,6 +36,12 @@ BACKBONES = {
     for run in STUDY.runs.values()
     if run.backbone.weights == "generated"
 }
+
+
+def stamp(rule, name=""):
+    """The input by which a job learns that its results are outdated; all others are inputs for their order alone."""
+    shared = rule in ("prepare", "pretrain")
+    return stamp_path("" if shared else STUDY.name, rule, name).as_posix()
 
 
 onstart:

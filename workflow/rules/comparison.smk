@@ -3,7 +3,8 @@
 
 rule compare:
     input:
-        dataset=DATASET,
+        stamp("compare"),
+        dataset=ancient(DATASET),
         runs=expand(
             f"{RESULTS}/{{run}}/{{file}}",
             run=STUDY.runs,
@@ -17,8 +18,6 @@ rule compare:
                 *analysis_files(STUDY),
             ],
         ),
-        code=code_files("compare"),
-        templates=template_files(),
     output:
         csv=f"{RESULTS}/comparison.csv",
         md=f"{RESULTS}/comparison.md",
@@ -28,19 +27,6 @@ rule compare:
         report=f"{RESULTS}/report.html",
     params:
         study=STUDY.name,
-        rows=lambda wildcards: as_text(
-            [
-                STUDY.title,
-                STUDY.description,
-                STUDY.baseline,
-                STUDY.split,
-                STUDY.analysis,
-                {name: run.row for name, run in STUDY.runs.items()},
-            ]
-        ),
-        published=lambda wildcards: as_text(
-            STUDY.published.model_dump(mode="json") if STUDY.published else None
-        ),
     log:
         f"{LOGS}/compare.log",
     benchmark:

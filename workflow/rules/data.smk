@@ -3,13 +3,11 @@
 
 rule prepare_data:
     input:
-        code=code_files("prepare"),
+        stamp("prepare", STUDY.dataset.name),
     output:
-        DATASET,
+        update(DATASET),  # stays until its successor is complete, and for good where nothing changed
     params:
         name=STUDY.dataset.name,
-        config=lambda wildcards: as_text(STUDY.dataset.model_dump(mode="json")),
-        own_files=own_files_digest(getattr(STUDY.dataset, "root", None)),
     log:
         f"results/logs/prepare-{STUDY.dataset.name}.log",
     benchmark:
@@ -23,20 +21,9 @@ rule prepare_data:
 
 rule pretrain_backbone:
     input:
-        code=code_files("pretrain"),
+        stamp("pretrain", "{backbone}"),
     output:
-        "data/pretrained/{backbone}.pt",
-    params:
-        config=lambda wildcards: next(
-            as_text(
-                run.backbone.model_dump(
-                    mode="json",
-                    include={"kind", "deformable", "first_stage_width", "pretraining"},
-                )
-            )
-            for run in STUDY.runs.values()
-            if run.backbone.name == wildcards.backbone
-        ),
+        update("data/pretrained/{backbone}.pt"),
     log:
         "results/logs/pretrain-{backbone}.log",
     benchmark:
@@ -45,4 +32,5 @@ rule pretrain_backbone:
     conda:
         "../../environment.yml"
     shell:
-        "tood pretrain {wildcards.backbone:q} --out {output:q} --threads {threads} --log {log:q}"
+        "tood pretrain {wildcards.backbone:q} --out data/pretrained/{wildcards.backbone:q}.pt --threads {threads} "
+        "--log {log:q}"

@@ -3,19 +3,18 @@
 
 rule train:
     input:
-        dataset=DATASET,
-        backbones=list(BACKBONES.values()),
-        code=lambda wildcards: code_files(
-            "train", code_of(STUDY.runs[wildcards.run].method)
-        ),
+        stamp("train", "{run}"),
+        dataset=ancient(DATASET),
+        weights=ancient(list(BACKBONES.values())),
     output:
-        model=f"{RESULTS}/{{run}}/model.pt",
-        config=f"{RESULTS}/{{run}}/config.yaml",
-        history=f"{RESULTS}/{{run}}/history.csv",
-        summary=f"{RESULTS}/{{run}}/train.json",
+        model=update(f"{RESULTS}/{{run}}/model.pt"),
+        config=update(f"{RESULTS}/{{run}}/config.yaml"),
+        history=update(f"{RESULTS}/{{run}}/history.csv"),
+        summary=update(f"{RESULTS}/{{run}}/train.json"),
     params:
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        config=lambda wildcards: as_text(STUDY.runs[wildcards.run].science()),
+        folder=f"{RESULTS}/{{run}}",
+        code=SETTINGS.code,
+        code_minutes=SETTINGS.code_minutes,
     log:
         f"{LOGS}/train-{{run}}.log",
     benchmark:
@@ -30,25 +29,22 @@ rule train:
     retries: 3  # continue what was killed; a failure for good ends the next attempt at once
     shell:
         "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
-        "--threads {threads} --attempt {resources.attempt} --log {log:q}"
+        "--threads {threads} --attempt {resources.attempt} --code {params.code} "
+        "--code-minutes {params.code_minutes} --log {log:q}"
 
 
 rule evaluate:
     input:
-        dataset=DATASET,
-        model=f"{RESULTS}/{{run}}/model.pt",
-        code=code_files("evaluate"),
+        stamp("evaluate", "{run}"),
+        dataset=ancient(DATASET),
+        model=ancient(f"{RESULTS}/{{run}}/model.pt"),
     output:
-        metrics=f"{RESULTS}/{{run}}/metrics.json",
-        detections=f"{RESULTS}/{{run}}/detections.json",
-        curves=f"{RESULTS}/{{run}}/pr.csv",
+        metrics=update(f"{RESULTS}/{{run}}/metrics.json"),
+        detections=update(f"{RESULTS}/{{run}}/detections.json"),
+        curves=update(f"{RESULTS}/{{run}}/pr.csv"),
         samples=directory(f"{RESULTS}/{{run}}/samples"),
     params:
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        split=STUDY.split,
-        inference=lambda wildcards: as_text(
-            STUDY.runs[wildcards.run].method.inference.model_dump(mode="json")
-        ),
+        folder=f"{RESULTS}/{{run}}",
     log:
         f"{LOGS}/evaluate-{{run}}.log",
     benchmark:

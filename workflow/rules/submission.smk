@@ -11,13 +11,11 @@ if STUDY.submission is not None:
 
     rule prepare_submission_data:
         input:
-            code=code_files("prepare"),
+            stamp("prepare", STUDY.submission.name),
         output:
-            SUBMITTED,
+            update(SUBMITTED),
         params:
             name=STUDY.submission.name,
-            config=lambda wildcards: as_text(STUDY.submission.model_dump(mode="json")),
-            own_files=own_files_digest(STUDY.submission.root),
         log:
             f"results/logs/prepare-{STUDY.submission.name}.log",
         benchmark:
@@ -30,19 +28,16 @@ if STUDY.submission is not None:
 
     rule submit:
         input:
-            dataset=DATASET,
+            stamp("submit", "{run}"),
+            dataset=ancient(DATASET),
             images=SUBMITTED,
             model=f"{RESULTS}/{{run}}/model.pt",
-            code=code_files("submit"),
         output:
             listing=f"{RESULTS}/{{run}}/{LISTING}",
             archive=f"{RESULTS}/{{run}}/{ARCHIVE}",
         params:
-            folder=lambda wildcards, output: Path(output[0]).parent,
+            folder=f"{RESULTS}/{{run}}",
             name=STUDY.submission.name,
-            inference=lambda wildcards: as_text(
-                STUDY.runs[wildcards.run].method.inference.model_dump(mode="json")
-            ),
         log:
             f"{LOGS}/submit-{{run}}.log",
         benchmark:

@@ -16,8 +16,8 @@ from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
 from tood.data.prepare import locate, preparation_lock, prepare_dataset
 from tood.data.prepared import open_prepared
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
-from tood.io.write import file_digest
 
 Echo = Callable[[str], None]
 _SMALL, _LARGE = 32.0**2, 96.0**2  # COCO's limits of object area in px

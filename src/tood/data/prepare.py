@@ -4,24 +4,42 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tood.config.datasets import DatasetConfig, ShapesDataset
+from tood.data.content import (
+    CONTENT_FILE,
+    Content,
+    content_of,
+    content_of_folder,
+    digest_cache,
+    name_below,
+    read_content,
+    write_content,
+)
 from tood.data.fetch.sources import Echo, obtain, obtained
 from tood.data.findings import Findings
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
 from tood.data.formats.records import Category, RawSplit, to_coco
-from tood.data.made_from import made_from_digest, manifest_of
+from tood.data.made_from import (
+    IMAGES,
+    RAW,
+    data_state,
+    files_folder,
+    made_from_digest,
+    manifest_of,
+    remember_root,
+)
 from tood.data.prepared import (
     DATASET_FILE,
     DatasetEntry,
     PreparedDataset,
-    PreparedSplit,
     SplitEntry,
+    content_digest,
     content_fingerprint,
     open_prepared,
     read_entry,
@@ -29,49 +47,54 @@ from tood.data.prepared import (
 )
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import generate_shapes
+from tood.io.consulted import consulted
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.io.lock import announce_wait, lock_file
-from tood.io.write import atomic_path, file_digest
+from tood.io.write import atomic_path, remove
 
-_RAW = "raw"
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
-_IMAGES = "images"
 _PIECE = 10_000  # annotations that are turned into text together
 
 
 def prepare_dataset(
-    config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo
+    config: DatasetConfig,
+    folder: Path,
+    *,
+    mirror: Path | None,
+    params_root: Path,
+    echo: Echo,
+    code: Mapping[str, str] | None = None,
 ) -> PreparedDataset:
     """Bring a data set into the prepared layout at ``folder`` (``data/<name>``).
 
     Downloads and archives are kept in ``folder/.work`` until they are unpacked, so a broken run is continued
-    by the next one. A finished data set is left as it is; the user's own files (``root``) are read again each
-    time. A relative ``root`` is below the project's folder, the parent of ``params_root``; a ``mirror``
-    replaces the download. Raises UserError naming the file that is wrong; then there is no ``dataset.json``
-    unless an earlier, still valid one is there.
+    by the next one. A data set whose configuration, files and ``code`` (digests of the modules that prepare) are
+    what it was prepared from is left as it is. A relative ``root`` is below the project's folder, the parent of
+    ``params_root``; a ``mirror`` replaces the download. Raises UserError naming the file that is wrong; then there is
+    no ``dataset.json`` unless an earlier, still valid one is there.
     """
     folder = Path(folder)
     with preparation_lock(folder, echo):
-        manifest = manifest_of(config, params_root)
-        made_from = made_from_digest(config, manifest)
-        own = not isinstance(config, ShapesDataset) and config.root is not None
-        if not own:
-            finished = _finished(folder, made_from, echo)
-            if finished is not None:
-                echo(f"{config.name}: already prepared in {folder}")
-                return finished
+        state = data_state(config, folder, params_root, code)
+        if not state.problem:
+            echo(f"{config.name}: already prepared in {folder}")
+            return open_prepared(folder)
+        if state.entry is not None:
+            echo(f"{state.problem}; preparing it again")
+        made_from = made_from_digest(config, manifest_of(config, params_root))
         if isinstance(config, ShapesDataset):
             parts = _generate(config, folder, echo)
         else:
             parts = _convert(config, folder, mirror, params_root, echo)
-        return _complete(config, folder, parts, made_from)
+        return _complete(config, folder, parts, made_from, code or {})
 
 
 def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo) -> Path:
     """The folder of the data set's files: the user's ``root``, or ``folder/raw``, obtained where needed."""
+    root = files_folder(config, folder, params_root)
     if config.root is not None:
-        root = params_root.parent / Path(os.path.expanduser(config.root))
         if not os.path.isdir(root):
             raise UserError(f"{root}: no such folder; correct 'root' of data set '{config.name}'.")
         for place in (root, *(root / name for name in own_places(config))):
@@ -79,16 +102,15 @@ def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Pa
         return root
     assert config.source is not None
     manifest = manifest_of(config, params_root)
-    raw = folder / _RAW
-    if not obtained(raw, config.source, manifest, echo):
-        obtain(config.source, raw, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
-    return raw
+    if not obtained(root, config.source, manifest, echo):
+        obtain(config.source, root, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
+    return root
 
 
 def _refuse_overlap(own: Path, folder: Path) -> None:
     """Keep the user's files out of the folders that are written and replaced here."""
     real, target = own.resolve(), folder.resolve()
-    places = [target / name for name in (_ANNOTATIONS, _IMAGES, _RAW, _WORK)]
+    places = [target / name for name in (_ANNOTATIONS, IMAGES, RAW, _WORK)]
     if real == target or any(real.is_relative_to(place) for place in places):
         raise UserError(f"{own}: prepared files are written there; move the data set's own files elsewhere.")
 
@@ -98,9 +120,16 @@ class _Parts:
     """A converted data set in ``.work/annotations`` and, when generated, ``.work/images``."""
 
     classes: list[str]
-    images: dict[str, str]  # split to the images entry of dataset.json
+    images: dict[str, str]
+    """The images entry of each split in dataset.json."""
     notes: list[str]
-    files: str | None  # digest that stands for the images, where there is one
+    files: str | None
+    """A digest that stands for the images in the fingerprint, where there is one."""
+    content: Content
+    pictures: dict[str, str]
+    """Digest of each picture by its split and name."""
+    root: Path | None = None
+    """The user's own folder."""
 
 
 def preparation_lock(folder: Path, echo: Echo) -> AbstractContextManager[None]:
@@ -109,40 +138,14 @@ def preparation_lock(folder: Path, echo: Echo) -> AbstractContextManager[None]:
     return lock_file(folder.parent / f".{folder.name}.lock", folder, waiting)
 
 
-def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | None:
-    """The data set, if it is complete, made from the same and none of its images is missing."""
-    try:
-        if not (folder / DATASET_FILE).is_file() or read_entry(folder).made_from != made_from:
-            return None
-        dataset = open_prepared(folder)
-        for split in dataset.splits.values():
-            _find_images(split)
-    except UserError as error:
-        echo(f"{error} Preparing it again.")
-        return None
-    return dataset
-
-
-def _find_images(split: PreparedSplit) -> None:
-    for name in SplitTable.of_split(split).file_names.tolist():
-        if not (split.images / name).is_file():
-            raise UserError(f"{split.images / name}: is missing.")
-
-
 def _generate(config: ShapesDataset, folder: Path, echo: Echo) -> _Parts:
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
     classes = generate_shapes(config, work, echo)
-    return _Parts(list(classes), dict.fromkeys(config.splits, _IMAGES), [], _files_digest(work / _IMAGES))
-
-
-def _files_digest(folder: Path) -> str:
-    """One digest over the names and contents of all files of a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()} {file_digest(file)}\n".encode())
-    return digest.hexdigest()
+    cache = digest_cache(folder)
+    content = content_of_folder(work / IMAGES, cache)
+    files = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in content.files.items()).encode()).hexdigest()
+    return _Parts(list(classes), dict.fromkeys(config.splits, IMAGES), [], files, content, content.files)
 
 
 def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path, echo: Echo) -> _Parts:
@@ -150,14 +153,26 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     echo(f"{config.name}: reading {root}")
     findings = Findings()
-    dataset = read_dataset(config, root, findings)
+    with consulted() as asked:
+        dataset = read_dataset(config, root, findings)
     findings.raise_errors(config.name)
+    cache = digest_cache(folder)
+    content = content_of(asked, dataset, root, cache)
+    pictures = {
+        f"{split.name}/{image.file_name}": content.files[name_below(split.path(image), root)]
+        for split in dataset.splits
+        for image in split.images
+    }
+    cache.save()
     with _all_or_nothing(folder / _WORK):
         for split in dataset.splits:
             write_coco(folder / _WORK / _ANNOTATIONS / f"{split.name}.json", split, dataset.categories)
-    images = {split.name: _images_entry(split.folder, folder) for split in dataset.splits}
+    images = {split.name: _images_entry(split.folder, folder, config, root) for split in dataset.splits}
     manifest = manifest_of(config, params_root)
-    return _Parts(dataset.classes, images, findings.sentences("note"), manifest.digest if manifest else None)
+    notes = findings.sentences("note")
+    files = manifest.digest if manifest else None
+    own = root if config.root is not None else None
+    return _Parts(dataset.classes, images, notes, files, content, pictures, own)
 
 
 def write_coco(path: Path, split: RawSplit, categories: Sequence[Category]) -> None:
@@ -185,19 +200,20 @@ def _all_or_nothing(work: Path) -> Iterator[None]:
         raise
 
 
-def _images_entry(images: Path, folder: Path) -> str:
-    """Relative to the data set's folder, or absolute where the user's own files stay in place."""
-    absolute, base = Path(os.path.abspath(images)), os.path.abspath(folder / _RAW)
-    if absolute.is_relative_to(base):
-        return (Path(_RAW) / absolute.relative_to(base)).as_posix()
-    return str(absolute)
+def _images_entry(images: Path, folder: Path, config: OnDisk, root: Path) -> str:
+    """From the data set's folder on, or from the user's own where files stay in place."""
+    inside = Path(os.path.relpath(images, root))
+    return inside.as_posix() if config.root is not None else (Path(RAW) / inside).as_posix()
 
 
-def _complete(config: DatasetConfig, folder: Path, parts: _Parts, made_from: str) -> PreparedDataset:
+def _complete(
+    config: DatasetConfig, folder: Path, parts: _Parts, made_from: str, code: Mapping[str, str]
+) -> PreparedDataset:
     """Move what was made into place and write ``dataset.json``, unless all of it is there already."""
     work = folder / _WORK
     with _all_or_nothing(work):
-        splits = {name: _split_entry(work, name, images) for name, images in parts.images.items()}
+        splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
+        write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
     made_by = config.model_dump(mode="json", exclude={"root", "source", "name"}) | {"files": parts.files}
     entry = DatasetEntry(
@@ -208,21 +224,27 @@ def _complete(config: DatasetConfig, folder: Path, parts: _Parts, made_from: str
         license=source.license if source else "",
         made_from=made_from,
         fingerprint=content_fingerprint(classes=parts.classes, splits=splits, made_by=made_by),
+        content=content_digest(classes=parts.classes, splits=splits, pictures=parts.pictures),
+        code=dict(code),
         splits=splits,
         notes=parts.notes,
     )
+    if parts.root is not None:
+        remember_root(folder, parts.root)
     if not _is_there(folder, entry):
         (folder / DATASET_FILE).unlink(missing_ok=True)
-        for name in (_ANNOTATIONS, _IMAGES):
+        for name in (_ANNOTATIONS, IMAGES, CONTENT_FILE):
             if (work / name).exists():
-                shutil.rmtree(folder / name, ignore_errors=True)
+                remove(folder / name)
                 (work / name).replace(folder / name)
         write_entry(folder, entry)
+    elif parts.content != _kept_content(folder):
+        write_content(folder, parts.content)
     shutil.rmtree(work, ignore_errors=True)
     return open_prepared(folder)
 
 
-def _split_entry(work: Path, name: str, images: str) -> SplitEntry:
+def _split_entry(work: Path, name: str, images: str, root: Path | None) -> SplitEntry:
     annotations, flat = f"{_ANNOTATIONS}/{name}.json", f"{_ANNOTATIONS}/{name}.npz"
     table = SplitTable.of_json(work / annotations)
     table.write_flat(work / flat)
@@ -230,6 +252,7 @@ def _split_entry(work: Path, name: str, images: str) -> SplitEntry:
         annotations=annotations,
         table=flat,
         images=images,
+        below_root=root is not None,
         image_count=len(table.image_ids),
         box_count=len(table.annotations),
         sha256=file_digest(work / annotations),
@@ -237,9 +260,16 @@ def _split_entry(work: Path, name: str, images: str) -> SplitEntry:
     )
 
 
+def _kept_content(folder: Path) -> Content | None:
+    try:
+        return read_content(folder)
+    except UserError:
+        return None
+
+
 def _is_there(folder: Path, entry: DatasetEntry) -> bool:
     try:
-        if not (folder / DATASET_FILE).is_file() or read_entry(folder) != entry:
+        if read_entry(folder) != entry:
             return False
         open_prepared(folder)
     except UserError:

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from tood.config.base import Config
 from tood.config.messages import validate_written
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
-from tood.io.read import read_json, remedied
-from tood.io.write import file_digest, write_json
+from tood.io.read import read_bytes, read_json, remedied
+from tood.io.write import write_json
 
 DATASET_FILE = "dataset.json"
 
@@ -52,6 +53,9 @@ class PreparedDataset:
     classes: tuple[str, ...]
     splits: Mapping[str, PreparedSplit]
     fingerprint: str
+    """Of classes, annotations and configuration, but not of the pictures; kept for results of earlier versions."""
+    content: str
+    """Of classes, annotations and pictures, which is all that a detector sees; empty in sets of earlier versions."""
     origin: str
     license: str
     notes: tuple[str, ...]
@@ -70,6 +74,7 @@ class SplitEntry(Config):
     annotations: str
     table: str
     images: str
+    below_root: bool = Field(False, description="Whether images are below the user's own folder, the data set's root.")
     image_count: int = Field(ge=1)
     box_count: int = Field(ge=0)
     sha256: str
@@ -86,6 +91,8 @@ class DatasetEntry(Config):
     license: str = ""
     made_from: str = Field("", description="Digest of the configuration and manifest this was converted from.")
     fingerprint: str
+    content: str = Field("", description="Digest of classes, annotations and pictures.")
+    code: dict[str, str] = Field({}, description="Digests of the modules that converted it.")
     splits: dict[str, SplitEntry] = Field(min_length=1)
     notes: list[str] = Field(default_factory=list)
 
@@ -94,6 +101,23 @@ def content_fingerprint(*, classes: list[str], splits: dict[str, SplitEntry], ma
     """sha256 over what a detector sees: classes, annotation digests and the configuration without places."""
     content = [classes, sorted((key, split.sha256) for key, split in splits.items()), made_by]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def content_digest(*, classes: list[str], splits: dict[str, SplitEntry], pictures: dict[str, str]) -> str:
+    """sha256 over all that a detector sees; ``pictures`` are the digests of the files by name."""
+    content = [classes, sorted((key, split.sha256) for key, split in splits.items()), sorted(pictures.items())]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def root_file(folder: Path) -> Path:
+    """Where this machine keeps the place of the user's own files, which is no part of the data set in ``folder``."""
+    return folder.parent / ".roots" / f"{folder.name}.txt"
+
+
+def own_root(folder: Path) -> Path:
+    """The folder of the user's own files behind the data set in ``folder``; UserError where it is not known here."""
+    with remedied(f"prepare the data set again with 'tood data prepare {folder.name}'"):
+        return Path(read_bytes(root_file(folder)).decode("utf-8", "surrogateescape").removesuffix("\n"))
 
 
 def read_entry(folder: Path) -> DatasetEntry:
@@ -129,6 +153,7 @@ def open_prepared(folder: Path) -> PreparedDataset:
         classes=tuple(entry.classes),
         splits=MappingProxyType(splits),
         fingerprint=entry.fingerprint,
+        content=entry.content,
         origin=entry.origin,
         license=entry.license,
         notes=tuple(entry.notes),
@@ -137,7 +162,8 @@ def open_prepared(folder: Path) -> PreparedDataset:
 
 def _open_split(folder: Path, name: str, entry: SplitEntry) -> PreparedSplit:
     again = f"prepare the data set again with 'tood data prepare {folder.name}'"
-    annotations, table, images = folder / entry.annotations, folder / entry.table, folder / entry.images
+    annotations, table = folder / entry.annotations, folder / entry.table
+    images = (own_root(folder) if entry.below_root else folder) / entry.images
     for path, digest in ((annotations, entry.sha256), (table, entry.table_sha256)):
         if not path.is_file():
             raise UserError(f"{path}: the annotations of split '{name}' are missing; {again}.")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import yaml
 
+from tood.io.consulted import note_file
 from tood.io.errors import UserError
 from tood.io.escape import escape, is_unicode
 
@@ -69,6 +70,7 @@ def read_bytes(path: Path, largest: int = LARGEST_TEXT) -> bytes:
 def _pieces(path: Path, largest: int) -> Iterator[bytes]:
     """The same piece by piece."""
     size = 0
+    note_file(path)
     try:
         kind = path.stat().st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):

@@ -1,7 +1,6 @@
 """Writing files so that nothing is ever half-written; how they are read is in ``documents.py``."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import yaml
 from tood.io.errors import UserError
 from tood.io.os_errors import asked_again, refusal
 
-_CHUNK = 1 << 20
 _TEMPORARY = ".tood-"  # begins the names of files that are being written
 _swept: set[str] = set()
 
@@ -119,12 +117,3 @@ def write_with(target: Path, writer: Callable[[Path], object], *, durable: bool 
     """Let ``writer`` (e.g. ``frame.to_csv``) fill a temporary file that then takes the target's place."""
     with atomic_path(target, durable=durable) as path:
         writer(path)
-
-
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.new(algorithm)
-    with Path(path).open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

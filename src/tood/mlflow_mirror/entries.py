@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from tood.evaluation.coco_metrics import STATS
+from tood.io.digests import file_digest
 from tood.io.escape import escape
-from tood.io.write import file_digest, visible
+from tood.io.write import visible
 from tood.reporting.flat_settings import MISSING, aligned
 from tood.reporting.run_folder import RunFolder
 

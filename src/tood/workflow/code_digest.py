@@ -1,69 +1,148 @@
-"""The code behind each verb, found from its imports."""
+"""What the code behind a result does, as digests that no comment, docstring, annotation or message changes.
+
+A result depends on the modules that can change its numbers: those that the roots of its verb reach by imports, apart
+from the interfaces in ``NEUTRAL``, which read, write, speak, lock and start processes, but compute nothing. A run also
+depends on the files of its method's assigner and criterion, which may be the project's own.
+"""
 
 import ast
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal, TypeVar
 
 _PACKAGE = Path(__file__).parents[1]
+_DIGITS = 16
+_Node = TypeVar("_Node", bound=ast.AST)
+
+Verb = Literal["prepare", "pretrain", "train", "evaluate", "analyse", "submit", "compare"]
+
+ROOTS: Mapping[Verb, tuple[str, ...]] = {
+    "prepare": ("tood.data.prepare",),
+    "pretrain": ("tood.training.pretrain", "tood.data.synthetic.shapes", "tood.detection.backbones"),
+    "train": ("tood.training.setup", "tood.training.loop"),
+    "evaluate": ("tood.evaluation.detections", "tood.evaluation.coco_metrics", "tood.evaluation.outputs"),
+    "analyse": (
+        "tood.evaluation.alignment_split",
+        "tood.evaluation.alignment_boxes",
+        "tood.evaluation.alignment_measures",
+        "tood.evaluation.alignment_files",
+    ),
+    "submit": ("tood.evaluation.detections", "tood.evaluation.submission"),
+    "compare": ("tood.verbs.compare",),
+}
+"""The modules that compute what a verb writes; what they import is behind it too."""
+
+NEUTRAL = (
+    "tood.config",  # what it decides is in the resolved configuration; but tood.config.method computes with it
+    "tood.data.box_drawing",  # pictures for people
+    "tood.data.fetch",  # what it obtains is verified, and its content is part of the data's digest
+    "tood.data.findings",
+    "tood.data.prepared",
+    "tood.evaluation.samples",
+    "tood.io",
+    "tood.training.breakdown",
+    "tood.training.checkpoint",
+    "tood.training.history",
+    "tood.training.job",
+    "tood.training.progress",
+    "tood.training.processes",  # but tood.training.processes.distributed adds gradients up
+    "tood.verbs.folders",
+    "tood.verbs.open_run",
+    "tood.weights.mmdet",
+    "tood.weights.tensor_files",
+    "tood.workflow",
+)
+"""Modules (with those below them) that code of results may import and that belong to no digest."""
+
+COMPUTING = ("tood.config.method", "tood.training.processes.distributed")
+"""Modules below a neutral one that compute all the same."""
 
 
-def code_files(verb: str, parts: Sequence[Path] = ()) -> list[str]:
-    """Files that ``tood/verbs/<verb>.py`` can reach by imports of the package, from the project's folder.
+def is_neutral(module: str) -> bool:
+    """Whether a module of the package is an interface that cannot change a number."""
+    if module in COMPUTING or module == "tood":
+        return module == "tood"
+    return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
 
-    They are the rule's inputs: edit one and what it computes is redone. ``parts`` are the files of a method's
-    assigner and criterion, which no other code imports; they may be the project's own.
+
+def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
+    """16 hex digits of each module, or of each file of the project, that can change what a verb computes.
+
+    ``parts`` are the files of a method's assigner and criterion. The project's own are named by their path from the
+    project's folder, the folder that commands run in.
     """
-    found: dict[str, Path] = {}
-    waiting = [f"tood.verbs.{verb}"]
+    found: dict[str, str] = {}
+    waiting = list(ROOTS[verb])
     for part in parts:
         if part.is_relative_to(_PACKAGE):
             waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
         else:
-            waiting.extend(_imports(part))
+            tree = _parsed(part)
+            found[_from_project(part)] = _digest_of(tree)
+            waiting.extend(_imports(tree))
     while waiting:
         module = waiting.pop()
-        if module in found:
-            continue
         path = _module_file(module)
-        if path is None:
+        if path is None or module in found or is_neutral(module):
             continue
-        found[module] = path
-        waiting.extend(_package_imports(path))
-        if "." in module:
-            waiting.append(module.rpartition(".")[0])
-    return sorted({_from_project(path) for path in (*found.values(), *parts)})
+        found[module] = _module_digest(path)
+        waiting.extend(_module_imports(path))
+    if verb == "compare":
+        found |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] for path in _templates()}
+    return dict(sorted(found.items()))
+
+
+def combined(code: Mapping[str, str]) -> str:
+    """16 hex digits over the digests of several modules."""
+    return hashlib.sha256("".join(f"{name} {code[name]}\n" for name in sorted(code)).encode()).hexdigest()[:_DIGITS]
+
+
+def changed_modules(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Names of the modules that differ, are new or are gone."""
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a name in ``code_behind`` is a file of the project and no module of the package."""
+    return name.endswith(".py")
+
+
+def _templates() -> list[Path]:
+    return sorted((_PACKAGE / "reporting").rglob("*.html*"))
 
 
 def _from_project(path: Path) -> str:
-    """Relative to the project's folder, which is where commands are run, or to the package's."""
-    for base in (_PACKAGE.parent.parent, Path.cwd()):
-        if path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return str(path)
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _module_file(module: str) -> Path | None:
+    """The file of a module of the package; None for a package, a name in a module, and anything else."""
     parts = module.split(".")
-    if parts[0] != "tood":
-        return None
-    path = _PACKAGE.joinpath(*parts[1:])
-    if path.with_suffix(".py").is_file():
-        return path.with_suffix(".py")
-    return path / "__init__.py" if (path / "__init__.py").is_file() else None
+    path = _PACKAGE.joinpath(*parts[1:]).with_suffix(".py") if parts[0] == "tood" and len(parts) > 1 else None
+    return path if path is not None and path.is_file() else None
 
 
 @cache
-def _package_imports(path: Path) -> tuple[str, ...]:
+def _module_imports(path: Path) -> tuple[str, ...]:
     """``_imports`` of the package's own files, which do not change while it runs; a project's may."""
-    return _imports(path)
+    return _imports(_parsed(path))
 
 
-def _imports(path: Path) -> tuple[str, ...]:
+@cache
+def _module_digest(path: Path) -> str:
+    return _digest_of(_parsed(path))
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path))
+
+
+def _imports(tree: ast.Module) -> tuple[str, ...]:
     """Modules of the package that a file imports, wherever in it the import stands."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -71,17 +150,107 @@ def _imports(path: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name.split(".")[0] == "tood")
 
 
-def template_files() -> list[str]:
-    """Templates of the report, which the code reads."""
-    base = _PACKAGE.parent.parent
-    return sorted(path.relative_to(base).as_posix() for path in (_PACKAGE / "reporting").rglob("*.html*"))
+def _digest_of(tree: ast.Module) -> str:
+    return hashlib.sha256(canonical(tree).encode()).hexdigest()[:_DIGITS]
 
 
-def code_digest(verb: str, parts: Sequence[Path] = ()) -> str:
-    """16 hex digits over the content of ``code_files(verb, parts)``."""
-    base = _PACKAGE.parent.parent
-    seen = hashlib.sha256()
-    for name in code_files(verb, parts):
-        path = base / name
-        seen.update((path if path.is_file() else Path(name)).read_bytes())
-    return seen.hexdigest()[:16]
+def canonical(tree: ast.Module) -> str:
+    """What a file does, as text that stays the same where only its wording, layout or typing changes."""
+    return _dumped(_Behaviour().visit(tree))
+
+
+_SPEAKING = frozenset({"debug", "info", "warning", "error", "exception", "critical", "note", "box", "say", "warn"})
+"""Functions and methods whose texts are for people alone."""
+_DESCRIBING = frozenset({"description", "title", "examples"})
+"""Arguments of fields that are for people alone."""
+
+
+class _Behaviour(ast.NodeTransformer):
+    """Takes out what does not change what code does: documentation, annotations, messages, neutral imports."""
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        """The imports come first and sorted: their order decides nothing in this package."""
+        imports = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+        names = sorted({line for one in imports for line in _imported(one)})
+        self.generic_visit(node)
+        node.body[:0] = [ast.Expr(ast.Constant(line)) for line in names]
+        return node
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """A text by itself is documentation."""
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = None
+        self.generic_visit(node)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """``x: int = 1`` is ``x = 1``; a field without a value is its name."""
+        if node.value is None:
+            return ast.Expr(node.target)
+        return self.generic_visit(ast.Assign([node.target], node.value))
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Assert:
+        node.msg = None
+        self.generic_visit(node)
+        return node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        self.generic_visit(node)
+        return _without_texts(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called in _SPEAKING or called.endswith("Error"):
+            return _without_texts(node)
+        if called == "Field":
+            node.keywords = [one for one in node.keywords if one.arg not in _DESCRIBING]
+        return node
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:
+        return ast.Constant("")
+
+
+def _without_texts(node: _Node) -> _Node:
+    return _WithoutTexts().visit(node)  # type: ignore[no-any-return]
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """A line for each name that an import brings from where it may matter."""
+    module = getattr(node, "module", None) or ""
+    for alias in node.names:
+        whole = f"{module}.{alias.name}" if module else alias.name
+        neutral = whole.split(".")[0] == "tood" and (is_neutral(whole) or (module != "" and is_neutral(module)))
+        if whole in COMPUTING or module in COMPUTING or not neutral:
+            yield f"{whole} as {alias.asname or alias.name}"
+
+
+def _dumped(node: object) -> str:
+    """The tree as text, without what is empty, so that it is the same in every version of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields if name not in ("ctx", "kind"))
+        inside = ",".join(f"{name}={_dumped(value)}" for name, value in fields if value not in (None, []))
+        return f"{type(node).__name__}({inside})"
+    if isinstance(node, list):
+        return "[" + ",".join(_dumped(item) for item in node) + "]"
+    return repr(node)

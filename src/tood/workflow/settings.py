@@ -1,21 +1,22 @@
 """What the workflow needs to know before anything runs: its settings, threads, the state of own data."""
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tood.config.messages import nearest
 from tood.config.scale import is_scale
 from tood.config.study import Study
-from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.io.errors import UserError
 from tood.training.processes.gpus import visible_gpus
 
-_SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate")
+_SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate", "code", "code_minutes")
+CODE_CHOICES = ("ask", "keep", "new")
+CODE_MINUTES = 10.0
 _WORDS = {"dataset": "data set", "scale": "scale"}
 
 
@@ -49,11 +50,6 @@ def enter_environment(mirror: object) -> None:
         os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).expanduser().absolute())
 
 
-def as_text(value: object) -> str:
-    """A slice of the configuration as a rule parameter: the rule reruns when it changes, and only then."""
-    return json.dumps(value, sort_keys=True)
-
-
 def study_reference(study: str | None, dataset: str | None, scale: str | None, params: Path = Path("params")) -> str:
     """``<study>``, ``<study>@<dataset>`` or ``<study>@<scale>``; the study is ``demo`` unless given.
 
@@ -83,6 +79,10 @@ class Settings:
     """Threads of each training; 0 where they are shared out."""
     accumulate: int
     """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
+    code: Literal["ask", "keep", "new"] = "ask"
+    """What becomes of finished trainings whose code alone changed since."""
+    code_minutes: float = CODE_MINUTES
+    """Minutes that a training may have taken to be trained again without asking."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:
@@ -104,27 +104,40 @@ def read_settings(config: Mapping[str, object]) -> Settings:
         str(config[key]) if config.get(key) is not None else None for key in ("study", "dataset", "scale")
     )
     count = visible_gpus() if gpu == "auto" else int(gpu)
-    return Settings(study_reference(study, dataset, scale), count, int(threads), int(accumulate))
+    return Settings(
+        study_reference(study, dataset, scale),
+        count,
+        int(threads),
+        int(accumulate),
+        read_code_choice(config.get("code", os.environ.get("TOOD_CODE", "ask"))),
+        read_code_minutes(config.get("code_minutes", os.environ.get("TOOD_CODE_MINUTES", CODE_MINUTES))),
+    )
+
+
+def read_code_choice(value: object) -> Literal["ask", "keep", "new"]:
+    """What ``--config code=`` or TOOD_CODE say; UserError names the values there are."""
+    match str(value):
+        case "ask":
+            return "ask"
+        case "keep":
+            return "keep"
+        case "new":
+            return "new"
+    raise UserError(f"code={value}: must be {', '.join(CODE_CHOICES[:-1])} or {CODE_CHOICES[-1]}.")
+
+
+def read_code_minutes(value: object) -> float:
+    """What ``--config code_minutes=`` or TOOD_CODE_MINUTES say; UserError where it is no number from 0."""
+    try:
+        minutes = float(str(value))
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < float("inf"):
+        raise UserError(f"code_minutes={value}: must be a number of minutes, 0 or more.")
+    return minutes
 
 
 def threads_per_run(settings: Settings, cores: int, runs: int) -> int:
     """Threads of each training: runs side by side, one core each, are the fastest use of few cores."""
     beside = runs if settings.gpus == 0 else max(1, min(runs, visible_gpus() // settings.gpus))
     return settings.threads or max(1, cores // beside)
-
-
-def own_files_digest(root: str | None) -> str:
-    """A digest of what describes data on disk: names of images; names, sizes and times of all other files."""
-    folder_given = Path(root).expanduser() if root else None
-    if folder_given is None or not folder_given.is_dir():
-        return ""
-    seen = hashlib.sha256()
-    for folder, folders, files in os.walk(folder_given):
-        folders.sort()
-        for name in sorted(files):
-            line = f"{folder}/{name}"
-            if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-                status = os.stat(os.path.join(folder, name))
-                line += f" {status.st_size} {status.st_mtime_ns}"
-            seen.update(line.encode(errors="surrogateescape") + b"\n")
-    return seen.hexdigest()[:16]

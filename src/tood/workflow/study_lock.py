@@ -16,7 +16,7 @@ from tood.io.read import read_bytes
 from tood.io.write import write_text
 
 
-class WorkflowLock:
+class StudyLock:
     """The lock of a study, as it was when the workflow was read: plans made while another one worked are stale."""
 
     def __init__(self, study: str, folder: Path = Path(".snakemake")) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference_check.folder import Arrays, below, numbered, read_arrays, read_json, tensor
 from reference_check.outputs import compare_outputs
+from reference_check.rounding import room_for_rounding
 from reference_check.rows import EXACT, Report, Tolerance, UnsupportedError
 from reference_check.scene import compare_detections, meta_tensor, targets_of
 from reference_check.toolbox import Recorded, build_recorded
@@ -78,9 +79,15 @@ def _check_instance(
 ) -> None:
     metas = instance["img_metas"]
     names = [str(translate_key(key)) for key in reference["parameter_order"]]
+    features = [tensor(feature) for feature in numbered(arrays, "feat")]
     with torch.no_grad():
-        predictions = recorded.head([tensor(feature) for feature in numbered(arrays, "feat")])
-    compare_outputs(report, predictions, arrays)
+        predictions = recorded.head(features)
+
+    def outputs(report: Report, head: nn.Module, features: Sequence[Tensor]) -> None:
+        compare_outputs(report, head(features), arrays)
+
+    with report.with_room(lambda: room_for_rounding(outputs, recorded.head, features)):
+        compare_outputs(report, predictions, arrays)
     sizes = meta_tensor(metas, "img_shape")
     for prefix, scales in (("det", None), ("det_rescaled", meta_tensor(metas, "scale_factor"))):
         found = postprocess(predictions, sizes, scales, recorded.inference)
@@ -124,17 +131,30 @@ def _check_training(
         )
     compare_losses(report, outcome, phase, prefix, dtype)
     outcome.total.backward()
-    gradients = gradients_by_name(head)
-    norms = torch.stack([gradients[name].double().norm() for name in names])
-    key = "gradnorm" if single else "f64_gradnorm"
-    report.compare(prefix + key, norms, phase[key], NORM32 if single else NORM64)
-    if single:
-        expected = numbered(phase, "grad_feat")
-        own = [feature.grad if feature.grad is not None else torch.zeros_like(feature) for feature in features]
-        report.compare_all(f"{prefix}grad_feat", own, expected, GRADIENT)
-        full = below(phase, "grad_w/")
-        own = [gradients[str(translate_key(name))] for name in full]
-        report.compare_all(f"{prefix}grad_w", own, list(full.values()), GRADIENT)
+    if not single:
+        report.compare(f"{prefix}f64_gradnorm", gradient_norms(head, names), phase["f64_gradnorm"], NORM64)
+        return
+
+    def gradients(report: Report, head: nn.Module, features: Sequence[Tensor]) -> None:
+        targets = targets_of(arrays, features[0].dtype)
+        train_once(head(features), targets, recorded.criterion, metas, epoch).total.backward()
+        _compare_gradients(report, head, features, phase, names, prefix)
+
+    with report.with_room(lambda: room_for_rounding(gradients, head, features)):
+        _compare_gradients(report, head, features, phase, names, prefix)
+
+
+def _compare_gradients(
+    report: Report, head: nn.Module, features: Sequence[Tensor], phase: Arrays, names: Sequence[str], prefix: str
+) -> None:
+    report.compare(f"{prefix}gradnorm", gradient_norms(head, names), phase["gradnorm"], NORM32)
+    expected = numbered(phase, "grad_feat")
+    own = [feature.grad if feature.grad is not None else torch.zeros_like(feature) for feature in features]
+    report.compare_all(f"{prefix}grad_feat", own, expected, GRADIENT)
+    full = below(phase, "grad_w/")
+    weights = gradients_by_name(head)
+    own = [weights[str(translate_key(name))] for name in full]
+    report.compare_all(f"{prefix}grad_w", own, list(full.values()), GRADIENT)
 
 
 def _check_min_area(
@@ -249,7 +269,12 @@ def compare_assignment(
         report.compare(f"{prefix}norm_metric", assignment.target, phase["norm_metric"], TARGET)
 
 
-def gradients_by_name(module: torch.nn.Module) -> dict[str, Tensor]:
+def gradient_norms(module: nn.Module, names: Sequence[str]) -> Tensor:
+    gradients = gradients_by_name(module)
+    return torch.stack([gradients[name].double().norm() for name in names])
+
+
+def gradients_by_name(module: nn.Module) -> dict[str, Tensor]:
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for name, parameter in module.named_parameters()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tood.data.findings import plural
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.io.read import read_json
-from tood.io.write import file_digest
 
 _HEADER = ["path", "size", "sha256"]
 _DIGEST = re.compile("[0-9a-f]{64}")

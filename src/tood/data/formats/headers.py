@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import Findings
+from tood.io.consulted import note_listing
 from tood.io.errors import UserError
 from tood.io.escape import is_unicode
 
@@ -156,6 +157,7 @@ def list_files(folder: Path, suffixes: Collection[str], *, below: bool = True) -
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
 
+    note_listing(folder, tuple(sorted(suffixes)), below)
     found: list[Path] = []
     seen = set(folder.resolve().parents)
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):

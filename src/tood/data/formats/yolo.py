@@ -12,6 +12,7 @@ from tood.data.formats.headers import IMAGE_SUFFIXES, list_images, settle_frame
 from tood.data.formats.list_files import read_lines, repeated, report_overlap
 from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, numbered, to_xywh
 from tood.data.formats.splits import draw_splits
+from tood.io.consulted import note_absent
 from tood.io.errors import UserError
 from tood.io.read import read_yaml
 
@@ -120,6 +121,7 @@ def parse_row(line: str) -> YoloRow:
 def _read_rows(root: Path, image: str, classes: list[str], findings: Findings) -> list[YoloRow]:
     labels = root / label_path(image)
     if not labels.exists():
+        note_absent(labels)
         findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
         return []
     rows = []

@@ -19,8 +19,8 @@ from tood.config.method import MethodConfig
 from tood.config.schedule import ImagesConfig
 from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.detection.detector import Detector, build_detector
+from tood.io.digests import file_digest
 from tood.io.errors import UserError, listed
-from tood.io.write import file_digest
 from tood.weights.mmdet.checkpoint_file import read_foreign_file
 from tood.weights.mmdet.detector_kinds import Kind, MethodName, recognise
 from tood.weights.mmdet.layout import Layout, NamedWeights, name_weights, read_layout

@@ -1,0 +1,37 @@
+"""Configurations that finished results keep, also of earlier versions, as the current version reads them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tood.config.messages import validate
+from tood.config.parts import STORED
+from tood.config.study import RunConfig
+from tood.io.errors import UserError
+
+_RENAMED = {"backbone": {"trunk_width": "first_stage_width"}}
+"""Fields by block, from their earlier name to the one that they have now."""
+
+
+def with_current_names(value: Any) -> Any:
+    """A stored configuration with the names that its fields have now."""
+    if not isinstance(value, Mapping):
+        return value
+    renamed = {
+        block: {names.get(key, key): item for key, item in value[block].items()}
+        for block, names in _RENAMED.items()
+        if isinstance(value.get(block), Mapping)
+    }
+    return {**value, **renamed}
+
+
+def stored_run(value: Any, where: str) -> RunConfig:
+    """A run's stored configuration; fields that are newer than it have the values that they have by default.
+
+    Parts of methods that cannot be found any more keep what is written. UserError where it is no run's.
+    """
+    current = with_current_names(value)
+    try:
+        found: RunConfig = validate(RunConfig, current, where)
+    except UserError:
+        found = validate(RunConfig, current, where, context=STORED)
+    return found

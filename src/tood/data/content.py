@@ -1,0 +1,133 @@
+"""The content of a data set: what was read to prepare it, by digest, so that any change is noticed and named.
+
+``files.json`` in the prepared folder lists every file that was read (labels, lists, pictures; behind links too), what
+was looked for in vain, and which folders were listed. Size and time of a file are a hint where to look; its content
+decides. What a touched or moved file holds is remembered in ``data/.remembered``, which belongs to this machine alone.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from tood.config.base import Config
+from tood.config.messages import validate_written
+from tood.data.formats.headers import list_files
+from tood.data.formats.records import RawDataset
+from tood.io.consulted import Consulted
+from tood.io.digests import DigestCache
+from tood.io.errors import UserError
+from tood.io.read import read_json
+from tood.io.write import write_json
+
+CONTENT_FILE = "files.json"
+_REMEMBERED = ".remembered"
+
+
+class Listing(Config):
+    """The files of a folder with some suffixes, by a digest of their names."""
+
+    folder: str
+    suffixes: list[str]
+    below: bool
+    names: str = Field(description="SHA-256 over the sorted names.")
+
+
+class Content(Config):
+    """What was read to prepare a data set; paths are relative to the folder of its files where they lie below it."""
+
+    files: dict[str, str] = Field(description="SHA-256 of each file.")
+    absent: list[str] = Field([], description="Files that were looked for and were not there.")
+    listings: list[Listing] = Field([])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and content of all files."""
+        return _over(f"{path} {sha256}" for path, sha256 in sorted(self.files.items()))
+
+    def changes(self, base: Path, cache: DigestCache) -> Iterator[str]:
+        """What differs on disk below ``base``, each as the beginning of a sentence: path and what became of it."""
+        for path, sha256 in self.files.items():
+            try:
+                if cache.digest(base / path, path) != sha256:
+                    yield f"{base / path}: has changed"
+            except OSError:
+                yield f"{base / path}: is gone"
+        for path in self.absent:
+            if os.path.isfile(base / path):
+                yield f"{base / path}: is new"
+        for listing in self.listings:
+            folder = base / listing.folder
+            try:
+                names = _names(folder, tuple(listing.suffixes), listing.below)
+            except (OSError, UserError):
+                yield f"{folder}: is gone"
+                continue
+            if _over(names) == listing.names:
+                continue
+            prefix = "" if listing.folder == "." else f"{listing.folder}/"
+            new = next((name for name in names if f"{prefix}{name}" not in self.files), None)
+            yield f"{folder}: has other files than before" if new is None else f"{folder / new}: is new"
+
+
+def content_of(consulted: Consulted, dataset: RawDataset, base: Path, cache: DigestCache) -> Content:
+    """What was consulted while ``dataset`` was read below ``base``, and its pictures."""
+    pictures = {split.path(image) for split in dataset.splits for image in split.images}
+    return Content(
+        files={name: cache.digest(base / name, name) for name in _relative(consulted.files | pictures, base)},
+        absent=_relative(consulted.absent, base),
+        listings=[
+            Listing(
+                folder=name_below(folder, base),
+                suffixes=list(suffixes),
+                below=below,
+                names=_over(_names(folder, suffixes, below)),
+            )
+            for folder, suffixes, below in sorted(consulted.listings)
+        ],
+    )
+
+
+def content_of_folder(base: Path, cache: DigestCache) -> Content:
+    """All files of a folder, for data that is generated."""
+    names = _relative((path for path in base.rglob("*") if path.is_file()), base)
+    return Content(files={name: cache.digest(base / name, name) for name in names})
+
+
+def read_content(folder: Path) -> Content:
+    """The record in a prepared folder; UserError if it is missing or damaged."""
+    path = folder / CONTENT_FILE
+    found: Content = validate_written(Content, read_json(path), str(path), "prepare the data set again")
+    return found
+
+
+def write_content(folder: Path, content: Content) -> None:
+    write_json(folder / CONTENT_FILE, content.model_dump(mode="json"), indent=0)
+
+
+def digest_cache(folder: Path) -> DigestCache:
+    """What this machine remembers of the files of the data set in ``folder`` (``data/<name>``)."""
+    return DigestCache(folder.parent / _REMEMBERED / f"{folder.name}.csv")
+
+
+def _relative(paths: Iterable[Path], base: Path) -> list[str]:
+    return sorted({name_below(path, base) for path in paths})
+
+
+def name_below(path: Path, base: Path) -> str:
+    """The name of a file in the record: from ``base`` on where the path lies below it as it is written."""
+    written, root = os.path.abspath(path), os.path.abspath(base)
+    return Path(written).relative_to(root).as_posix() if Path(written).is_relative_to(root) else written
+
+
+def _names(folder: Path, suffixes: tuple[str, ...], below: bool) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in list_files(folder, suffixes, below=below)]
+
+
+def _over(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode(errors="surrogateescape") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""Digests of files, computed once: size and time of a file are a hint, its content decides where they moved."""
+
+import csv
+import hashlib
+import io
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tood.io.errors import UserError
+from tood.io.read import read_bytes
+from tood.io.write import write_with
+
+_CHUNK = 1 << 20
+_LARGEST = 1 << 30  # bytes of the record; a million files have 0.15 GB
+_SETTLED = 2.0  # seconds after which another change of a file shows in its time
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.new(algorithm)
+    with Path(path).open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Known:
+    size: int
+    time: int
+    """Nanoseconds."""
+    sha256: str
+
+
+class DigestCache:
+    """SHA-256 of files by name, kept in a CSV file between commands.
+
+    A damaged or missing record costs reading the files again, nothing else.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._known = _read(record)
+        self._changed = False
+
+    def digest(self, path: Path, name: str | None = None) -> str:
+        """The digest of ``path``, remembered as ``name`` (by default the path itself). Raises OSError."""
+        key = str(path) if name is None else name
+        status = os.stat(path)
+        known = self._known.get(key)
+        if known is not None and (known.size, known.time) == (status.st_size, status.st_mtime_ns):
+            return known.sha256
+        sha256 = file_digest(path)
+        if time.time() - status.st_mtime > _SETTLED:
+            self._known[key] = _Known(status.st_size, status.st_mtime_ns, sha256)
+        else:
+            self._known.pop(key, None)
+        self._changed = True
+        return sha256
+
+    def save(self) -> None:
+        """Keep what was computed, where the disk takes it."""
+        if not self._changed:
+            return
+        text = io.StringIO()
+        rows = ((name, one.size, one.time, one.sha256) for name, one in self._known.items())
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with suppress(UserError):
+            write_with(self._record, lambda path: path.write_bytes(text.getvalue().encode("utf-8", "surrogateescape")))
+            self._changed = False
+
+
+def _read(record: Path) -> dict[str, _Known]:
+    try:
+        rows = csv.reader(io.StringIO(read_bytes(record, _LARGEST).decode("utf-8", "surrogateescape")))
+        return {name: _Known(int(size), int(time), sha256) for name, size, time, sha256 in rows}
+    except (UserError, ValueError, csv.Error):
+        return {}

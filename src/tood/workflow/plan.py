@@ -1,0 +1,176 @@
+"""What of a study is made again, and why: decided here, passed on to Snakemake by stamps."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tood.config.backbone import BackboneConfig
+from tood.config.datasets import DatasetConfig
+from tood.config.parts import code_of
+from tood.config.study import RunConfig, Study
+from tood.data.made_from import DataState, data_state
+from tood.io.errors import UserError, listed
+from tood.weights.weights_digest import starting_weights_digest
+from tood.workflow.code_digest import code_behind, combined
+from tood.workflow.pretrained import pretrained_standing
+from tood.workflow.settings import Settings, analysis_files
+from tood.workflow.stamps import changing_stamp, judged_stamp, stamp_path
+from tood.workflow.standing import Expected, Standing, measurement_standing, training_standing
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """The project's folders."""
+
+    params: Path = Path("params")
+    data: Path = Path("data")
+    results: Path = Path("results")
+
+
+@dataclass
+class Plan:
+    """A study held against what there is of it."""
+
+    study: Study
+    settings: Settings
+    place: Place = field(default_factory=Place)
+    datasets: dict[str, DataState] = field(default_factory=dict)
+    backbones: dict[str, Standing] = field(default_factory=dict)
+    """Of the backbones pretrained here, by name."""
+    trainings: dict[str, Standing] = field(default_factory=dict)
+    """By run."""
+
+    def __post_init__(self) -> None:
+        for dataset in (self.study.dataset, self.study.submission):
+            if dataset is not None:
+                self.datasets[dataset.name] = self._data(dataset)
+        for run in self.study.runs.values():
+            backbone = run.backbone
+            if backbone.weights == "generated" and backbone.name not in self.backbones:
+                self.backbones[backbone.name] = self._backbone(backbone)
+        for name, run in self.study.runs.items():
+            self.trainings[name] = self._kept(self._training(run))
+
+    def refuse_loss(self, targets: Collection[str] = ()) -> None:
+        """Raise UserError where finished trainings that took long would be thrown away for code alone, unasked.
+
+        Not where ``targets`` are asked for that no training makes.
+        """
+        if self.settings.code != "ask" or (targets and all(one.startswith("data/") for one in targets)):
+            return
+        limit = self.settings.code_minutes * _MINUTE
+        lost = {name: one for name, one in self.trainings.items() if one.by_code_alone and one.seconds > limit}
+        if lost:
+            raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code_minutes)}")
+
+    def write_stamps(self) -> None:
+        """Let Snakemake know, rule by rule."""
+        code = {verb: code_behind(verb) for verb in ("prepare", "pretrain", "evaluate", "analyse", "submit", "compare")}
+        for name, state in self.datasets.items():
+            made_of = {"data set": name, "code": combined(code["prepare"])}
+            judged_stamp(stamp_path("", "prepare", name), made_of, [state.problem] if self._is_prepared(state) else [])
+        for name, standing in self.backbones.items():
+            made_of = {"backbone": name, "code": combined(code["pretrain"])}
+            judged_stamp(stamp_path("", "pretrain", name), made_of, standing.because())
+        for name, run in self.study.runs.items():
+            self._write_run_stamps(name, run, code)
+        changing_stamp(stamp_path(self.study.name, "compare"), self._compared(combined(code["compare"])))
+
+    def _write_run_stamps(self, name: str, run: RunConfig, code: Mapping[str, Mapping[str, str]]) -> None:
+        trained = self.trainings[name]
+        stamp = stamp_path(self.study.name, "train", name)
+        judged_stamp(stamp, {"run": run.fingerprint, "code": combined(self._code(run))}, trained.because())
+        folder = self.place.results / self.study.name / name
+        inference = run.method.inference.model_dump(mode="json")
+        measured: Standing | None = None
+        for verb in ("evaluate", "analyse") if analysis_files(self.study) else ("evaluate",):
+            standing = measurement_standing(folder, verb, run, self.study.split, code[verb])
+            because = self._kept(standing).because()
+            if trained.state == "outdated":
+                because.insert(0, "the run is trained again")
+            if measured is not None and measured.state == "outdated":
+                because.insert(0, "the run is evaluated again")
+            measured = self._kept(standing)
+            wanted = {"split": self.study.split, "inference": inference, "code": combined(code[verb])}
+            judged_stamp(stamp_path(self.study.name, verb, name), wanted, because)
+        if self.study.submission is not None:
+            wanted = {"inference": inference, "images": self.study.submission.name, "code": combined(code["submit"])}
+            changing_stamp(stamp_path(self.study.name, "submit", name), wanted)
+
+    def _compared(self, code: str) -> dict[str, object]:
+        """What the table says besides the runs' numbers."""
+        study = self.study
+        return {
+            "texts": [study.title, study.description],
+            "baseline": study.baseline,
+            "split": study.split,
+            "analysis": list(study.analysis),
+            "rows": {name: run.row for name, run in study.runs.items()},
+            "published": study.published.model_dump(mode="json") if study.published else None,
+            "marks": {name: list(one.changed_code) for name, one in self.trainings.items() if one.changed_code},
+            "code": code,
+        }
+
+    def _code(self, run: RunConfig) -> dict[str, str]:
+        return code_behind("train", code_of(run.method))
+
+    def _kept(self, standing: Standing) -> Standing:
+        """The same, as current where only code changed and results are to be kept; what changed is not forgotten."""
+        if self.settings.code == "keep" and standing.by_code_alone:
+            return replace(standing, state="current")
+        return standing
+
+    def _is_prepared(self, state: DataState) -> bool:
+        """Whether a prepared data set is prepared again."""
+        return state.entry is not None and bool(state.problem) and not self._keeps(state)
+
+    def _keeps(self, state: DataState) -> bool:
+        return bool(state.changed_code) and self.settings.code == "keep"
+
+    def _data(self, dataset: DatasetConfig) -> DataState:
+        return data_state(dataset, self.place.data / dataset.name, self.place.params, code_behind("prepare"))
+
+    def _backbone(self, backbone: BackboneConfig) -> Standing:
+        file = self.place.data / "pretrained" / f"{backbone.name}.pt"
+        return self._kept(pretrained_standing(file, backbone, code_behind("pretrain")))
+
+    def _training(self, run: RunConfig) -> Standing:
+        state, backbone = self.datasets[run.dataset.name], self.backbones.get(run.backbone.name)
+        entry = state.entry
+        known: Collection[str] | None = (
+            None if entry is None else {entry.content or entry.fingerprint, entry.fingerprint}
+        )
+        weights = starting_weights_digest(run.backbone, self.place.data / "pretrained")
+        folder = self.place.results / self.study.name / run.run
+        found = training_standing(folder, Expected(run, self._code(run), known, weights))
+        if found.state == "missing":
+            return found
+        reasons, changed = list(found.reasons), list(found.changed_code)
+        if self._is_prepared(state) and not state.is_upgrade:
+            if state.changed_code:
+                changed += state.changed_code
+            else:
+                reasons.append(state.problem)
+        if backbone is not None and backbone.state == "outdated":
+            reasons += backbone.reasons
+            changed += backbone.changed_code
+        return replace(
+            found,
+            state="outdated" if reasons or changed else "current",
+            reasons=tuple(reasons),
+            changed_code=tuple(dict.fromkeys(changed)),
+        )
+
+
+def code_question(lost: Mapping[str, Standing], minutes: float) -> str:
+    """The sentence with which a command stops before it trains ``lost`` runs again for code alone."""
+    runs = [f"{name} ({one.seconds / _MINUTE:.0f} minutes)" for name, one in lost.items()]
+    modules: Sequence[str] = sorted({module for one in lost.values() for module in one.changed_code})
+    noun = "run" if len(lost) == 1 else "runs"
+    return (
+        f"code changed since the finished training of {noun} {listed(runs)}: {listed(modules)}; repeat the command "
+        "with --config code=keep to keep the results, which the table then marks, or with --config code=new to train "
+        f"again (trainings of up to code_minutes={minutes:g} are trained again without asking)."
+    )

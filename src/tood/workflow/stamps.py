@@ -1,0 +1,54 @@
+"""How the workflow's own judgement reaches Snakemake: one small file a job, newer than results that are outdated.
+
+Snakemake runs a job whose input is newer than its output and has another content than the last time. Every rule takes
+its stamp as an input, and all other inputs for its order alone; whether results are outdated is decided in
+``standing.py``.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tood.io.errors import UserError
+from tood.io.read import read_json
+from tood.io.write import write_json
+
+_OLD = 1_000_000_000.0  # seconds since 1970: a time before any result
+
+
+def stamp_path(study: str, rule: str, name: str = "", folder: Path = Path(".snakemake/tood")) -> Path:
+    """The stamp of a rule of a study, or of one of its runs."""
+    return folder / study.replace("/", "_") / (f"{rule}-{name}.json" if name else f"{rule}.json")
+
+
+def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
+    """Write the stamp of results that are made of ``wanted``; with ``because``, what differs, they are outdated."""
+    if not because:
+        _write_unless_equal(path, {"wanted": wanted})
+        os.utime(path, (_OLD, _OLD))
+        return
+    content = {"wanted": wanted, "because": list(because)}
+    kept = _kept(path)
+    if {name: kept.get(name) for name in content} != content or path.stat().st_mtime == _OLD:
+        write_json(path, {**content, "noticed": time.time_ns()})
+
+
+def changing_stamp(path: Path, wanted: Any) -> None:
+    """Write the stamp of results that are made again, quickly, whenever ``wanted`` is not what it was."""
+    _write_unless_equal(path, {"wanted": wanted})
+
+
+def _write_unless_equal(path: Path, content: dict[str, Any]) -> None:
+    if _kept(path) != json.loads(json.dumps(content)):
+        write_json(path, content)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}

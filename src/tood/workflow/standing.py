@@ -1,0 +1,145 @@
+"""Whether a run's results are what the study would make now, judged by what they record of themselves.
+
+Not by times of files, nor by what Snakemake remembers: results may have been made by hand, taken from another clone, or
+be older than the program. ``train.json`` and ``config.yaml`` say what a training depended on, ``metrics.json`` and
+``alignment.json`` what a measurement was made of.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from tood.config.stored import stored_run
+from tood.config.study import RunConfig, changed_fields
+from tood.io.errors import UserError
+from tood.io.read import read_json, read_yaml
+from tood.workflow.code_digest import changed_modules, is_own_file
+
+_LEGACY = Path(__file__).with_name("first_digests.json")
+_MEASUREMENTS = {"evaluate": "metrics.json", "analyse": "alignment.json"}
+MOST_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run depends on as things are now; None stands for what is not known before something has been made."""
+
+    config: RunConfig
+    code: Mapping[str, str]
+    """Digests of the modules that train it."""
+    data: Collection[str] | None
+    """Digests by which its data set is known."""
+    weights: str | None = None
+    """Digest of its starting weights; empty where it starts from none that are a file."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Results held against what they would be made from now."""
+
+    state: Literal["missing", "current", "outdated"]
+    reasons: tuple[str, ...] = ()
+    """What differs, apart from code."""
+    changed_code: tuple[str, ...] = ()
+    """Modules that changed since, and files of the project."""
+    seconds: float = 0.0
+    """What the training took."""
+
+    @property
+    def by_code_alone(self) -> bool:
+        """Whether nothing but the package's code differs; whoever edits a file of the project wants it used."""
+        return bool(self.changed_code) and not self.reasons and not any(map(is_own_file, self.changed_code))
+
+    def because(self) -> list[str]:
+        """What differs, in few words each."""
+        code = [f"code: {', '.join(self.changed_code[:MOST_REASONS])}"] if self.changed_code else []
+        return [*self.reasons[:MOST_REASONS], *code]
+
+
+MISSING = Standing("missing")
+
+
+def training_standing(folder: Path, expected: Expected) -> Standing:
+    """The finished training in ``results/<study>/<run>`` held against what it would depend on now."""
+    try:
+        kept = _mapping(read_json(folder / "train.json"))
+        written = read_yaml(folder / "config.yaml")
+    except UserError:
+        return MISSING
+    if not (folder / "model.pt").is_file() or not (folder / "history.csv").is_file():
+        return MISSING
+    reasons = _changed_settings(written, expected.config)
+    if expected.data is None:
+        reasons.append("its data set is made again")
+    elif kept.get("data") not in expected.data:
+        reasons.append("its data set changed")
+    weights = kept.get("starting_weights")
+    if weights is not None and expected.weights is not None and weights != expected.weights:
+        reasons.append("its starting weights changed")
+    changed = changed_modules(_code_of(kept, expected.code), expected.code)
+    seconds = kept.get("seconds")
+    return Standing(
+        "outdated" if reasons or changed else "current",
+        tuple(reasons),
+        tuple(changed),
+        float(seconds) if isinstance(seconds, int | float) else 0.0,
+    )
+
+
+def measurement_standing(
+    folder: Path, verb: Literal["evaluate", "analyse"], config: RunConfig, split: str, code: Mapping[str, str]
+) -> Standing:
+    """An evaluation or analysis of the finished training in ``folder`` held against what it would be made of now."""
+    try:
+        trained = _mapping(read_json(folder / "train.json"))
+        kept = _mapping(read_json(folder / _MEASUREMENTS[verb]))
+    except UserError:
+        return MISSING
+    inference = config.method.inference.model_dump(mode="json")
+    reasons = changed_fields(kept.get("inference") or {}, inference) if kept.get("inference") != inference else []
+    if kept.get("split") != split:
+        reasons.append(f"split: {kept.get('split')} -> {split}")
+    if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != trained.get("model"):
+        reasons.append("its model has been trained again since")
+    changed = changed_modules(_code_of(kept, code), code)
+    return Standing("outdated" if reasons or changed else "current", tuple(reasons), tuple(changed))
+
+
+def changed_since(folder: Path, code: Mapping[str, str]) -> list[str]:
+    """Modules that changed since the training in ``folder``."""
+    try:
+        return changed_modules(_code_of(_mapping(read_json(folder / "train.json")), code), code)
+    except UserError:
+        return []
+
+
+def _changed_settings(written: Any, config: RunConfig) -> list[str]:
+    try:
+        stored = stored_run(written, "config.yaml")
+    except UserError:
+        return ["its config.yaml cannot be read"]
+    return changed_fields(stored.science(), config.science())
+
+
+def _code_of(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, str]:
+    """The digests that a result records; those of the first version that kept any, where an earlier one made it."""
+    recorded = kept.get("code")
+    if isinstance(recorded, dict):
+        return {str(name): str(value) for name, value in recorded.items()}
+    first = _first_digests()
+    return {name: first.get(name, code[name] if is_own_file(name) else "") for name in code}
+
+
+@cache
+def _first_digests() -> dict[str, str]:
+    """Of all modules, when results began to record them: what earlier results were made by, as far as anybody knows."""
+    return dict(json.loads(_LEGACY.read_text(encoding="utf-8")))
+
+
+def _mapping(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError("is no mapping")
+    return content
