@@ -22,7 +22,7 @@ from tood.io.read import read_json
 from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
 from tood.training.job import Cost, Evaluate, Job
-from tood.training.loop import train as run_training
+from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
 from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus
@@ -165,7 +165,7 @@ def _train_here(
         if group.is_main:
             write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
         say(_opening(config, job))
-        cost = run_training(job)
+        cost = TrainingLoop(job).run()
         if group.is_main:
             _write_results(config, folder, prepared, job, cost)
             say(f"{config.run:<12} trained: {folder / 'model.pt'}")
