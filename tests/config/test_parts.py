@@ -10,7 +10,8 @@ import pytest
 from tood.config import parts
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.config.parts import ASSIGNERS, CRITERIA, STORED, AssignerPart, CriterionPart, code_of
+from tood.config.parts import ASSIGNERS, CRITERIA, STORED, CriterionPart, code_of
+from tood.detection.assigners.base import Assigner
 from tood.io.errors import UserError
 
 HEAD = {"kind": "parallel", "boxes": "distance"}
@@ -60,7 +61,7 @@ def refused(criterion: dict[str, Any]) -> str:
     return said
 
 
-@pytest.mark.parametrize(("listed", "base"), [(ASSIGNERS, AssignerPart), (CRITERIA, CriterionPart)])
+@pytest.mark.parametrize(("listed", "base"), [(ASSIGNERS, Assigner), (CRITERIA, CriterionPart)])
 def test_every_listed_kind_is_the_class_of_that_kind(listed: dict[str, str], base: type[parts.Part]) -> None:
     for kind, place in listed.items():
         found = base.of_kind({"kind": kind})

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment, settle_conflicts
-from tood.detection.assigners.atss import assign_atss, atss_candidates
-from tood.detection.assigners.task_aligned import alignment_metric, assign_task_aligned, normalise_metric
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.task_aligned import (
+    Conflict,
+    TaskAlignedAssigner,
+    alignment_metric,
+    normalise_metric,
+)
 from tood.detection.boxes import box_area, inner_margin, pairwise_iou
 from tood.detection.points import STRIDES, Points, make_points, valid_points
 from tood.detection.targets import Targets
@@ -19,15 +24,13 @@ from tood.detection.targets import Targets
 MakeScene = Callable[..., Any]
 
 
-def atss(scene: Any, **options: int) -> Assignment:
-    return assign_atss(scene.points, scene.targets, scene.valid, **{"topk": 9, **options})
+def atss(scene: Any) -> Assignment:
+    return AtssAssigner(topk=9).assign_points(scene.points, scene.targets, scene.valid)
 
 
-def tal(scene: Any, conflict: str = "min_area", **options: float) -> Assignment:
-    chosen = {"topk": 13, "alpha": 1.0, "beta": 6.0, **options}
-    return assign_task_aligned(
-        scene.scores, scene.boxes, scene.points, scene.targets, scene.valid, conflict=conflict, **chosen
-    )
+def tal(scene: Any, conflict: Conflict = "min_area", alpha: float = 1.0, beta: float = 6.0, **bound: int) -> Assignment:
+    assigner = TaskAlignedAssigner(topk=13, alpha=alpha, beta=beta, conflict=conflict)
+    return assigner.assign_predictions(scene.scores, scene.boxes, scene.points, scene.targets, scene.valid, **bound)
 
 
 RULES: dict[str, Callable[[Any], Assignment]] = {
@@ -107,7 +110,7 @@ def test_atss_equals_the_loop(make_scene: MakeScene, seed: int) -> None:
 
 @pytest.mark.parametrize("conflict", ["min_area", "max_iou"])
 @pytest.mark.parametrize("seed", range(8))
-def test_task_aligned_equals_the_loop(make_scene: MakeScene, seed: int, conflict: str) -> None:
+def test_task_aligned_equals_the_loop(make_scene: MakeScene, seed: int, conflict: Conflict) -> None:
     scene = make_scene(seed, objects=7)
     assignment = tal(scene, conflict)
     expected, target = loop_tal(scene, conflict)
@@ -204,7 +207,7 @@ def test_nearest_cells_are_those_of_all_cells(data: st.DataObject, topk: int, se
     centres[:, 0], centres[:, 1], centres[:, 2] = 0, extent, torch.tensor([-9.0, height + 9.0])
     boxes = torch.cat([centres - 8, centres + 8], dim=2)
     targets = Targets(boxes, torch.zeros(len(sizes), 6, dtype=torch.int64), torch.ones(len(sizes), 6) > 0)
-    found = atss_candidates(points, targets, valid, topk=topk)
+    found = AtssAssigner(topk=topk).candidates(points, targets, valid)
     distance = (centres[:, :, None] - points.centres).square().sum(dim=-1).masked_fill(~valid[:, None], torch.inf)
     best = [level.sort(dim=2).values[..., :topk] for level in points.split(distance, dim=2)]
     assert torch.equal(distance.gather(2, found.locations), torch.cat(best, dim=2))
@@ -244,12 +247,12 @@ def test_a_single_candidate_has_no_deviation_and_no_positive() -> None:
     points = one_location(8.0)
     targets = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.tensor([[0]]), torch.tensor([[True]]))
     valid = torch.ones(1, 1, dtype=torch.bool)
-    assert not assign_atss(points, targets, valid, topk=9).positive.any()
+    assert not AtssAssigner(topk=9).assign_points(points, targets, valid).positive.any()
 
 
 def test_atss_takes_45_candidates_from_a_full_size_image(make_scene: MakeScene) -> None:
     scene = make_scene(size=(800, 1344), images=1, objects=1)
-    found = atss_candidates(scene.points, scene.targets, scene.valid, topk=9)
+    found = AtssAssigner(topk=9).candidates(scene.points, scene.targets, scene.valid)
     assert found.nearest.sum() == 45
 
 
@@ -261,21 +264,17 @@ def test_target_example_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(("conflict", "owner"), [("min_area", 1), ("max_iou", 0)])
-def test_conflict_example_of_the_specification(conflict: str, owner: int) -> None:
+def test_conflict_example_of_the_specification(conflict: Conflict, owner: int) -> None:
     points = one_location(40.0)
     targets = Targets(
         torch.tensor([[[0.0, 0, 100, 100], [20.0, 20, 60, 60]]]), torch.tensor([[0, 0]]), torch.ones(1, 2) > 0
     )
-    assignment = assign_task_aligned(
+    assignment = TaskAlignedAssigner(topk=13, alpha=1, beta=6, conflict=conflict).assign_predictions(
         torch.full((1, 1, 1), 0.5),
         torch.tensor([[[0.0, 0, 90, 90]]]),
         points,
         targets,
         torch.ones(1, 1, dtype=torch.bool),
-        topk=13,
-        alpha=1,
-        beta=6,
-        conflict=conflict,
     )
     assert assignment.gt_index.tolist() == [[owner]]
     assert assignment.iou.item() == pytest.approx([0.81, 0.1975][owner], abs=1e-4)

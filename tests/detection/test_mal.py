@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tood.detection.assigners.bags import anchor_bags
-from tood.detection.criteria.free_anchor import FreeAnchor, joint_log_probability
+from tood.detection.criteria.free_anchor import FreeAnchor
 from tood.detection.criteria.mal import Mal, depress, depressed_tenths, selected
 from tood.detection.training_batch import Progress
 
@@ -60,7 +60,7 @@ def test_in_the_last_step_only_the_best_anchor_of_a_bag_is_learned_from() -> Non
     batch = scene(progress=at(119, 120))
     targets = batch.targets
     bags = anchor_bags(batch.predictions.points, targets, None, size=12)
-    joint = joint_log_probability(batch.predictions, targets, bags, box_weight=0.75, smooth_l1_beta=0.11)
+    joint = FreeAnchor(box_weight=0.75, smooth_l1_beta=0.11).log_joint(batch.predictions, targets, bags)
     expected = -0.5 * joint.amax(dim=2) * targets.valid
     torch.testing.assert_close(mal(batch)[0].per_location, expected)
     _, by_deltas = gradients(mal, batch)

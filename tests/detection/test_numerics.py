@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tood.config.method import MethodConfig
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import assign_atss
-from tood.detection.assigners.center_sampling import assign_center_sampling
-from tood.detection.assigners.max_iou import assign_max_iou
-from tood.detection.assigners.task_aligned import assign_task_aligned
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.center_sampling import CenterSamplingAssigner
+from tood.detection.assigners.max_iou import MaxIouAssigner
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.boxes import aligned_iou
 from tood.detection.criteria.base import Criterion, combine
 from tood.detection.criteria.free_anchor import BagCriterion
@@ -245,16 +245,16 @@ def predicted(points: Points, classes: int = 3) -> tuple[Tensor, Tensor]:
 
 def _tal(points: Points, targets: Targets, valid: Tensor, **bound: int) -> Assignment:
     scores, boxes = predicted(points)
-    rule: dict[str, Any] = {"topk": 13, "alpha": 1.0, "beta": 6.0, "conflict": "min_area"}
-    return assign_task_aligned(scores, boxes, points, targets, valid, **rule, **bound)
+    rule = TaskAlignedAssigner(topk=13, alpha=1.0, beta=6.0, conflict="min_area")
+    return rule.assign_predictions(scores, boxes, points, targets, valid, **bound)
 
 
 def _max_iou(points: Points, targets: Targets, valid: Tensor, **bound: int) -> Assignment:
-    return assign_max_iou(points, targets, valid, positive=0.5, negative=0.4, **bound)
+    return MaxIouAssigner(positive=0.5, negative=0.4).assign_points(points, targets, valid, **bound)
 
 
 def _center_sampling(points: Points, targets: Targets, valid: Tensor, **bound: int) -> Assignment:
-    return assign_center_sampling(points, targets, valid, radius=1.5, **bound)
+    return CenterSamplingAssigner(radius=1.5).assign_points(points, targets, valid, **bound)
 
 
 @pytest.mark.parametrize("assign", [_tal, _max_iou, _center_sampling])
@@ -276,7 +276,7 @@ def test_pieces_bound_memory_and_change_nothing(assign: Assign) -> None:
 def test_atss_holds_nothing_for_every_object_at_every_location() -> None:
     points, targets, valid = crowd()
     with _Largest() as largest:
-        assert assign_atss(points, targets, valid, topk=9).positive.any()
+        assert AtssAssigner(topk=9).assign_points(points, targets, valid).positive.any()
     assert largest.elements < targets.valid.numel() * len(points.centres) / 4
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import AtssAssigner, assign_atss
-from tood.detection.assigners.base import Assigner
-from tood.detection.assigners.center_sampling import CenterSamplingAssigner, assign_center_sampling
-from tood.detection.assigners.max_iou import MaxIouAssigner, assign_max_iou
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.center_sampling import CenterSamplingAssigner
+from tood.detection.assigners.max_iou import MaxIouAssigner
 from tood.detection.points import SQUARE, STRIDES, AnchorShapes, Points, make_points
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
@@ -26,8 +24,8 @@ Scene = tuple[Points, Targets, Tensor]
 
 NINE = AnchorShapes(4.0, 3, (0.5, 1.0, 2.0))
 RULES: dict[str, Assign] = {
-    "max_iou": partial(assign_max_iou, positive=0.5, negative=0.4),
-    "center_sampling": partial(assign_center_sampling, radius=1.5),
+    "max_iou": MaxIouAssigner(positive=0.5, negative=0.4).assign_points,
+    "center_sampling": CenterSamplingAssigner(radius=1.5).assign_points,
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -61,7 +59,8 @@ ROW = grid([(1, 4)], shapes=AnchorShapes(scale=1.0))
 
 
 def overlap(*boxes: Box, positive: float = 0.5, negative: float = 0.4) -> Assignment:
-    return assign_max_iou(ROW, objects(boxes), everywhere(ROW), positive=positive, negative=negative)
+    assigner = MaxIouAssigner(positive=positive, negative=negative)
+    return assigner.assign_points(ROW, objects(boxes), everywhere(ROW))
 
 
 def test_an_anchor_goes_to_the_object_it_overlaps_most() -> None:
@@ -106,8 +105,8 @@ def test_without_claims_equal_overlaps_go_to_the_lower_object(elements: int) -> 
     """Each object claims an anchor of its own; both share anchor 1 at a quarter, which is the threshold."""
     left, right = (-4.0, -4.0, 8.0, 4.0), (8.0, -4.0, 20.0, 4.0)
     for boxes, expected in (([left, right], [0, 0, 1, -1]), ([right, left], [1, 0, 0, -1])):
-        found = assign_max_iou(
-            ROW, objects(boxes), everywhere(ROW), positive=0.25, negative=0.2, dense_elements=elements
+        found = MaxIouAssigner(positive=0.25, negative=0.2).assign_points(
+            ROW, objects(boxes), everywhere(ROW), dense_elements=elements
         )
         assert found.gt_index.tolist() == [expected]
         assert found.ignored is not None
@@ -117,13 +116,8 @@ def test_without_claims_equal_overlaps_go_to_the_lower_object(elements: int) -> 
 @pytest.mark.parametrize("elements", [1, 1 << 24])
 def test_the_threshold_finds_objects_of_any_piece(elements: int) -> None:
     """The second object's anchor 3 reaches the threshold, though its claim is anchor 2."""
-    found = assign_max_iou(
-        ROW,
-        objects([(4, -4, 12, 4), (12, -4, 26, 4)]),
-        everywhere(ROW),
-        positive=0.3,
-        negative=0.2,
-        dense_elements=elements,
+    found = MaxIouAssigner(positive=0.3, negative=0.2).assign_points(
+        ROW, objects([(4, -4, 12, 4), (12, -4, 26, 4)]), everywhere(ROW), dense_elements=elements
     )
     assert found.gt_index.tolist() == [[-1, 0, 1, 1]]
 
@@ -133,7 +127,7 @@ def test_objects_that_overlap_no_anchor_claim_nothing() -> None:
     assert found.gt_index.tolist() == [[-1, 2, -1, -1]]
     masked = everywhere(ROW)
     masked[0, 1] = False
-    nobody = assign_max_iou(ROW, objects([(4, -4, 12, 4)]), masked, positive=0.5, negative=0.4)
+    nobody = MaxIouAssigner(positive=0.5, negative=0.4).assign_points(ROW, objects([(4, -4, 12, 4)]), masked)
     assert not nobody.positive.any()
 
 
@@ -142,7 +136,7 @@ CELLS = grid([(1, 8)])
 
 
 def sample(points: Points, *boxes: Box, radius: float = 1.5) -> list[int]:
-    found = assign_center_sampling(points, objects(boxes), everywhere(points), radius=radius)
+    found = CenterSamplingAssigner(radius=radius).assign_points(points, objects(boxes), everywhere(points))
     assert found.ignored is None
     owner: list[int] = found.gt_index[0].tolist()
     return owner
@@ -188,7 +182,7 @@ def test_the_farthest_side_chooses_the_level(reach: int, levels: set[int]) -> No
     """An object around the location (128, 128), which is a cell of every level; its own sides are ``reach`` away."""
     points = grid([(-(-264 // stride), -(-264 // stride)) for stride in STRIDES])
     box = objects([(128 - reach, 128 - reach, 128 + reach, 128 + reach)])
-    found = assign_center_sampling(points, box, everywhere(points), radius=0.1)
+    found = CenterSamplingAssigner(radius=0.1).assign_points(points, box, everywhere(points))
     taken = points.centres[found.positive[0]]
     assert (taken == 128).all()
     assert set(points.strides[found.positive[0]].int().tolist()) == levels
@@ -275,7 +269,7 @@ def scenes(draw: st.DrawFn, shapes: Sequence[AnchorShapes] = (SQUARE,)) -> Scene
 )
 def test_max_iou_equals_plain_loops(scene: Scene, thresholds: tuple[float, float]) -> None:
     positive, negative = thresholds
-    found = assign_max_iou(*scene, positive=positive, negative=negative)
+    found = MaxIouAssigner(positive=positive, negative=negative).assign_points(*scene)
     owner, ignored = loop_max_iou(scene, positive, negative)
     assert torch.equal(found.gt_index, owner)
     assert found.ignored is not None
@@ -285,7 +279,7 @@ def test_max_iou_equals_plain_loops(scene: Scene, thresholds: tuple[float, float
 @settings(max_examples=40, deadline=None)
 @given(scenes(), st.sampled_from([0.5, 1.0, 1.5, 4.0]))
 def test_center_sampling_equals_plain_loops(scene: Scene, radius: float) -> None:
-    found = assign_center_sampling(*scene, radius=radius)
+    found = CenterSamplingAssigner(radius=radius).assign_points(*scene)
     assert torch.equal(found.gt_index, loop_center_sampling(scene, radius))
 
 
@@ -344,7 +338,8 @@ def test_one_image_does_not_see_the_other(rule: str) -> None:
 def test_overlaps_of_nine_anchors_are_those_of_each_anchor() -> None:
     points = grid([(8, 8), (4, 4)], shapes=NINE)
     target = points.anchors[9 * 27 + 5]
-    found = assign_max_iou(points, objects([tuple(target.tolist())]), everywhere(points), positive=0.5, negative=0.4)
+    assigner = MaxIouAssigner(positive=0.5, negative=0.4)
+    found = assigner.assign_points(points, objects([tuple(target.tolist())]), everywhere(points))
     assert found.iou[0, 9 * 27 + 5] == 1
     expected = torch.tensor([plain_iou(target.tolist(), anchor) for anchor in points.anchors.tolist()]).double()
     torch.testing.assert_close(found.iou[0], expected * found.positive[0])
@@ -352,27 +347,19 @@ def test_overlaps_of_nine_anchors_are_those_of_each_anchor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "direct"),
-    [
-        (AtssAssigner(topk=4), partial(assign_atss, topk=4)),
-        (
-            MaxIouAssigner(positive=0.6, negative=0.3),
-            partial(assign_max_iou, positive=0.6, negative=0.3),
-        ),
-        (
-            CenterSamplingAssigner(radius=1.25),
-            partial(assign_center_sampling, radius=1.25),
-        ),
-    ],
+    "rule",
+    [AtssAssigner(topk=4), MaxIouAssigner(positive=0.6, negative=0.3), CenterSamplingAssigner(radius=1.25)],
 )
-def test_configuration_chooses_the_assigner_and_its_parameters(rule: Assigner, direct: Assign) -> None:
+def test_configuration_chooses_the_assigner_and_its_parameters(
+    rule: AtssAssigner | MaxIouAssigner | CenterSamplingAssigner,
+) -> None:
     points = grid([(16, 16), (8, 8), (4, 4)])
     targets = objects([(8, 8, 56, 40), (30, 2, 50, 90)], [(0, 0, 128, 100), (50, 50, 90, 90)])
     nothing = torch.zeros(2, len(points.centres), 4)
     predictions = Predictions(points=points, class_logits=nothing, boxes=nothing)
     batch = TrainingBatch(predictions, targets, everywhere(points, 2), Progress(epoch=0, step=0, total_steps=1))
     found = rule.assign(batch)
-    assert_same(found, direct(points, targets, everywhere(points, 2)))
+    assert_same(found, rule.assign_points(points, targets, everywhere(points, 2)))
     others = [
         AtssAssigner(),
         MaxIouAssigner(),

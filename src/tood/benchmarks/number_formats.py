@@ -18,17 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from tood.config.study import RunConfig, load_study
-from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch, train_batches
-from tood.detection.detector import build_criterion, build_detector
 from tood.detection.training_batch import Progress
 from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
 from tood.training.processes.distributed import Group
+from tood.training.setup import prepare_training
 from tood.training.step import step_gradient
 from tood.verbs.folders import DATA, PARAMS
 from tood.verbs.open_run import open_dataset
-from tood.weights.starting_weights import load_starting_weights
 
 WINDOW = 20
 """Steps over which a curve is averaged: a single batch's loss says more about the batch than about training."""
@@ -72,15 +69,8 @@ def configure(method: str, *, batch: int, seed: int) -> RunConfig:
 
 def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.device) -> list[float]:
     """The total loss at each step of a training's beginning."""
-    prepared = open_dataset(config.dataset)
-    split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
-    torch.manual_seed(config.seed)
-    detector = build_detector(config.method, config.backbone, len(prepared.classes))
-    load_starting_weights(detector, config.backbone, DATA / "pretrained", prepared.classes)
-    detector.to(device).train()
-    criterion = build_criterion(config.method)
+    setup = prepare_training(config, open_dataset(config.dataset), DATA / "pretrained")
+    detector, dataset = setup.detector.to(device).train(), setup.dataset
     optimiser = build_optimiser(detector, config.schedule)
     group = Group(rank=0, world=1, device=device)
     batch = config.schedule.batch
@@ -93,7 +83,7 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
             optimiser.zero_grad(set_to_none=True)
             progress = Progress(epoch=epoch, step=len(losses), total_steps=steps)
             found = step_gradient(
-                detector, criterion, one.to(device), progress, group=group, precision=precision, means=means
+                detector, setup.criterion, one.to(device), progress, group=group, precision=precision, means=means
             )
             means = found.means
             if config.schedule.grad_clip is not None:

@@ -22,8 +22,8 @@ from tood.benchmarks.timing import Work, count_flops
 from tood.config.backbone import BackboneConfig
 from tood.config.method import InferenceConfig, MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.detection.assigners.atss import AtssAssigner, assign_atss
-from tood.detection.assigners.task_aligned import TaskAlignedAssigner, assign_task_aligned
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.inference import detect
 from tood.detection.points import valid_points
@@ -162,18 +162,8 @@ def assignment_works(size: SceneSize, setup: Setup) -> Iterator[Work]:
         return [box_iou(image, objects) for image, objects in zip(boxes, targets.boxes, strict=True)]
 
     works: dict[str, Callable[[], object]] = {
-        "TAL": lambda: assign_task_aligned(
-            scores,
-            boxes,
-            points,
-            targets,
-            valid,
-            topk=tal.topk,
-            alpha=tal.alpha,
-            beta=tal.beta,
-            conflict=tal.conflict,
-        ),
-        "ATSS": lambda: assign_atss(points, targets, valid, topk=atss.topk),
+        "TAL": lambda: tal.assign_predictions(scores, boxes, points, targets, valid),
+        "ATSS": lambda: atss.assign_points(points, targets, valid),
     }
     for name, run in works.items():
         yield Work("assignment", name, "box_iou of the same boxes", run, yardstick, size.images)

@@ -90,16 +90,8 @@ class Part(Config):
 P = TypeVar("P", bound=Part)
 
 
-class AssignerPart(Part):
-    """Which object every location shall detect."""
-
-    listed: ClassVar[Mapping[str, str]] = ASSIGNERS
-    several_anchors: ClassVar[bool] = False
-    """Whether it is defined for several anchors a location."""
-
-
 class CriterionPart(Part):
-    """From predictions and objects to loss terms."""
+    """What a configuration knows of a criterion: one that trains is a ``tood.detection.criteria.base.Criterion``."""
 
     listed: ClassVar[Mapping[str, str]] = CRITERIA
     ranks_whole_batch: ClassVar[bool] = False
@@ -215,9 +207,9 @@ def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
 
 
 def _public_name(base: type[Part]) -> str:
-    if base is AssignerPart:
-        return "tood.detection.assigners.base.Assigner"
-    return "tood.detection.criteria.base.Criterion"
+    if base is CriterionPart:
+        return "tood.detection.criteria.base.Criterion"
+    return f"{base.__module__}.{base.__qualname__}"
 
 
 def _unusable(reason: str) -> PydanticCustomError:

@@ -15,65 +15,58 @@ from tood.training.trainer import Trainer
 _SAVING_SHARE = 0.01  # of the training's time, for checkpoints at the ends of epochs
 
 
-def train(job: Job) -> Cost:
-    """Train a job to its end, continuing from its last checkpoint if there is one.
+class TrainingLoop:
+    """One attempt at a job, which continues from its last checkpoint if there is one.
 
     Writes ``history.csv`` as it goes and resume state below ``state/``; the detector is changed in place. Raises
-    StoppedError, with its state saved, soon after ``job.stop`` was asked for in any process, and UserError when the
-    loss is no longer finite.
+    UserError where to continue from that checkpoint would change the result.
     """
-    trainer = Trainer(job)
-    schedule, group = job.config.schedule, job.group
-    clock = Clock(trainer.store.folder / "clock.json")
-    if group.is_main:
-        trainer.store.describe(job.config.science())
-        clock.start()
-    trainer.resume()
-    agreement = Agreement(group)
-    progress = Progress(job.config.run, schedule.epochs, trainer.total, job.echo, started_step=trainer.step)
-    progress.evaluated = next(
-        (_evaluated(row) for row in reversed(trainer.history.rows) if "val_AP50" in row), "AP50 –"
-    )
-    loss = math.nan
-    began, saving, saved = time.monotonic(), 0.0, trainer.step
 
-    def keep() -> None:
-        nonlocal saving, saved
-        if saved == trainer.step:
-            return
-        started = time.monotonic()
-        trainer.save()
-        saving, saved = saving + time.monotonic() - started, trainer.step
-        if group.is_main:
-            trainer.history.write(job.folder / "history.csv")
-            clock.keep(peak_memory(group.device))
+    def __init__(self, job: Job) -> None:
+        self.job, self.schedule, self.group = job, job.config.schedule, job.group
+        self.trainer = trainer = Trainer(job)
+        self.clock = Clock(trainer.store.folder / "clock.json")
+        if self.group.is_main:
+            trainer.store.describe(job.config.science())
+            self.clock.start()
+        trainer.resume()
+        self.agreement = Agreement(self.group)
+        self.progress = Progress(
+            job.config.run, self.schedule.epochs, trainer.total, job.echo, started_step=trainer.step
+        )
+        self.progress.evaluated = next(
+            (_evaluated(row) for row in reversed(trainer.history.rows) if "val_AP50" in row), "AP50 –"
+        )
+        self.loss = math.nan
+        self.began, self.saving, self.saved = time.monotonic(), 0.0, trainer.step
 
-    def affordable() -> bool:
-        """Whether checkpoints besides the periodic ones cost little enough; the main process decides for all."""
-        return bool(group.broadcast(saving <= _SAVING_SHARE * (time.monotonic() - began)))
+    def run(self) -> Cost:
+        """Train to the end.
 
-    def evaluate(epoch: int) -> None:
-        started = time.monotonic()
-        try:
-            values = job.evaluate()
-        except StoppedError as error:
-            if group.world > 1:  # the others may be at the evaluation's end, where they wait for this one
-                raise
-            keep()
-            raise _stopped(job, trainer) from error
-        progress.pause(time.monotonic() - started)
-        trainer.history.rows[-1].update({f"val_{name}": value for name, value in values.items() if value is not None})
-        progress.evaluated = _evaluated(trainer.history.rows[-1])
-        progress.show(step=trainer.step, epoch=epoch, loss=loss, batch=schedule.batch)
+        Raises StoppedError, with the state saved, soon after ``job.stop`` was asked for in any process, and UserError
+        when the loss is no longer finite.
+        """
+        trainer = self.trainer
+        done, rest = divmod(trainer.step, trainer.per_epoch)
+        if done and not rest and self.evaluates(done - 1):
+            self.loss = trainer.history.rows[-1]["loss"]
+            self.evaluate(done - 1)  # checkpoints are written before an evaluation, which may take long
+        for epoch in range(done, self.schedule.epochs):
+            self.train_epoch(epoch)
+            if self.evaluates(epoch):
+                self.evaluate(epoch)
+                if self.group.is_main:
+                    trainer.history.write(self.job.folder / "history.csv")
+        peak = max(self.group.gather(peak_memory(self.group.device)))
+        if self.group.is_main:
+            trainer.history.write(self.job.folder / "history.csv")
+            self.clock.keep(peak)
+        clock = self.clock
+        return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory, trainer.micro_batches)
 
-    def evaluates(epoch: int) -> bool:
-        return (epoch + 1) % schedule.evaluate_every == 0 or epoch + 1 == schedule.epochs
-
-    done, rest = divmod(trainer.step, trainer.per_epoch)
-    if done and not rest and evaluates(done - 1):
-        loss = trainer.history.rows[-1]["loss"]
-        evaluate(done - 1)  # checkpoints are written before an evaluation, which may take long
-    for epoch in range(done, schedule.epochs):
+    def train_epoch(self, epoch: int) -> None:
+        """The steps of a 0-based epoch that are still to do."""
+        job, trainer, schedule, group = self.job, self.trainer, self.schedule, self.group
         job.detector.train()
         interval_started, interval_step = time.monotonic(), trainer.step
         batches = train_batches(
@@ -92,38 +85,68 @@ def train(job: Job) -> Cost:
             ends_epoch = trainer.step == (epoch + 1) * trainer.per_epoch
             if trainer.step % trainer.log_every == 0 or ends_epoch:
                 losses = trainer.read_losses(epoch)
-                loss = losses["loss"]
+                self.loss = losses["loss"]
                 now = time.monotonic()
                 speed = (trainer.step - interval_step) * schedule.batch / max(1e-9, now - interval_started)
                 interval_started, interval_step = now, trainer.step
                 trainer.history.add(trainer.row(epoch, losses, speed))
-                if progress.due():
-                    progress.show(step=trainer.step, epoch=epoch, loss=loss, batch=schedule.batch)
+                if self.progress.due():
+                    self.show(epoch)
                     if group.is_main:
-                        clock.keep(peak_memory(group.device))
-            stops = agreement.any(bool(job.stop)) and trainer.step < trainer.total
+                        self.clock.keep(peak_memory(group.device))
+            stops = self.agreement.any(bool(job.stop)) and trainer.step < trainer.total
             due = stops or trainer.step % schedule.checkpoint_every == 0 or trainer.step == trainer.total
-            if due or (ends_epoch and affordable()):
-                keep()
+            if due or (ends_epoch and self.affordable()):
+                self.keep()
             if stops:
-                raise _stopped(job, trainer)
-        if evaluates(epoch):
-            evaluate(epoch)
-            if group.is_main:
-                trainer.history.write(job.folder / "history.csv")
-    peak = max(group.gather(peak_memory(group.device)))
-    if group.is_main:
-        trainer.history.write(job.folder / "history.csv")
-        clock.keep(peak)
-    return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory, trainer.micro_batches)
+                raise self.stopped()
 
+    def keep(self) -> None:
+        """Write a checkpoint and the history, unless those of this step are written."""
+        if self.saved == self.trainer.step:
+            return
+        started = time.monotonic()
+        self.trainer.save()
+        self.saving, self.saved = self.saving + time.monotonic() - started, self.trainer.step
+        if self.group.is_main:
+            self.trainer.history.write(self.job.folder / "history.csv")
+            self.clock.keep(peak_memory(self.group.device))
 
-def _stopped(job: Job, trainer: Trainer) -> StoppedError:
-    return StoppedError(
-        f"run '{job.config.run}' was asked to stop ({job.stop.reason or 'another of its processes was'}) and is saved "
-        f"after step {trainer.step} of {trainer.total}; repeat the command to continue.",
-        job.stop.number or signal.SIGTERM,
-    )
+    def affordable(self) -> bool:
+        """Whether checkpoints besides the periodic ones cost little enough; the main process decides for all."""
+        return bool(self.group.broadcast(self.saving <= _SAVING_SHARE * (time.monotonic() - self.began)))
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether an evaluation follows the 0-based epoch."""
+        return (epoch + 1) % self.schedule.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
+
+    def evaluate(self, epoch: int) -> None:
+        """Add AP, AP50 and AP75 of the val split to the last row of the history."""
+        started = time.monotonic()
+        try:
+            values = self.job.evaluate()
+        except StoppedError as error:
+            if self.group.world > 1:  # the others may be at the evaluation's end, where they wait for this one
+                raise
+            self.keep()
+            raise self.stopped() from error
+        self.progress.pause(time.monotonic() - started)
+        row = self.trainer.history.rows[-1]
+        row.update({f"val_{name}": value for name, value in values.items() if value is not None})
+        self.progress.evaluated = _evaluated(row)
+        self.show(epoch)
+
+    def show(self, epoch: int) -> None:
+        """Print the line of the live view."""
+        self.progress.show(step=self.trainer.step, epoch=epoch, loss=self.loss, batch=self.schedule.batch)
+
+    def stopped(self) -> StoppedError:
+        job, trainer = self.job, self.trainer
+        return StoppedError(
+            f"run '{job.config.run}' was asked to stop ({job.stop.reason or 'another of its processes was'}) and is "
+            f"saved after step {trainer.step} of {trainer.total}; repeat the command to continue.",
+            job.stop.number or signal.SIGTERM,
+        )
 
 
 def _evaluated(row: Mapping[str, float]) -> str:

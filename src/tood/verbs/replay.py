@@ -9,15 +9,15 @@ from torch import nn
 
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, steps_per_epoch, train_batches
 from tood.detection.criteria.base import Criterion
-from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.detection.detector import Detector
 from tood.detection.training_batch import Progress
 from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, read_breakdown
 from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.distributed import Group
+from tood.training.setup import prepare_training
 from tood.training.step import step_gradient
 from tood.verbs.folders import Echo
 from tood.verbs.open_run import open_dataset, run_at
@@ -51,20 +51,17 @@ def replay(folder: Path, echo: Echo) -> None:
     config = run_at(folder)
     path = CheckpointStore(folder / "state", config.fingerprint).folder / "breakdown.pt"
     kept = read_breakdown(path)
-    prepared = open_dataset(config.dataset)
-    split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    setup = prepare_training(config, open_dataset(config.dataset), pretrained=None)
+    detector, dataset = setup.detector, setup.dataset
     batch = _batch_of(dataset, config, kept)
     if batch is None:
         raise UserError(f"{path}: was left by a training on other data; restore the data set or train the run again.")
-    detector = build_detector(config.method, config.backbone, len(prepared.classes))
     detector.load_state_dict(kept.detector)
     total = steps_per_epoch(dataset, batch=config.schedule.batch) * config.schedule.epochs
     progress = Progress(epoch=kept.epoch, step=kept.step, total_steps=total)
 
     def compute(images: Batch) -> _Computed:
-        return _compute(detector, build_criterion(config.method), images, progress, kept)
+        return _compute(detector, setup.criterion, images, progress, kept)
 
     terms = "  ".join(f"{name} {value:.6g}" for name, value in kept.losses.items())
     echo(f"step {kept.step + 1}, epoch {kept.epoch + 1}, in the training: {terms}")

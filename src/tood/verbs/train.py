@@ -10,21 +10,19 @@ import torch
 
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, changed_fields
-from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch
 from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
 from tood.detection.cost import count_parameters, multiply_accumulates
-from tood.detection.detector import build_criterion, build_detector
+from tood.detection.detector import Detector
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
 from tood.io.errors import StoppedError, UserError
 from tood.io.read import read_json
 from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
-from tood.training.job import Cost, Job
-from tood.training.loop import train as run_training
+from tood.training.job import Cost, Evaluate, Job
+from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
 from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus
@@ -35,11 +33,11 @@ from tood.training.processes.remembered_failures import failures_remembered
 from tood.training.processes.rendezvous import find_rendezvous
 from tood.training.processes.run_lock import Hold, exclusive
 from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
+from tood.training.setup import prepare_training
 from tood.verbs.folders import DATA, PARAMS, RESULTS, Echo, dataset_folder
 from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
 from tood.weights.model_file import save_model
-from tood.weights.starting_weights import load_starting_weights
 from tood.workflow.code_digest import code_digest
 
 
@@ -167,7 +165,7 @@ def _train_here(
         if group.is_main:
             write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
         say(_opening(config, job))
-        cost = run_training(job)
+        cost = TrainingLoop(job).run()
         if group.is_main:
             _write_results(config, folder, prepared, job, cost)
             say(f"{config.run:<12} trained: {folder / 'model.pt'}")
@@ -183,13 +181,31 @@ def _job(
     stop: StopRequest,
     say: Echo,
 ) -> Job:
-    torch.manual_seed(config.seed)
-    detector = build_detector(config.method, config.backbone, len(prepared.classes))
-    for line in load_starting_weights(detector, config.backbone, DATA / "pretrained", prepared.classes):
+    setup = prepare_training(config, prepared, DATA / "pretrained")
+    for line in setup.weights:
         say(f"{config.run:<12} {line}")
-    split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    return Job(
+        config=config,
+        folder=folder,
+        detector=setup.detector,
+        criterion=setup.criterion,
+        dataset=setup.dataset,
+        data_fingerprint=prepared.fingerprint,
+        code=_code(config),
+        precision=precision,
+        workers=machine.workers or 0,
+        micro_batches=machine.accumulate,
+        group=group,
+        evaluate=_val_evaluation(config, prepared, setup.detector, group, machine.workers or 0, stop),
+        stop=stop,
+        echo=say,
+    )
+
+
+def _val_evaluation(
+    config: RunConfig, prepared: PreparedDataset, detector: Detector, group: Group, workers: int, stop: StopRequest
+) -> Evaluate:
+    """A function that gives AP, AP50 and AP75 of the detector on the val split, computed by all processes together."""
     val = prepared.split("val")
 
     def leave_if_asked() -> None:
@@ -211,7 +227,7 @@ def _job(
             device=group.device,
             rank=group.rank,
             world=group.world,
-            workers=machine.workers or 0,
+            workers=workers,
             before_each=leave_if_asked,
         )
         shares = group.gather(found.results)
@@ -221,22 +237,7 @@ def _job(
             values = {name: stats[name] for name in ("AP", "AP50", "AP75")}
         return dict(group.broadcast(values))
 
-    return Job(
-        config=config,
-        folder=folder,
-        detector=detector,
-        criterion=build_criterion(config.method),
-        dataset=dataset,
-        data_fingerprint=prepared.fingerprint,
-        code=_code(config),
-        precision=precision,
-        workers=machine.workers or 0,
-        micro_batches=machine.accumulate,
-        group=group,
-        evaluate=evaluate,
-        stop=stop,
-        echo=say,
-    )
+    return evaluate
 
 
 def _code(config: RunConfig) -> str:

@@ -13,8 +13,8 @@ from reference_check.folder import Arrays, below, read_arrays, read_json, tensor
 from reference_check.rows import EXACT, Report, Tolerance, UnsupportedError
 from reference_check.scene import pad_targets
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.atss import assign_atss, atss_candidates
-from tood.detection.assigners.task_aligned import Conflict, aligned_candidates, assign_task_aligned
+from tood.detection.assigners.atss import AtssAssigner
+from tood.detection.assigners.task_aligned import Conflict, TaskAlignedAssigner
 from tood.detection.points import STRIDES, Points, make_points
 from tood.detection.targets import Targets
 
@@ -36,11 +36,12 @@ def _task_aligned_instance(arrays: Arrays, options: dict[str, Any], report: Repo
         points, targets, valid = _scene(arrays, options["featmap_sizes"], dtype)
         scores, boxes = tensor(arrays["scores"], dtype)[None], tensor(arrays["bboxes"], dtype)[None]
         if dtype == torch.float32:
-            found = aligned_candidates(scores, boxes, points, targets.with_a_slot(), valid, **rule)
+            found = TaskAlignedAssigner(**rule).candidates(scores, boxes, points, targets.with_a_slot(), valid)
             mask = _mask(found.locations, found.accepted, arrays["candidate_mask"].shape)
             report.compare("candidate_mask", mask, arrays["candidate_mask"], EXACT)
         for conflict in RULES:
-            assignment = assign_task_aligned(scores, boxes, points, targets, valid, conflict=conflict, **rule)
+            assigner = TaskAlignedAssigner(conflict=conflict, **rule)
+            assignment = assigner.assign_predictions(scores, boxes, points, targets, valid)
             report.compare(
                 f"assigned_{conflict} {dtype}",
                 assignment.gt_index[0] + 1,
@@ -77,13 +78,13 @@ def check_atss(folder: Path, stem: str, report: Report) -> None:
 def _atss_instance(arrays: Arrays, options: dict[str, Any], report: Report) -> None:
     for dtype in (torch.float32, torch.float64):
         points, targets, valid = _scene(arrays, options["featmap_sizes"], dtype)
-        assignment = assign_atss(points, targets, valid, topk=options["topk"])
+        assignment = AtssAssigner(topk=options["topk"]).assign_points(points, targets, valid)
         if not options.get("strict", True):
             # Equal distances at the cut: which are taken depends on how a sort orders equal values.
             wrong = (assignment.gt_index[0] + 1).numpy() != arrays["assigned"]
             report.count(f"assigned {dtype} (ties, informational)", int(wrong.sum()), len(wrong), 0.5)
             continue
-        found = atss_candidates(points, targets.with_a_slot(), valid, topk=options["topk"])
+        found = AtssAssigner(topk=options["topk"]).candidates(points, targets.with_a_slot(), valid)
         shape = arrays["candidate_mask"].shape
         nearest, accepted = (_mask(found.locations, kept, shape) for kept in (found.nearest, found.accepted))
         report.compare(f"candidate_mask {dtype}", nearest, arrays["candidate_mask"], EXACT)

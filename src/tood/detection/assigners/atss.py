@@ -14,16 +14,6 @@ from tood.detection.targets import Targets
 from tood.detection.training_batch import TrainingBatch
 
 
-class AtssAssigner(Assigner):
-    """The ``topk`` nearest anchors of each level, threshold mean + standard deviation of their IoU."""
-
-    kind: str = "atss"
-    topk: PositiveInt = 9
-
-    def assign(self, batch: TrainingBatch) -> Assignment:
-        return assign_atss(batch.predictions.points, batch.targets, batch.valid, topk=self.topk)
-
-
 @dataclass(frozen=True, eq=False)
 class AtssCandidates:
     """Every object's nearest anchors; M of them, all levels together."""
@@ -40,61 +30,67 @@ class AtssCandidates:
     """(B, G, M) bool: overlap reaches the threshold and the centre lies inside the object."""
 
 
-@torch.no_grad()
-def assign_atss(points: Points, targets: Targets, valid: Tensor, *, topk: int) -> Assignment:
-    """Assign by anchor overlap; a location wanted by several objects goes to the largest overlap.
+class AtssAssigner(Assigner):
+    """The ``topk`` nearest anchors of each level, threshold mean + standard deviation of their IoU."""
 
-    ``valid`` (B, N) marks the locations that take part, in each level those in some of its rows and columns.
-    Defined for one anchor at a location.
-    """
-    targets = targets.with_a_slot()
-    candidates = atss_candidates(points, targets, valid, topk=topk)
-    gt_index = settle_conflicts(candidates.locations, candidates.accepted, -candidates.iou, points.centres.shape[0])
-    return prior_assignment(points, targets, gt_index)
+    kind: str = "atss"
+    topk: PositiveInt = 9
 
+    def assign(self, batch: TrainingBatch) -> Assignment:
+        return self.assign_points(batch.predictions.points, batch.targets, batch.valid)
 
-@torch.no_grad()
-def atss_candidates(points: Points, targets: Targets, valid: Tensor, *, topk: int) -> AtssCandidates:
-    """Steps 1 to 5 of the algorithm: per level the ``topk`` nearest centres, then the adaptive threshold."""
-    locations, nearest = _nearest(points, targets.boxes, valid, topk)
-    nearest = nearest & targets.valid[..., None]
-    boxes = targets.boxes[:, :, None]
-    iou = aligned_iou(points.anchors.to(boxes.dtype)[locations], boxes) * nearest
-    count = nearest.sum(dim=-1)
-    mean = iou.sum(dim=-1) / count.clamp(min=1)
-    deviation = ((iou - mean[..., None]).square() * nearest).sum(dim=-1) / (count - 1).clamp(min=1)
-    threshold = torch.where(count > 1, mean + deviation.sqrt(), torch.inf)
-    inside = inner_margin(points.centres.to(boxes.dtype)[locations], boxes) > CENTRE_MARGIN
-    accepted = nearest & inside & (iou >= threshold[..., None])
-    return AtssCandidates(locations, nearest, iou, threshold, accepted)
+    @torch.no_grad()
+    def assign_points(self, points: Points, targets: Targets, valid: Tensor) -> Assignment:
+        """Assign by anchor overlap; a location wanted by several objects goes to the largest overlap.
 
+        ``valid`` (B, N) marks the locations that take part, in each level those in some of its rows and columns.
+        Defined for one anchor at a location.
+        """
+        targets = targets.with_a_slot()
+        candidates = self.candidates(points, targets, valid)
+        gt_index = settle_conflicts(candidates.locations, candidates.accepted, -candidates.iou, points.centres.shape[0])
+        return prior_assignment(points, targets, gt_index)
 
-def _nearest(points: Points, boxes: Tensor, valid: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Nearest centres of objects (B, G, 4): locations (B, G, M) and whether each is a valid one.
+    @torch.no_grad()
+    def candidates(self, points: Points, targets: Targets, valid: Tensor) -> AtssCandidates:
+        """Steps 1 to 5 of the algorithm: per level the ``topk`` nearest centres, then the adaptive threshold."""
+        locations, nearest = self._nearest(points, targets.boxes, valid)
+        nearest = nearest & targets.valid[..., None]
+        boxes = targets.boxes[:, :, None]
+        iou = aligned_iou(points.anchors.to(boxes.dtype)[locations], boxes) * nearest
+        count = nearest.sum(dim=-1)
+        mean = iou.sum(dim=-1) / count.clamp(min=1)
+        deviation = ((iou - mean[..., None]).square() * nearest).sum(dim=-1) / (count - 1).clamp(min=1)
+        threshold = torch.where(count > 1, mean + deviation.sqrt(), torch.inf)
+        inside = inner_margin(points.centres.to(boxes.dtype)[locations], boxes) > CENTRE_MARGIN
+        accepted = nearest & inside & (iou >= threshold[..., None])
+        return AtssCandidates(locations, nearest, iou, threshold, accepted)
 
-    On a grid the k nearest cells lie in the k nearest rows and the k nearest columns: a cell of any further
-    row has k cells of its own column before it. So k * k cells are looked at instead of a whole level.
-    """
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    grids = points.split(points.centres.to(boxes.dtype), dim=0)
-    locations, nearest, start = [], [], 0
-    for grid, taking_part, (height, width) in zip(grids, points.split(valid), points.level_sizes, strict=True):
-        grid, taking_part = grid.unflatten(0, (height, width)), taking_part.unflatten(1, (height, width))
-        dy, rows = _nearest_lines(centres[..., 1], grid[:, 0, 1], taking_part.any(dim=2), topk)
-        dx, columns = _nearest_lines(centres[..., 0], grid[0, :, 0], taking_part.any(dim=1), topk)
-        distance = (dx[..., None, :] + dy[..., :, None]).flatten(2)
-        cells = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
-        values, chosen = distance.topk(min(topk, height * width), dim=2, largest=False)
-        locations.append(cells.gather(2, chosen) + start)
-        nearest.append(values < torch.inf)
-        start += height * width
-    return torch.cat(locations, dim=2), torch.cat(nearest, dim=2)
+    def _nearest(self, points: Points, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Nearest centres of objects (B, G, 4): locations (B, G, M) and whether each is a valid one.
 
+        On a grid the k nearest cells lie in the k nearest rows and the k nearest columns: a cell of any further
+        row has k cells of its own column before it. So k * k cells are looked at instead of a whole level.
+        """
+        centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+        grids = points.split(points.centres.to(boxes.dtype), dim=0)
+        locations, nearest, start = [], [], 0
+        for grid, taking_part, (height, width) in zip(grids, points.split(valid), points.level_sizes, strict=True):
+            grid, taking_part = grid.unflatten(0, (height, width)), taking_part.unflatten(1, (height, width))
+            dy, rows = self._nearest_lines(centres[..., 1], grid[:, 0, 1], taking_part.any(dim=2))
+            dx, columns = self._nearest_lines(centres[..., 0], grid[0, :, 0], taking_part.any(dim=1))
+            distance = (dx[..., None, :] + dy[..., :, None]).flatten(2)
+            cells = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
+            values, chosen = distance.topk(min(self.topk, height * width), dim=2, largest=False)
+            locations.append(cells.gather(2, chosen) + start)
+            nearest.append(values < torch.inf)
+            start += height * width
+        return torch.cat(locations, dim=2), torch.cat(nearest, dim=2)
 
-def _nearest_lines(centres: Tensor, lines: Tensor, taking_part: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """The rows (or columns) at ``lines`` (R,) nearest to centres (B, G): squared distances and indices (B, G, k).
+    def _nearest_lines(self, centres: Tensor, lines: Tensor, taking_part: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows (or columns) at ``lines`` (R,) nearest to centres (B, G): squared distances and indices (B, G, k).
 
-    Rows that take no part (B, R) are infinitely far.
-    """
-    distance = (centres[..., None] - lines).square().masked_fill(~taking_part[:, None], torch.inf)
-    return distance.topk(min(topk, len(lines)), dim=2, largest=False)
+        Rows that take no part (B, R) are infinitely far.
+        """
+        distance = (centres[..., None] - lines).square().masked_fill(~taking_part[:, None], torch.inf)
+        return distance.topk(min(self.topk, len(lines)), dim=2, largest=False)

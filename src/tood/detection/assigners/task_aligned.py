@@ -25,6 +25,17 @@ METRIC_EPSILON = 1e-7
 Conflict = Literal["min_area", "max_iou"]
 
 
+@dataclass(frozen=True, eq=False)
+class AlignedCandidates:
+    """Every object's M locations with the highest alignment metric; all (B, G, M)."""
+
+    locations: Tensor
+    """int64."""
+    iou: Tensor
+    accepted: Tensor
+    """bool: metric above 0 and the location's centre inside the object."""
+
+
 class TaskAlignedAssigner(Assigner):
     """TAL: the ``topk`` (m) anchors with the highest t = s^alpha * u^beta (section 3.2)."""
 
@@ -38,110 +49,76 @@ class TaskAlignedAssigner(Assigner):
         predictions = batch.predictions
         with torch.no_grad():
             scores = predictions.scores()
-        return assign_task_aligned(
-            scores,
-            predictions.boxes.detach(),
-            predictions.points,
-            batch.targets,
-            batch.valid,
-            topk=self.topk,
-            alpha=self.alpha,
-            beta=self.beta,
-            conflict=self.conflict,
-        )
+        boxes = predictions.boxes.detach()
+        return self.assign_predictions(scores, boxes, predictions.points, batch.targets, batch.valid)
 
+    @torch.no_grad()
+    def assign_predictions(
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        points: Points,
+        targets: Targets,
+        valid: Tensor,
+        *,
+        dense_elements: int | None = None,
+    ) -> Assignment:
+        """Assign by t = s^alpha * u^beta (eq. 7) and normalise t per object to its best overlap.
 
-@dataclass(frozen=True, eq=False)
-class AlignedCandidates:
-    """Every object's M locations with the highest alignment metric; all (B, G, M)."""
+        ``scores`` (B, N, C) are probabilities, ``boxes`` (B, N, 4) predicted boxes in pixels, ``valid`` (B, N)
+        the locations that take part. A location wanted by several objects goes to the object of least area
+        (the paper's supplement) or of largest overlap (the released code). The dense part over objects and
+        locations is done in pieces of at most ``dense_elements``, by default what suits the device.
+        """
+        targets = targets.with_a_slot()
+        candidates = self.candidates(scores, boxes, points, targets, valid, dense_elements=dense_elements)
+        if self.conflict == "max_iou":
+            cost = -candidates.iou
+        else:
+            cost = box_area(targets.boxes)[..., None].expand_as(candidates.iou)
+        gt_index = settle_conflicts(candidates.locations, candidates.accepted, cost, boxes.shape[1])
+        positive = gt_index >= 0
+        gt_boxes, gt_labels = targets.take(gt_index)
+        iou = torch.where(positive, aligned_iou(boxes, gt_boxes), 0)
+        score = scores.gather(2, gt_labels.clamp(min=0)[..., None]).squeeze(2)
+        metric = torch.where(positive, alignment_metric(score, iou, self.alpha, self.beta), 0)
+        target = normalise_metric(metric, iou, gt_index, num_objects=targets.boxes.shape[1])
+        return Assignment(gt_index=gt_index, iou=iou, metric=metric, target=target)
 
-    locations: Tensor
-    """int64."""
-    iou: Tensor
-    accepted: Tensor
-    """bool: metric above 0 and the location's centre inside the object."""
-
-
-@torch.no_grad()
-def assign_task_aligned(
-    scores: Tensor,
-    boxes: Tensor,
-    points: Points,
-    targets: Targets,
-    valid: Tensor,
-    *,
-    topk: int,
-    alpha: float,
-    beta: float,
-    conflict: Conflict,
-    dense_elements: int | None = None,
-) -> Assignment:
-    """Assign by t = s^alpha * u^beta (eq. 7) and normalise t per object to its best overlap.
-
-    ``scores`` (B, N, C) are probabilities, ``boxes`` (B, N, 4) predicted boxes in pixels, ``valid`` (B, N)
-    the locations that take part. A location wanted by several objects goes to the object of least area
-    (the paper's supplement) or of largest overlap (the released code). The dense part over objects and
-    locations is done in pieces of at most ``dense_elements``, by default what suits the device.
-    """
-    targets = targets.with_a_slot()
-    candidates = aligned_candidates(
-        scores,
-        boxes,
-        points,
-        targets,
-        valid,
-        topk=topk,
-        alpha=alpha,
-        beta=beta,
-        dense_elements=dense_elements,
-    )
-    cost = -candidates.iou if conflict == "max_iou" else box_area(targets.boxes)[..., None].expand_as(candidates.iou)
-    gt_index = settle_conflicts(candidates.locations, candidates.accepted, cost, boxes.shape[1])
-    positive = gt_index >= 0
-    gt_boxes, gt_labels = targets.take(gt_index)
-    iou = torch.where(positive, aligned_iou(boxes, gt_boxes), 0)
-    score = scores.gather(2, gt_labels.clamp(min=0)[..., None]).squeeze(2)
-    metric = torch.where(positive, alignment_metric(score, iou, alpha, beta), 0)
-    target = normalise_metric(metric, iou, gt_index, num_objects=targets.boxes.shape[1])
-    return Assignment(gt_index=gt_index, iou=iou, metric=metric, target=target)
-
-
-@torch.no_grad()
-def aligned_candidates(
-    scores: Tensor,
-    boxes: Tensor,
-    points: Points,
-    targets: Targets,
-    valid: Tensor,
-    *,
-    topk: int,
-    alpha: float,
-    beta: float,
-    dense_elements: int | None = None,
-) -> AlignedCandidates:
-    """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
-    images, length, classes = scores.shape
-    if dense_elements is None:
-        dense_elements = elements_at_once(scores.device)
-    # A row of N values for each class and each side of a box: all that follows runs along rows. Locations that
-    # take no part get boxes without area, which overlap nothing.
-    by_class = scores.transpose(1, 2).reshape(images * classes, length)
-    sides = boxes.transpose(1, 2).masked_fill(~valid[:, None], 0).contiguous()
-    areas = box_area(boxes).masked_fill(~valid, 0)
-    row = targets.labels.clamp(min=0) + classes * torch.arange(images, device=scores.device)[:, None]
-    step = chunk_length(images, length, dense_elements)
-    locations, metrics, overlaps = [], [], []
-    for gt_boxes, gt_row in zip(torch.split(targets.boxes, step, 1), torch.split(row, step, 1), strict=True):
-        iou = rows_iou(gt_boxes, sides, areas)
-        metric = alignment_metric(by_class[gt_row], iou, alpha, beta)
-        values, indices = metric.topk(min(topk, length), dim=2)
-        locations.append(indices)
-        metrics.append(values)
-        overlaps.append(iou.gather(2, indices))
-    where = torch.cat(locations, dim=1)
-    inside = inner_margin(points.centres.to(boxes.dtype)[where], targets.boxes[:, :, None]) > CENTRE_MARGIN
-    accepted = (torch.cat(metrics, dim=1) > 0) & inside & targets.valid[..., None]
-    return AlignedCandidates(where, torch.cat(overlaps, dim=1), accepted)
+    @torch.no_grad()
+    def candidates(
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        points: Points,
+        targets: Targets,
+        valid: Tensor,
+        *,
+        dense_elements: int | None = None,
+    ) -> AlignedCandidates:
+        """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
+        images, length, classes = scores.shape
+        if dense_elements is None:
+            dense_elements = elements_at_once(scores.device)
+        # A row of N values for each class and each side of a box: all that follows runs along rows. Locations that
+        # take no part get boxes without area, which overlap nothing.
+        by_class = scores.transpose(1, 2).reshape(images * classes, length)
+        sides = boxes.transpose(1, 2).masked_fill(~valid[:, None], 0).contiguous()
+        areas = box_area(boxes).masked_fill(~valid, 0)
+        row = targets.labels.clamp(min=0) + classes * torch.arange(images, device=scores.device)[:, None]
+        step = chunk_length(images, length, dense_elements)
+        locations, metrics, overlaps = [], [], []
+        for gt_boxes, gt_row in zip(torch.split(targets.boxes, step, 1), torch.split(row, step, 1), strict=True):
+            iou = rows_iou(gt_boxes, sides, areas)
+            metric = alignment_metric(by_class[gt_row], iou, self.alpha, self.beta)
+            values, indices = metric.topk(min(self.topk, length), dim=2)
+            locations.append(indices)
+            metrics.append(values)
+            overlaps.append(iou.gather(2, indices))
+        where = torch.cat(locations, dim=1)
+        inside = inner_margin(points.centres.to(boxes.dtype)[where], targets.boxes[:, :, None]) > CENTRE_MARGIN
+        accepted = (torch.cat(metrics, dim=1) > 0) & inside & targets.valid[..., None]
+        return AlignedCandidates(where, torch.cat(overlaps, dim=1), accepted)
 
 
 def alignment_metric(score: Tensor, iou: Tensor, alpha: float, beta: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from pydantic import SerializeAsAny
 from torch import Tensor
 
-from tood.config.parts import AssignerPart, CriterionPart
+from tood.config.parts import CriterionPart
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.base import Assigner
@@ -116,12 +116,11 @@ class Criterion(CriterionPart, ABC):
 class CriterionWithAssigner(Criterion):
     """One that leaves :meth:`assign` to whatever assigner its options name."""
 
-    assigner: SerializeAsAny[AssignerPart] = AtssAssigner()
+    assigner: SerializeAsAny[Assigner] = AtssAssigner()
 
     @property
     def several_anchors(self) -> bool:
         return self.assigner.several_anchors
 
     def assign(self, batch: TrainingBatch) -> Assignment:
-        assert isinstance(self.assigner, Assigner)
         return self.assigner.assign(batch)

@@ -52,7 +52,7 @@ class BagCriterion(Criterion):
         """
         predictions, targets = batch.predictions, batch.targets.with_a_slot()
         bags = self._bags(batch)
-        log_joint, best = self._log_joint(predictions, targets, bags).max(dim=2, keepdim=True)
+        log_joint, best = self.log_joint(predictions, targets, bags).max(dim=2, keepdim=True)
         where = bags.locations.gather(2, best)
         gt_index = settle_conflicts(where, targets.valid[..., None], -log_joint, predictions.boxes.shape[1])
         positive = (gt_index >= 0).to(predictions.boxes.dtype)
@@ -71,7 +71,7 @@ class BagCriterion(Criterion):
 
     def _terms(self, batch: TrainingBatch) -> list[LossTerm]:
         predictions, targets = batch.predictions, batch.targets.with_a_slot()
-        log_joint = self._log_joint(predictions, targets, self._bags(batch))
+        log_joint = self.log_joint(predictions, targets, self._bags(batch))
         positive = mean_max_loss(self.chosen(log_joint, batch.progress))
         negative = negative_bag_loss(
             predictions.class_logits,
@@ -90,35 +90,28 @@ class BagCriterion(Criterion):
         """All anchors take part, also those beyond an image's own padding."""
         return anchor_bags(batch.predictions.points, batch.targets, None, size=self.bag)
 
-    def _log_joint(self, predictions: Predictions, targets: Targets, bags: Bags) -> Tensor:
-        weight, beta = self.box_weight, self.smooth_l1_beta
-        return joint_log_probability(predictions, targets, bags, box_weight=weight, smooth_l1_beta=beta)
+    def log_joint(self, predictions: Predictions, targets: Targets, bags: Bags) -> Tensor:
+        """log of P_cls * P_loc (B, G, K) for objects and the anchors of their bags; finite, arbitrary in empty slots.
+
+        P_cls is the score of the object's class, P_loc = exp(-box_weight * smooth L1 of the deltas, summed).
+        """
+        assert predictions.deltas is not None
+        assert predictions.delta_stds is not None
+        classes = predictions.class_logits.shape[2]
+        labels = targets.labels.masked_fill(~targets.valid, 0)
+        cells = (bags.locations * classes + labels[..., None]).flatten(1)
+        logits = predictions.class_logits.flatten(1).gather(1, cells).view_as(bags.locations)
+        rows = bags.locations.flatten(1)[..., None].expand(-1, -1, 4)
+        deltas = predictions.deltas.gather(1, rows).view(*bags.locations.shape, 4)
+        anchors = predictions.points.anchors.to(deltas.dtype)[bags.locations]
+        wanted = encode_deltas(anchors, targets.boxes[:, :, None], predictions.delta_stds)
+        return F.logsigmoid(logits) - self.box_weight * smooth_l1(deltas - wanted, self.smooth_l1_beta).sum(dim=-1)
 
 
 class FreeAnchor(BagCriterion):
     """Both losses of the paper over whole bags; its released code starts at a prior probability of 0.02."""
 
     kind: str = "free_anchor"
-
-
-def joint_log_probability(
-    predictions: Predictions, targets: Targets, bags: Bags, *, box_weight: float, smooth_l1_beta: float
-) -> Tensor:
-    """log of P_cls * P_loc (B, G, K) for objects and the anchors of their bags; finite, arbitrary in empty slots.
-
-    P_cls is the score of the object's class, P_loc = exp(-box_weight * smooth L1 of the deltas, summed).
-    """
-    assert predictions.deltas is not None
-    assert predictions.delta_stds is not None
-    classes = predictions.class_logits.shape[2]
-    labels = targets.labels.masked_fill(~targets.valid, 0)
-    cells = (bags.locations * classes + labels[..., None]).flatten(1)
-    logits = predictions.class_logits.flatten(1).gather(1, cells).view_as(bags.locations)
-    rows = bags.locations.flatten(1)[..., None].expand(-1, -1, 4)
-    deltas = predictions.deltas.gather(1, rows).view(*bags.locations.shape, 4)
-    anchors = predictions.points.anchors.to(deltas.dtype)[bags.locations]
-    wanted = encode_deltas(anchors, targets.boxes[:, :, None], predictions.delta_stds)
-    return F.logsigmoid(logits) - box_weight * smooth_l1(deltas - wanted, smooth_l1_beta).sum(dim=-1)
 
 
 def mean_max_loss(log_joint: Tensor) -> Tensor:

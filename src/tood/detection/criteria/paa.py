@@ -11,7 +11,7 @@ from torch.linalg import vecdot
 from tood.config.base import PositiveFloat, PositiveInt, Share
 from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.assigners.max_iou import assign_max_iou
+from tood.detection.assigners.max_iou import MaxIouAssigner
 from tood.detection.boxes import aligned_iou
 from tood.detection.criteria.base import DIVISOR_EPSILON, Criterion, LossTerm
 from tood.detection.criteria.matching import Matched, boxes_or_target, focal_losses, match
@@ -82,10 +82,7 @@ class Paa(Criterion):
 
     def first_stage(self, batch: TrainingBatch) -> Assignment:
         """Candidates: each anchor belongs to the object it overlaps most, if by ``positive_iou``."""
-        points = batch.predictions.points
-        return assign_max_iou(
-            points, batch.targets, batch.valid, positive=self.positive_iou, negative=self.positive_iou
-        )
+        return MaxIouAssigner(positive=self.positive_iou, negative=self.positive_iou).assign(batch)
 
     @torch.no_grad()
     def candidate_losses(self, predictions: Predictions, boxes: Tensor, labels: Tensor) -> Tensor:

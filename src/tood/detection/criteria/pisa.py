@@ -7,8 +7,9 @@ from pydantic import Field, SerializeAsAny
 from torch import Tensor
 
 from tood.config.base import PositiveFloat, Share
-from tood.config.parts import AssignerPart, HeadOutput
+from tood.config.parts import HeadOutput
 from tood.detection.assigners.assignment import Assignment
+from tood.detection.assigners.base import Assigner
 from tood.detection.assigners.max_iou import MaxIouAssigner
 from tood.detection.boxes import EPSILON, aligned_iou
 from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
@@ -29,7 +30,7 @@ class Pisa(CriterionWithAssigner):
 
     ranks_whole_batch: ClassVar[bool] = True
     kind: str = "pisa"
-    assigner: SerializeAsAny[AssignerPart] = MaxIouAssigner()
+    assigner: SerializeAsAny[Assigner] = MaxIouAssigner()
     box_weight: PositiveFloat = 1.0
     smooth_l1_beta: PositiveFloat = Field(0.11, description="Where the box losses turn linear, in deltas.")
     isr_k: PositiveFloat = Field(2.0, description="Exponent of the importance of a positive.")

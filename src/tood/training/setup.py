@@ -1,0 +1,44 @@
+"""What a training starts from: everything of a run that decides its numbers, before the first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tood.config.study import RunConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.index import AnnotationIndex
+from tood.data.prepared import PreparedDataset
+from tood.detection.criteria.base import Criterion
+from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.weights.starting_weights import load_starting_weights
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSetup:
+    """A detector with its starting weights, on the CPU, and what it is trained with."""
+
+    detector: Detector
+    criterion: Criterion
+    dataset: DetectionDataset
+    """The train split, augmented."""
+    weights: list[str]
+    """Lines for the log: what became of the starting weights."""
+
+
+def prepare_training(config: RunConfig, prepared: PreparedDataset, pretrained: Path | None) -> TrainingSetup:
+    """Set up the training of a run on its data set; seeds torch's global generator with the run's seed.
+
+    ``pretrained`` is the folder of backbones pretrained on generated crops; None leaves the detector randomly
+    initialised, for weights that the caller loads. Raises UserError when the starting weights cannot be had or do not
+    fit, or the train split cannot be read.
+    """
+    torch.manual_seed(config.seed)
+    detector = build_detector(config.method, config.backbone, len(prepared.classes))
+    weights: list[str] = []
+    if pretrained is not None:
+        weights = load_starting_weights(detector, config.backbone, pretrained, prepared.classes)
+    split = prepared.split("train")
+    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    return TrainingSetup(detector, build_criterion(config.method), dataset, weights)
