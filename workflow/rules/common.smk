@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tood.config.study import load_study
 from tood.io.errors import UserError
+from tood.workflow.dvc_pipelines import write_code
 from tood.workflow.plan import Plan
 from tood.workflow.settings import (
     analysis_files,
@@ -23,6 +24,7 @@ try:
         PLAN = Plan(STUDY, SETTINGS)
         PLAN.refuse_loss(getattr(workflow.dag_settings, "targets", ()))
         PLAN.write_stamps()
+        write_code()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

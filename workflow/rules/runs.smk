@@ -13,8 +13,8 @@ rule train:
         summary=update(f"{RESULTS}/{{run}}/train.json"),
     params:
         folder=f"{RESULTS}/{{run}}",
-        code=SETTINGS.code,
-        code_minutes=SETTINGS.code_minutes,
+        code=SETTINGS.code.choice,
+        code_minutes=SETTINGS.code.minutes,
     log:
         f"{LOGS}/train-{{run}}.log",
     benchmark:

@@ -9,6 +9,7 @@ from tood.cli.options import GpuOption, LogOption, RunOption, SomeRunOption, Thr
 from tood.io.console import open_log, say, thread_count
 from tood.io.errors import UserError
 from tood.training.processes.stopping import PATIENCE
+from tood.workflow.code_choice import CODE_MINUTES, read_code_choice
 
 
 def train(
@@ -33,6 +34,16 @@ def train(
         int,
         typer.Option("--attempt", min=1, help="Which try of a workflow this is; failures for good are not retried."),
     ] = 1,
+    code: Annotated[
+        str,
+        typer.Option(
+            "--code", envvar="TOOD_CODE", help="If code changed since it was trained: 'ask', 'keep' or 'new'."
+        ),
+    ] = "ask",
+    code_minutes: Annotated[
+        float,
+        typer.Option("--code-minutes", envvar="TOOD_CODE_MINUTES", min=0, help="Ask only if it took longer than this."),
+    ] = CODE_MINUTES,
     log: LogOption = None,
 ) -> None:
     """Train one run to its end; repeat the command to continue after an interruption.
@@ -61,7 +72,7 @@ def train(
         rendezvous=rendezvous,
         patience=timeout,
     )
-    verb(run, machine, attempt, arguments, say)
+    verb(run, machine, attempt, read_code_choice(code, code_minutes), arguments, say)
 
 
 def replay(run: RunOption, log: LogOption = None) -> None:

@@ -143,10 +143,12 @@ def validate(
         raise UserError(explain(error, annotation, value, where, prefix)) from error
 
 
-def validate_written(annotation: Any, value: Any, where: str, remedy: str) -> Any:
+def validate_written(
+    annotation: Any, value: Any, where: str, remedy: str, *, context: dict[str, str] | None = None
+) -> Any:
     """The same of what the program itself wrote: who finds it damaged is told to make it anew, not to correct it."""
     try:
-        return validate(annotation, value, where)
+        return validate(annotation, value, where, context=context)
     except UserError as error:
         problem = str(error).partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
         raise UserError(f"{escape(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tood.config.messages import validate
+from tood.config.messages import validate, validate_written
 from tood.config.parts import STORED
 from tood.config.study import RunConfig
 from tood.io.errors import UserError
@@ -24,14 +24,15 @@ def with_current_names(value: Any) -> Any:
     return {**value, **renamed}
 
 
-def stored_run(value: Any, where: str) -> RunConfig:
+def stored_run(value: Any, where: str, remedy: str = "train the run again") -> RunConfig:
     """A run's stored configuration; fields that are newer than it have the values that they have by default.
 
-    Parts of methods that cannot be found any more keep what is written. UserError where it is no run's.
+    Parts of methods that cannot be found any more keep what is written. UserError, which says what to do, where it is
+    no run's.
     """
     current = with_current_names(value)
     try:
         found: RunConfig = validate(RunConfig, current, where)
     except UserError:
-        found = validate(RunConfig, current, where, context=STORED)
+        found = validate_written(RunConfig, current, where, remedy, context=STORED)
     return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tood.config.study import RunConfig
 from tood.evaluation.alignment_boxes import BoxCounts
+from tood.evaluation.outputs import MadeOf
 from tood.io.arrays import read_npz
 from tood.io.errors import UserError
 from tood.io.write import write_json, write_with
@@ -64,6 +65,7 @@ def write_alignment(
     split: str,
     checkpoint: str,
     definitions: Mapping[str, str],
+    made_of: MadeOf | None = None,
 ) -> None:
     """Write ``alignment.npz`` (histogram and best anchors) and, last, ``alignment.json`` (numbers, definitions).
 
@@ -86,6 +88,7 @@ def write_alignment(
             **dataclasses.asdict(counts),
             "definitions": dict(definitions),
             "fingerprint": config.fingerprint,
+            **({} if made_of is None else vars(made_of)),
             "inference": config.method.inference.model_dump(mode="json"),
         },
     )

@@ -1,5 +1,7 @@
 """Files that an evaluation leaves in a run's folder: ``metrics.json`` and ``pr.csv``."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,18 @@ from tood.io.escape import csv_cell
 from tood.io.write import write_json, write_with
 
 
+@dataclass(frozen=True)
+class MadeOf:
+    """The training that was measured, and the code that measured it, by their digests."""
+
+    fingerprint: str
+    """As in ``train.json``."""
+    model: str
+    """Of ``model.pt``."""
+    code: Mapping[str, str]
+    """By module."""
+
+
 def write_evaluation(
     folder: Path,
     result: CocoResult,
@@ -21,6 +35,7 @@ def write_evaluation(
     images_per_second: float | None,
     seconds: float | None,
     config: RunConfig | ImportedConfig | None = None,
+    made_of: MadeOf | None = None,
 ) -> None:
     """Write ``pr.csv``, with classes as ``csv_cell`` has them, and, last, ``metrics.json``.
 
@@ -43,6 +58,7 @@ def write_evaluation(
             "images_per_second": images_per_second,
             "seconds": seconds,
             "fingerprint": config.fingerprint if isinstance(config, RunConfig) else None,
+            **({} if made_of is None else vars(made_of)),
             "inference": None if config is None else config.method.inference.model_dump(mode="json"),
             **({"imported": config.source.model_dump(mode="json")} if isinstance(config, ImportedConfig) else {}),
         },

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tood.config.base import PlainNumbers
 from tood.config.messages import validate_written
+from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.io.errors import UserError
 from tood.io.escape import escape
@@ -127,9 +128,7 @@ class RunFolder:
 
     def resolved(self) -> RunConfig:
         """The same, validated."""
-        remedy = self._anew("config.yaml", "train")
-        found: RunConfig = validate_written(RunConfig, self.config(), str(self.path / "config.yaml"), remedy)
-        return found
+        return stored_run(self.config(), str(self.path / "config.yaml"), self._anew("config.yaml", "train"))
 
     def training(self) -> TrainSummary:
         return self._parse(TrainSummary, "train.json", "train")
@@ -138,20 +137,20 @@ class RunFolder:
         """Raise UserError, saying what differs, unless the run was trained and evaluated as the study has it now."""
         if self.wanted is None:
             return
-        if self.training().fingerprint == self.wanted.fingerprint:
+        self.training()
+        changes = changed_fields(self.resolved().science(), self.wanted.science())
+        if not changes:
             self._check_evaluation(self.wanted)
             return
-        changes = changed_fields(self.resolved().science(), self.wanted.science())
         what = "; ".join(changes[:_MAX_CHANGES]) + ("; and more" if len(changes) > _MAX_CHANGES else "")
         raise UserError(
             f"{self.path}: run '{self.name}' was trained with other settings than the study has now "
-            f"({what or 'a training with the new ones has not finished'}); train it again with: "
-            f"tood train --run {self.path}"
+            f"({what}); train it again with: tood train --run {self.path}"
         )
 
     def _check_evaluation(self, wanted: RunConfig) -> None:
         measured = self.metrics()
-        changes = _changes_since(wanted, measured.fingerprint, measured.inference)
+        changes = self._changes_since(wanted, measured.fingerprint, measured.inference)
         if changes:
             raise UserError(
                 f"{self.path}: run '{self.name}' was evaluated with other settings than the study has now "
@@ -161,7 +160,7 @@ class RunFolder:
     def alignment(self) -> Alignment:
         """The run's alignment analysis; UserError where the study has other settings now than it was made with."""
         found = self._parse(Alignment, "alignment.json", "analyse")
-        changes = [] if self.wanted is None else _changes_since(self.wanted, found.fingerprint, found.inference)
+        changes = [] if self.wanted is None else self._changes_since(self.wanted, found.fingerprint, found.inference)
         if changes:
             raise UserError(
                 f"{self.path / 'alignment.json'}: was made with other settings than the study has now "
@@ -222,12 +221,11 @@ class RunFolder:
         what = f"make it with: {command}" if verb == "analyse" else f"{verb} the run again with: {command}"
         return f"remove {' and '.join(removed)}, then {what}" if removed else what
 
-
-def _changes_since(wanted: RunConfig, fingerprint: str | None, inference: dict[str, Any] | None) -> list[str]:
-    """In what a measurement of a run differs from one that would be made now."""
-    changes = []
-    if inference is not None:
-        changes = changed_fields(inference, wanted.method.inference.model_dump(mode="json"))
-    if fingerprint not in (None, wanted.fingerprint):
-        changes.append("its model has been trained again since")
-    return changes
+    def _changes_since(self, wanted: RunConfig, fingerprint: str | None, inference: dict[str, Any] | None) -> list[str]:
+        """In what a measurement of the run differs from one that would be made now."""
+        changes = []
+        if inference is not None:
+            changes = changed_fields(inference, wanted.method.inference.model_dump(mode="json"))
+        if fingerprint not in (None, self.training().fingerprint):
+            changes.append("its model has been trained again since")
+        return changes

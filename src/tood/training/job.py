@@ -32,8 +32,12 @@ class Job:
     detector: Detector
     criterion: Criterion
     dataset: DetectionDataset
-    data_fingerprint: str
-    code: str
+    data: str
+    """Digest of the data set's content."""
+    earlier_data: str
+    """By which unfinished trainings of earlier versions know the same data set."""
+    code: Mapping[str, str]
+    """Digests of the modules that train it."""
     precision: str
     workers: int
     micro_batches: int | None
@@ -45,6 +49,12 @@ class Job:
     evaluate: Evaluate
     stop: StopRequest
     echo: Callable[[str], None]
+
+    @property
+    def history_file(self) -> Path:
+        """``history.csv`` as it grows: beside its state while the folder holds the results of an earlier training."""
+        is_finished = (self.folder / "train.json").is_file()
+        return (self.folder / "state" / self.config.fingerprint if is_finished else self.folder) / "history.csv"
 
 
 @dataclass(frozen=True)

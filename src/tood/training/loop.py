@@ -56,10 +56,10 @@ class TrainingLoop:
             if self.evaluates(epoch):
                 self.evaluate(epoch)
                 if self.group.is_main:
-                    trainer.history.write(self.job.folder / "history.csv")
+                    trainer.history.write(self.job.history_file)
         peak = max(self.group.gather(peak_memory(self.group.device)))
         if self.group.is_main:
-            trainer.history.write(self.job.folder / "history.csv")
+            trainer.history.write(self.job.history_file)
             self.clock.keep(peak)
         clock = self.clock
         return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory, trainer.micro_batches)
@@ -109,7 +109,7 @@ class TrainingLoop:
         self.trainer.save()
         self.saving, self.saved = self.saving + time.monotonic() - started, self.trainer.step
         if self.group.is_main:
-            self.trainer.history.write(self.job.folder / "history.csv")
+            self.trainer.history.write(self.job.history_file)
             self.clock.keep(peak_memory(self.group.device))
 
     def affordable(self) -> bool:

@@ -1,5 +1,6 @@
 """The state of a training: what a step changes, what a checkpoint keeps, and how one goes on from it."""
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -84,6 +85,7 @@ class Trainer:
         self.store = CheckpointStore(job.folder / "state", job.config.fingerprint)
         self.history = History()
         self.step = 0
+        self.code = json.dumps(dict(job.code), sort_keys=True)
         self.micro_batches = job.micro_batches or 1
         self.log_every = max(1, min(_LOG_STEPS, self.total // _LOG_ROWS))
         self.means: dict[str, Tensor] = {}
@@ -103,10 +105,10 @@ class Trainer:
         if kept is None:
             return
         state = TrainingState(**kept)
-        if state.step == self.total and state.code != job.code:
+        if state.step == self.total and state.code != self.code:
             job.echo(f"{job.config.run:<12} starts anew: it was complete, but the code changed since")
             return
-        if state.data != job.data_fingerprint:
+        if state.data not in (job.data, job.earlier_data):
             raise UserError(
                 f"{self.store.folder}: this training began on other data (the data set changed since); "
                 "remove that folder to start anew, or restore the data."
@@ -125,13 +127,13 @@ class Trainer:
         losses = state.losses[job.group.rank] if state.world == job.group.world else torch.stack(state.losses).mean(0)
         self._losses = list(losses.to(self.device).unbind())
         self._healthy = [torch.zeros_like(self._broken)] * len(self._losses)
-        code = "" if state.code == job.code else ", with code that changed since"
+        code = "" if state.code == self.code else ", with code that changed since"
         job.echo(f"{job.config.run:<12} continues after step {self.step} of {self.total}{code}")
 
     def _can_continue(self, kept: Any) -> bool:
         """Whether a checkpoint holds what a training like this one writes; on other data it may be longer or wider."""
         state = TrainingState.of(kept)
-        if state is None or state.data != self.job.data_fingerprint:
+        if state is None or state.data not in (self.job.data, self.job.earlier_data):
             return state is not None
         own = self.job.detector.state_dict()
         groups, own_groups = state.optimiser["param_groups"], self.optimiser.state_dict()["param_groups"]
@@ -190,8 +192,8 @@ class Trainer:
             return
         state = TrainingState(
             step=self.step,
-            data=job.data_fingerprint,
-            code=job.code,
+            data=job.data,
+            code=self.code,
             precision=job.precision,
             world=job.group.world,
             micro_batches=self.micro_batches,

@@ -10,12 +10,16 @@ from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
 from tood.evaluation.ground_truth import load_ground_truth
+from tood.evaluation.outputs import MadeOf
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import Echo
 from tood.verbs.open_run import study_at
 from tood.verbs.trained import open_trained
+from tood.workflow.code_digest import code_behind
+from tood.workflow.standing import measurement_standing
 
 
 def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
@@ -25,6 +29,10 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
     """
     study = study_at(folder)
     config = study.run(folder.name)
+    code = code_behind("analyse")
+    if measurement_standing(folder, "analyse", config, study.split, code).state == "current":
+        echo(f"{config.run:<12} is analysed already (same model, settings and code): {folder / 'alignment.json'}")
+        return
     torch.set_num_threads(threads)
     model, prepared = open_trained(folder, config)
     run = RunFolder(folder, config)
@@ -56,6 +64,7 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
         config=config,
         split=split.name,
         checkpoint=measured.checkpoint,
+        made_of=MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code),
         definitions=alignment.DEFINITIONS | alignment_boxes.DEFINITIONS,
     )
     means = "  ".join(

@@ -10,6 +10,7 @@ from tood.reporting.report import write_report
 from tood.reporting.table_files import write_tables
 from tood.verbs.folders import PARAMS, RESULTS, Echo
 from tood.verbs.open_run import open_dataset
+from tood.workflow.dvc_pipelines import write_reported
 
 
 def compare(reference: str, threads: int, echo: Echo) -> None:
@@ -33,4 +34,5 @@ def compare(reference: str, threads: int, echo: Echo) -> None:
         alignment=alignment,
         alignment_figures=draw_alignment_figures(alignment, folder / "figures"),
     )
+    write_reported(RESULTS)
     echo(f"report: {folder / 'report.html'}")

@@ -12,9 +12,11 @@ from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
-from tood.evaluation.outputs import write_evaluation
+from tood.evaluation.outputs import MadeOf, write_evaluation
 from tood.evaluation.samples import write_samples
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
+from tood.reporting.run_folder import RunFolder
 from tood.training.checkpoint import forget_states
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import PARAMS, Echo
@@ -22,6 +24,8 @@ from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.trained import open_trained
 from tood.weights.class_layer import fit_classes
 from tood.weights.model_file import DetectionModel, load_detection_model
+from tood.workflow.code_digest import code_behind
+from tood.workflow.standing import measurement_standing
 
 
 @dataclass(frozen=True)
@@ -35,22 +39,33 @@ class _Job:
     split: PreparedSplit
     classes: tuple[str, ...]
     target: Path
+    made_of: MadeOf | None = None
 
 
 def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int, echo: Echo) -> None:
     """Write ``detections.json``, ``pr.csv``, ``metrics.json`` and ``samples/`` into the run's folder.
 
-    A split other than the study's needs a folder of its own, since the run's holds what the comparison reads.
+    An evaluation that would be the same again is left as it is, apart from missing pictures of samples. A split other
+    than the study's needs a folder of its own, since the run's holds what the comparison reads.
     """
     study = study_at(folder)
     config = study.run(folder.name)
     split_name = split_name or study.split
     if split_name != study.split and out is None:
         raise UserError(f"--split {split_name}: give --out FOLDER too; {folder} keeps the results on {study.split}.")
-    model, prepared = open_trained(folder, config)
-    split = prepared.split(split_name)
-    job = _Job(config.run, model, config, config.method.inference, split, model.classes, out or folder)
-    _evaluate(job, gpu, threads, echo)
+    code = code_behind("evaluate")
+    run = RunFolder(folder, config)
+    if out is None and measurement_standing(folder, "evaluate", config, split_name, code).state == "current":
+        prepared = open_dataset(config.dataset)
+        if not (folder / "samples").is_dir():
+            write_samples(folder / "samples", prepared.split(split_name), prepared.classes, run.detections())
+        echo(f"{config.run:<12} is evaluated already (same model, settings and code): {folder / 'metrics.json'}")
+    else:
+        model, prepared = open_trained(folder, config)
+        made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code)
+        split = prepared.split(split_name)
+        job = _Job(config.run, model, config, config.method.inference, split, model.classes, out or folder, made_of)
+        _evaluate(job, gpu, threads, echo)
     if out is None:
         forget_states(folder / "state")
 
@@ -102,6 +117,7 @@ def _evaluate(job: _Job, gpu: str, threads: int, echo: Echo) -> None:
         checkpoint=_checkpoint(job.model.config),
         images_per_second=round(found.images / found.seconds, 3) if found.seconds else None,
         seconds=round(found.seconds, 3),
+        made_of=job.made_of,
     )
     shown = "  ".join(
         f"{name} {value:.3f}" if value is not None else f"{name} –" for name, value in result.stats.items()

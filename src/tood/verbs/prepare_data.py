@@ -7,13 +7,16 @@ from tood.data.findings import plural
 from tood.data.prepare import prepare_dataset
 from tood.io.errors import UserError
 from tood.verbs.folders import PARAMS, Echo, dataset_folder, mirror_for
+from tood.workflow.code_digest import code_behind
 
 
 def prepare(name: str, mirror: Path | None, echo: Echo) -> None:
     """Download or generate, verify and convert the data set described by ``params/datasets/<name>.yaml``."""
     config = described(name)
     source = mirror_for(name, mirror) if config.format != "shapes" and config.source is not None else None
-    prepared = prepare_dataset(config, dataset_folder(config), mirror=source, params_root=PARAMS, echo=echo)
+    prepared = prepare_dataset(
+        config, dataset_folder(config), mirror=source, params_root=PARAMS, echo=echo, code=code_behind("prepare")
+    )
     for note in prepared.notes:
         echo(f"  note: {note}")
     for split in prepared.splits.values():

@@ -12,6 +12,8 @@ from tood.training.precision import resolve_precision
 from tood.training.pretrain import pretrain_backbone
 from tood.verbs.folders import DATA, PARAMS, Echo
 from tood.weights.tensor_files import save_tensors
+from tood.workflow.code_digest import code_behind
+from tood.workflow.pretrained import write_record
 
 
 def pretrain(name: str, out: Path | None, threads: int, echo: Echo) -> None:
@@ -26,10 +28,11 @@ def pretrain(name: str, out: Path | None, threads: int, echo: Echo) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     backbone = build_backbone(config.model_copy(update={"weights": "none", "norm": None, "frozen_stages": None}))
-    echo(f"backbone        drawing {settings.crops:,} crops of {settings.size} px")
+    echo(f"backbone     drawing {settings.crops:,} crops of {settings.size} px")
     crops, labels = generate_crops(settings.crops, settings.size, settings.seed)
     precision = resolve_precision("auto", torch.device("cpu"))
     accuracy = pretrain_backbone(backbone, torch.from_numpy(crops), torch.from_numpy(labels), settings, precision, echo)
     target = out or DATA / "pretrained" / f"{name}.pt"
     save_tensors(target, backbone.state_dict())
-    echo(f"backbone        {accuracy:.1%} of the last crops told apart: {target}")
+    write_record(target, config, code_behind("pretrain"))
+    echo(f"backbone     {accuracy:.1%} of the last crops told apart: {target}")

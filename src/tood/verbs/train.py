@@ -1,5 +1,6 @@
 """``tood train``: train one run of a study to its end, in one process or several."""
 
+import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -9,6 +10,7 @@ from signal import SIGTERM
 import torch
 
 from tood.config.parts import code_of
+from tood.config.stored import with_current_names
 from tood.config.study import RunConfig, changed_fields
 from tood.data.loader import steps_per_epoch
 from tood.data.made_from import refuse_outdated
@@ -17,7 +19,7 @@ from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
-from tood.io.errors import StoppedError, UserError
+from tood.io.errors import StoppedError, UserError, listed
 from tood.io.read import read_json
 from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
@@ -25,7 +27,7 @@ from tood.training.job import Cost, Evaluate, Job
 from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
-from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus
+from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus, versions
 from tood.training.processes.distributed import Group, is_writer, local_processes, process_group
 from tood.training.processes.launch import Launch, launch
 from tood.training.processes.machine import Machine
@@ -33,39 +35,51 @@ from tood.training.processes.remembered_failures import failures_remembered
 from tood.training.processes.rendezvous import find_rendezvous
 from tood.training.processes.run_lock import Hold, exclusive
 from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
+from tood.training.results import publish, publish_interrupted, staging_folder
 from tood.training.setup import prepare_training
 from tood.verbs.folders import DATA, PARAMS, RESULTS, Echo, dataset_folder
 from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
 from tood.weights.model_file import save_model
-from tood.workflow.code_digest import code_digest
+from tood.weights.weights_digest import starting_weights_digest
+from tood.workflow.code_choice import CodeChoice
+from tood.workflow.code_digest import code_behind
+from tood.workflow.finished import expected_training, stays
+from tood.workflow.standing import Expected
 
 
-def train(folder: Path, machine: Machine, attempt: int, arguments: Sequence[str], echo: Echo) -> None:
+def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, arguments: Sequence[str], echo: Echo) -> None:
     """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process.
 
-    The second ``attempt`` at what failed for good ends at once with what the first one said.
+    A finished training is left as it is unless what it depends on changed; for ``code`` see ``CodeChoice``. The second
+    ``attempt`` at what failed for good ends at once with what the first one said.
     """
     config = run_at(folder)
     if in_worker():
         _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
         return
     with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
-        _train(config, folder, machine, arguments, echo)
+        _train(config, folder, machine, code, arguments, echo)
 
 
-def _train(config: RunConfig, folder: Path, machine: Machine, arguments: Sequence[str], echo: Echo) -> None:
+def _train(
+    config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str], echo: Echo
+) -> None:
     prepared = open_dataset(config.dataset)
     refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
-    if _is_trained(config, folder, prepared):
-        echo(f"{config.run:<12} is trained already (same configuration): {folder / 'model.pt'}")
+    expected = expected_training(config, prepared, DATA)
+    publish_interrupted(folder)
+    finished = stays(folder, expected, code)
+    if finished is not None:
+        since = f", by code that changed since ({listed(finished.changed_code)})" if finished.changed_code else ""
+        echo(f"{config.run:<12} is trained already (same configuration){since}: {folder / 'model.pt'}")
         return
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
     if machine.nodes == 1:
         with exclusive(folder / "state", echo) as hold:
-            if _taken_from_twin(config, folder, prepared, "cuda" if gpus else "cpu", echo):
+            if _taken_from_twin(folder, expected, "cuda" if gpus else "cpu", echo):
                 return
             _name_other_states(config, folder, echo)
             if processes == 1:
@@ -109,20 +123,10 @@ def _train_among_others(config: RunConfig, folder: Path, machine: Machine, devic
             _train_here(config, folder, machine, device_type, stop, echo)
 
 
-def _is_trained(config: RunConfig, folder: Path, prepared: PreparedDataset) -> bool:
-    summary = folder / "train.json"
-    if not ((folder / "model.pt").exists() and summary.exists()):
-        return False
-    kept = read_json(summary)
-    if not isinstance(kept, dict):
-        raise UserError(f"{summary}: is not what a training writes; remove it and train the run again.")
-    return bool(kept.get("fingerprint") == config.fingerprint and kept.get("data") == prepared.fingerprint)
-
-
-def _taken_from_twin(config: RunConfig, folder: Path, prepared: PreparedDataset, device_type: str, echo: Echo) -> bool:
+def _taken_from_twin(folder: Path, expected: Expected, device_type: str, echo: Echo) -> bool:
     """Spare a training that another study has done; False where there is none such."""
-    precision = resolve_precision(config.schedule.precision, torch.device(device_type))
-    twin = find_twin(RESULTS, folder, config, prepared, code=_code(config), precision=precision)
+    config = expected.config
+    twin = find_twin(RESULTS, folder, expected, resolve_precision(config.schedule.precision, torch.device(device_type)))
     if twin is None:
         return False
     adopt(twin, folder, config)
@@ -138,7 +142,10 @@ def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
     for other in store.others():
         science = folder / "state" / other / "science.json"
         with suppress(UserError):  # of a file that is for this line alone
-            kept = read_json(science)
+            kept = with_current_names(read_json(science))
+            if kept == config.science():  # of an earlier version, which named fields otherwise
+                science.parent.rename(store.folder)
+                return
             changes = changed_fields(kept if isinstance(kept, dict) else {}, config.science())
             echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
 
@@ -162,12 +169,10 @@ def _train_here(
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
         job = _job(config, folder, prepared, machine, group, precision, stop, say)
-        if group.is_main:
-            write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
         say(_opening(config, job))
         cost = TrainingLoop(job).run()
         if group.is_main:
-            _write_results(config, folder, prepared, job, cost)
+            _write_results(job, prepared, cost)
             say(f"{config.run:<12} trained: {folder / 'model.pt'}")
 
 
@@ -190,8 +195,9 @@ def _job(
         detector=setup.detector,
         criterion=setup.criterion,
         dataset=setup.dataset,
-        data_fingerprint=prepared.fingerprint,
-        code=_code(config),
+        data=prepared.content or prepared.fingerprint,
+        earlier_data=prepared.fingerprint,
+        code=code_behind("train", code_of(config.method)),
         precision=precision,
         workers=machine.workers or 0,
         micro_batches=machine.accumulate,
@@ -240,10 +246,6 @@ def _val_evaluation(
     return evaluate
 
 
-def _code(config: RunConfig) -> str:
-    return code_digest("train", code_of(config.method))
-
-
 def _opening(config: RunConfig, job: Job) -> str:
     schedule = config.schedule
     steps = steps_per_epoch(job.dataset, batch=schedule.batch)
@@ -257,19 +259,24 @@ def _opening(config: RunConfig, job: Job) -> str:
     )
 
 
-def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, job: Job, cost: Cost) -> None:
-    schedule = config.schedule
-    detector = job.detector
+def _write_results(job: Job, prepared: PreparedDataset, cost: Cost) -> None:
+    """Write model, configuration, history and summary, and put them in place together."""
+    config, schedule, detector = job.config, job.config.schedule, job.detector
     total, trainable = count_parameters(detector)
     gflops, size = multiply_accumulates(detector, schedule.images.short, schedule.images.long)
-    category_ids = job.dataset.index.category_ids
-    save_model(folder / "model.pt", config, prepared.classes, category_ids, detector)
+    staged = staging_folder(job.folder / "state", config.fingerprint)
+    model = save_model(staged / "model.pt", config, prepared.classes, job.dataset.index.category_ids, detector)
+    write_yaml(staged / "config.yaml", config.model_dump(mode="json"))
+    shutil.copyfile(job.history_file, staged / "history.csv")
     write_json(
-        folder / "train.json",
+        staged / "train.json",
         {
             "fingerprint": config.fingerprint,
-            "data": prepared.fingerprint,
+            "data": job.data,
+            "starting_weights": starting_weights_digest(config.backbone, DATA / "pretrained"),
             "code": job.code,
+            "model": model,
+            "versions": versions(job.group.device),
             "seconds": cost.seconds,
             "attempts": cost.attempts,
             "peak_memory_bytes": cost.peak_memory_bytes,
@@ -287,3 +294,4 @@ def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, j
             "gflops_at": list(size),
         },
     )
+    publish(staged, job.folder)

@@ -5,6 +5,7 @@ Not in ``runs.py``, so that verbs without a detector do not depend on the code o
 
 from pathlib import Path
 
+from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.data.prepared import PreparedDataset
 from tood.io.errors import UserError
@@ -20,7 +21,8 @@ def open_trained(folder: Path, config: RunConfig) -> tuple[TrainedModel, Prepare
     """
     path = folder / "model.pt"
     model = load_model(path)
-    changes = changed_fields(model.config.science(), config.science())
+    stored = stored_run(model.config.model_dump(mode="json"), str(path))
+    changes = changed_fields(stored.science(), config.science())
     if changes:
         raise UserError(
             f"{path}: was trained with another configuration ({'; '.join(changes[:3])}); "

@@ -13,8 +13,10 @@ from tood.config.messages import validate
 from tood.config.method import MethodConfig
 from tood.config.parts import STORED
 from tood.config.schedule import ImagesConfig
+from tood.config.stored import with_current_names
 from tood.config.study import RunConfig
 from tood.detection.detector import Detector, build_detector
+from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.io.escape import escape, is_unicode
 from tood.weights.tensor_files import load_tensors, save_tensors
@@ -63,8 +65,8 @@ def save_model(
     classes: tuple[str, ...],
     category_ids: tuple[int, ...],
     detector: Detector,
-) -> None:
-    """Write ``model.pt``; ``category_ids`` are the data set's ids of the classes, in label order."""
+) -> str:
+    """Write ``model.pt`` and return its SHA-256; ``category_ids`` are the data set's ids of the classes by label."""
     save_tensors(
         target,
         {
@@ -75,6 +77,7 @@ def save_model(
             "detector": {key: value.cpu() for key, value in detector.state_dict().items()},
         },
     )
+    return file_digest(target)
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -97,9 +100,11 @@ def load_detection_model(path: Path) -> DetectionModel:
     try:
         config: RunConfig | ImportedConfig
         if "imported" in content:
-            config = validate(ImportedConfig, json.loads(content["imported"]), str(path), context=STORED)
+            config = validate(
+                ImportedConfig, with_current_names(json.loads(content["imported"])), str(path), context=STORED
+            )
         else:
-            config = validate(RunConfig, json.loads(content["config"]), str(path), context=STORED)
+            config = validate(RunConfig, with_current_names(json.loads(content["config"])), str(path), context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 _PACKAGE = Path(__file__).parents[1]
 _DIGITS = 16
 _Node = TypeVar("_Node", bound=ast.AST)
 
 Verb = Literal["prepare", "pretrain", "train", "evaluate", "analyse", "submit", "compare"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
 
 ROOTS: Mapping[Verb, tuple[str, ...]] = {
     "prepare": ("tood.data.prepare",),
@@ -109,6 +110,11 @@ def is_own_file(name: str) -> bool:
     return name.endswith(".py")
 
 
+def package_file(module: str) -> Path:
+    """The file of a module of the package."""
+    return _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
 def _templates() -> list[Path]:
     return sorted((_PACKAGE / "reporting").rglob("*.html*"))
 
@@ -120,7 +126,7 @@ def _from_project(path: Path) -> str:
 def _module_file(module: str) -> Path | None:
     """The file of a module of the package; None for a package, a name in a module, and anything else."""
     parts = module.split(".")
-    path = _PACKAGE.joinpath(*parts[1:]).with_suffix(".py") if parts[0] == "tood" and len(parts) > 1 else None
+    path = package_file(module) if parts[0] == "tood" and len(parts) > 1 else None
     return path if path is not None and path.is_file() else None
 
 

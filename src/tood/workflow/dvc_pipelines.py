@@ -1,7 +1,9 @@
 """The DVC pipeline of a study: the same Snakemake rules, certified and shared by DVC.
 
-``tood dvc <study> …`` writes it. Stages ask Snakemake for their files, so no command is written twice; their
-dependencies are the rules' inputs, so that DVC and Snakemake agree on what is out of date.
+``tood dvc <study> …`` writes it. Stages ask Snakemake for their files, so no command is written twice. They depend on
+the
+files that the rules take, on the parameters, and on what the code behind each rule does, by the digests in
+``workflow/dvc/code.yaml``, which every Snakemake brings up to date.
 """
 
 from collections.abc import Sequence
@@ -10,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from tood.config.datasets import ImagesDataset, load_dataset
-from tood.config.parts import code_of
+from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset, load_dataset
+from tood.config.parts import ASSIGNERS, CRITERIA, code_of
 from tood.config.study import Study, load_study
 from tood.io.errors import UserError
 from tood.io.read import read_yaml
 from tood.io.write import write_text
-from tood.workflow.code_digest import code_files, template_files
+from tood.workflow.code_digest import VERBS, code_behind, combined, package_file
 from tood.workflow.settings import analysis_files, analysis_tables, submission_files
 
 _HEADER = """\
@@ -29,8 +31,19 @@ _SHARED_HEADER = """\
 # What studies share: data sets, and backbones pretrained on generated crops. The studies' pipelines depend on it,
 # so that `dvc repro` makes what it needs of it.
 """
+_CODE_HEADER = """\
+# Written by Snakemake and by: tood dvc <any study>
+# Digests of what the code behind each rule does; no comment, docstring or message changes them.
+"""
+_REPORTED_HEADER = """\
+# Written by: tood compare
+# Metrics and plots of the studies that have results:  dvc metrics show, dvc metrics diff, dvc plots show
+"""
 SHARED = Path("workflow/dvc/dvc.yaml")
-_EVALUATION = ("metrics.json", "detections.json", "pr.csv", "samples")
+CODE = Path("workflow/dvc/code.yaml")
+REPORTED = Path("workflow/dvc/reported/dvc.yaml")
+_RUN = ("config.yaml", "history.csv", "train.json")
+_EVALUATION = ("metrics.json", "detections.json", "pr.csv")
 _COMPARISON = ("comparison.csv", "comparison.md", "comparison.tex", "figures", "report.html")
 
 
@@ -57,11 +70,42 @@ def write_pipelines(references: Sequence[str], params: Path) -> list[Path]:
         _write(path, _HEADER.format(study=study.name, path=named), pipeline(study))
         written.append(path)
     _write(SHARED, _SHARED_HEADER, shared_pipeline(params))
-    return [*written, SHARED]
+    write_code()
+    return [*written, SHARED, CODE]
 
 
 def _write(path: Path, header: str, content: dict[str, Any]) -> None:
-    write_text(path, header + yaml.safe_dump(content, sort_keys=False, width=110))
+    dumped = yaml.dump(content, Dumper=_WithoutAnchors, sort_keys=False, width=118, default_flow_style=None)
+    write_text(path, header + dumped)
+
+
+class _WithoutAnchors(yaml.SafeDumper):
+    """Writes what occurs twice twice: DVC's editors of YAML and people read that more easily."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def code_digests() -> dict[str, Any]:
+    """The content of ``workflow/dvc/code.yaml``: a digest for each verb, and for each shipped assigner and criterion."""
+    parts = {name.rpartition(":")[0] for name in (*ASSIGNERS.values(), *CRITERIA.values())}
+    files = {module: package_file(module) for module in parts}
+    return {
+        **{verb: combined(code_behind(verb)) for verb in VERBS},
+        "parts": {_part_name(file): combined(code_behind("train", [file])) for file in sorted(files.values())},
+    }
+
+
+def write_code() -> None:
+    """Bring ``workflow/dvc/code.yaml`` up to date, in projects that have DVC pipelines."""
+    digests = code_digests()
+    if not CODE.parent.is_dir() or (CODE.is_file() and read_yaml(CODE) == digests):
+        return
+    _write(CODE, _CODE_HEADER, digests)
+
+
+def _part_name(file: Path) -> str:
+    return f"{file.parent.name}_{file.stem}"
 
 
 def shared_pipeline(params: Path) -> dict[str, Any]:
@@ -74,7 +118,8 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
     submitted = {study.submission.name: study.name for study in studies if study.submission is not None}
     for file in sorted((params / "datasets").glob("*.yaml")):
         settings = f"study=demo dataset={file.stem}"
-        if isinstance(load_dataset(file.stem, params), ImagesDataset):  # nothing to train on
+        config = load_dataset(file.stem, params)
+        if isinstance(config, ImagesDataset):  # nothing to train on
             if file.stem not in submitted:
                 continue
             settings = f"study={submitted[file.stem]}"
@@ -82,21 +127,26 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
             "../..",
             f"data/{file.stem}/dataset.json",
             settings,
-            deps=code_files("prepare"),
-            params=[{f"params/datasets/{file.name}": None}],
+            deps=_own_files(config),
+            params=[{f"params/datasets/{file.name}": None}, {CODE.as_posix(): ["prepare"]}],
             outs=_kept(f"data/{file.stem}"),
         )
     for study in studies:
-        for backbone in {run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}:
+        for backbone in sorted({run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}):
             stages[f"pretrain-{backbone}"] = _stage(
                 "../..",
                 f"data/pretrained/{backbone}.pt",
                 f"study={study.name}",
-                deps=code_files("pretrain"),
-                params=[{f"params/backbones/{backbone}.yaml": None}],
+                params=[{f"params/backbones/{backbone}.yaml": None}, {CODE.as_posix(): ["pretrain"]}],
                 outs=_kept(f"data/pretrained/{backbone}.pt"),
             )
     return {"stages": stages}
+
+
+def _own_files(config: DatasetConfig) -> list[str]:
+    """The folder of the user's own files, whose content DVC watches."""
+    root = None if isinstance(config, ShapesDataset) else config.root
+    return [] if root is None else [Path(root).expanduser().as_posix()]
 
 
 def study_names(params: Path) -> list[str]:
@@ -106,110 +156,114 @@ def study_names(params: Path) -> list[str]:
 
 
 def _stage(up: str, target: str, settings: str, **fields: Any) -> dict[str, Any]:
-    words = ['PATH="$PWD/.venv/bin:$PATH" snakemake', target, "--cores all --config", settings]
-    return {**({"wdir": up} if up else {}), "cmd": " ".join(word for word in words if word), **fields}
+    command = f"snakemake {target} --cores all --config {settings}"
+    return {**({"wdir": up} if up else {}), "cmd": command, **{name: one for name, one in fields.items() if one}}
 
 
 def pipeline(study: Study) -> dict[str, Any]:
     """The content of the study's ``dvc.yaml``."""
     up = "/".join([".."] * (len(pipeline_path(study.name).parts) - 1))
-    prefix = f"{up}/" if up else ""
-    folder = f"results/{study.name}"
-    file = f"params/studies/{study.name}.yaml"
-    dataset = f"data/{study.dataset.name}"
+    folder, file = f"results/{study.name}", f"params/studies/{study.name}.yaml"
+    dataset = f"data/{study.dataset.name}/dataset.json"
     backbones = sorted({f"data/pretrained/{run.backbone.name}.pt" for run in _pretrained(study)})
     run = f"{folder}/${{key}}"
-
-    def stage(target: str, **fields: Any) -> dict[str, Any]:
-        return _stage(up, target, f"study={study.name}", **fields)
-
-    methods = sorted({path for one in study.runs.values() for path in code_of(one.method)})
-    stages: dict[str, Any] = {}
-    blocks = [f"params/datasets/{study.dataset.name}.yaml"]
-    blocks += sorted({f"params/methods/{one.method.name}.yaml" for one in study.runs.values()})
-    blocks += sorted({f"params/backbones/{one.backbone.name}.yaml" for one in study.runs.values()})
-    blocks += sorted({f"params/schedules/{one.schedule.name}.yaml" for one in study.runs.values()})
     shared = [key for key in ("common",) if key in read_yaml(study.file)]
-    chosen = [{file: [*shared, "runs.${key}"]}, *({block: None} for block in blocks)]
-    stages["train"] = {
-        "foreach": "${runs}",
-        "do": stage(
+    chosen = [{file: [*shared, "runs.${key}"]}, *({block: None} for block in _blocks(study))]
+    own, parts = _code_parts(study)
+
+    def stage(target: str, verb: str, wanted: Sequence[str], **fields: Any) -> dict[str, Any]:
+        code = {CODE.as_posix(): [verb, *(parts if verb == "train" else [])]}
+        params = [*chosen, *fields.pop("params", []), code]
+        made = {"deps": fields.pop("deps"), "params": params, "outs": _kept(*wanted)}
+        return {"foreach": "${runs}", "do": _stage(up, target, f"study={study.name}", **made)}
+
+    stages: dict[str, Any] = {
+        "train": stage(
             f"{run}/model.pt",
-            deps=[f"{dataset}/dataset.json", *backbones, *code_files("train", methods)],
-            params=chosen,
-            outs=_kept(f"{run}/model.pt", f"{run}/config.yaml", f"{run}/history.csv", f"{run}/train.json"),
+            "train",
+            [f"{run}/{name}" for name in ("model.pt", *_RUN)],
+            deps=[dataset, *backbones, *own],
         ),
-    }
-    # DVC complains about every declared metric that is not there yet, so only the default study declares them.
-    shown = ["metrics.json"] if study.name == "demo" else []
-    stages["evaluate"] = {
-        "foreach": "${runs}",
-        "do": stage(
+        "evaluate": stage(
             f"{run}/metrics.json",
-            deps=[f"{dataset}/dataset.json", f"{run}/model.pt", *code_files("evaluate")],
-            params=chosen,
-            outs=_kept(*(f"{run}/{name}" for name in _EVALUATION if name not in shown)),
-            **({"metrics": _kept(*(f"{run}/{name}" for name in shown))} if shown else {}),
+            "evaluate",
+            [f"{run}/{name}" for name in (*_EVALUATION, "samples")],
+            deps=[dataset, f"{run}/model.pt"],
         ),
     }
     if analysis_files(study):
         used = ("model.pt", "train.json", "metrics.json", "detections.json")
-        stages["analyse"] = {
-            "foreach": "${runs}",
-            "do": stage(
-                f"{run}/{analysis_files(study)[0]}",
-                deps=[f"{dataset}/dataset.json", *(f"{run}/{name}" for name in used), *code_files("analyse")],
-                params=chosen,
-                outs=_kept(*(f"{run}/{name}" for name in analysis_files(study))),
-            ),
-        }
+        stages["analyse"] = stage(
+            f"{run}/{analysis_files(study)[0]}",
+            "analyse",
+            [f"{run}/{name}" for name in analysis_files(study)],
+            deps=[dataset, *(f"{run}/{name}" for name in used)],
+        )
     if study.submission is not None:
-        wanted = submission_files(study, "${key}")
-        images = study.submission.name
-        stages["submit"] = {
-            "foreach": "${runs}",
-            "do": stage(
-                f"{run}/{wanted[0]}",
-                deps=[
-                    f"{dataset}/dataset.json",
-                    f"data/{images}/dataset.json",
-                    f"{run}/model.pt",
-                    *code_files("submit"),
-                ],
-                params=[*chosen, {f"params/datasets/{images}.yaml": None}],
-                outs=_kept(*(f"{run}/{name}" for name in wanted)),
-            ),
-        }
-    files = ("config.yaml", "history.csv", "train.json", "metrics.json", "detections.json", "pr.csv")
-    stages["compare"] = stage(
+        wanted, images = submission_files(study, "${key}"), study.submission.name
+        stages["submit"] = stage(
+            f"{run}/{wanted[0]}",
+            "submit",
+            [f"{run}/{name}" for name in wanted],
+            deps=[dataset, f"data/{images}/dataset.json", f"{run}/model.pt"],
+            params=[{f"params/datasets/{images}.yaml": None}],
+        )
+    files = (*_RUN, *_EVALUATION, *analysis_files(study))
+    stages["compare"] = _stage(
+        up,
         "compare",  # the rule; not the mirror in MLflow, which is no part of what DVC certifies and may be down
-        deps=[
-            f"{dataset}/dataset.json",
-            *(f"{folder}/{name}/{one}" for name in study.runs for one in (*files, *analysis_files(study))),
-            *code_files("compare"),
-            *template_files(),
+        f"study={study.name}",
+        deps=[dataset, *(f"{folder}/{name}/{one}" for name in study.runs for one in files)],
+        params=[
+            {file: None},
+            *({f"params/published/{name}.yaml": None} for name in _published(study)),
+            {CODE.as_posix(): ["compare"]},
         ],
-        params=[{file: None}, *({f"params/published/{name}.yaml": None} for name in _published(study))],
         outs=_kept(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
     )
-    content = {"vars": [f"{prefix}{file}"], "stages": stages}
-    if not shown:
-        return content
-    curves = {f"{prefix}{folder}/{name}/history.csv": "val_AP" for name in study.runs}
-    precision = {f"{prefix}{folder}/{name}/pr.csv": "precision" for name in study.runs}
-    return {
-        **content,
-        "plots": [
-            {"AP by epoch": {"x": "epoch", "y": curves, "title": "AP on val by epoch"}},
-            {
-                "Precision by recall": {
-                    "x": "recall",
-                    "y": precision,
-                    "title": "Precision by recall at IoU 0.5",
-                }
-            },
-        ],
+    return {"vars": [f"{up}/{file}" if up else file], "stages": stages}
+
+
+def _blocks(study: Study) -> list[str]:
+    """The files of the blocks that the study's runs are put together from."""
+    runs = study.runs.values()
+    names = {
+        "methods": {run.method.name for run in runs},
+        "backbones": {run.backbone.name for run in runs},
+        "schedules": {run.schedule.name for run in runs},
     }
+    blocks = [f"params/{folder}/{name}.yaml" for folder in names for name in sorted(names[folder])]
+    return [f"params/datasets/{study.dataset.name}.yaml", *blocks]
+
+
+def _code_parts(study: Study) -> tuple[list[str], list[str]]:
+    """Files of the project among the study's assigners and criteria; keys of ``code.yaml`` for the package's own."""
+    files = sorted({path for run in study.runs.values() for path in code_of(run.method)})
+    shipped = [file for file in files if file == package_file(f"tood.detection.{file.parent.name}.{file.stem}")]
+    own = [file.relative_to(Path.cwd()).as_posix() for file in files if file not in shipped]
+    return own, [f"parts.{_part_name(file)}" for file in shipped]
+
+
+def write_reported(results: Path) -> None:
+    """List metrics and plots of every run that is evaluated, in projects that have DVC pipelines."""
+    if not CODE.parent.is_dir():
+        return
+    runs: dict[str, list[str]] = {}
+    for file in sorted(results.rglob("metrics.json")):
+        if (file.parent / "train.json").is_file():
+            runs.setdefault(file.parent.parent.relative_to(results).as_posix(), []).append(file.parent.name)
+    up = "/".join([".."] * (len(REPORTED.parts) - 1)) + f"/{results.as_posix()}"
+    places = {study: {name: f"{up}/{study}/{name}" for name in names} for study, names in runs.items()}
+    plots = [
+        {f"{study}: {title}": {"x": x, "y": {f"{place}/{file}": y for place in names.values()}, "title": title}}
+        for study, names in places.items()
+        for title, file, x, y in (
+            ("AP on val by epoch", "history.csv", "epoch", "val_AP"),
+            ("Precision by recall at IoU 0.5", "pr.csv", "recall", "precision"),
+        )
+    ]
+    metrics = [f"{place}/metrics.json" for names in places.values() for place in names.values()]
+    _write(REPORTED, _REPORTED_HEADER, {"metrics": metrics, "plots": plots})
 
 
 def _published(study: Study) -> list[str]:

@@ -58,12 +58,12 @@ class Plan:
 
         Not where ``targets`` are asked for that no training makes.
         """
-        if self.settings.code != "ask" or (targets and all(one.startswith("data/") for one in targets)):
+        if self.settings.code.choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
             return
-        limit = self.settings.code_minutes * _MINUTE
+        limit = self.settings.code.minutes * _MINUTE
         lost = {name: one for name, one in self.trainings.items() if one.by_code_alone and one.seconds > limit}
         if lost:
-            raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code_minutes)}")
+            raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code.minutes)}")
 
     def write_stamps(self) -> None:
         """Let Snakemake know, rule by rule."""
@@ -118,7 +118,7 @@ class Plan:
 
     def _kept(self, standing: Standing) -> Standing:
         """The same, as current where only code changed and results are to be kept; what changed is not forgotten."""
-        if self.settings.code == "keep" and standing.by_code_alone:
+        if self.settings.code.choice == "keep" and standing.by_code_alone:
             return replace(standing, state="current")
         return standing
 
@@ -127,7 +127,7 @@ class Plan:
         return state.entry is not None and bool(state.problem) and not self._keeps(state)
 
     def _keeps(self, state: DataState) -> bool:
-        return bool(state.changed_code) and self.settings.code == "keep"
+        return bool(state.changed_code) and self.settings.code.choice == "keep"
 
     def _data(self, dataset: DatasetConfig) -> DataState:
         return data_state(dataset, self.place.data / dataset.name, self.place.params, code_behind("prepare"))

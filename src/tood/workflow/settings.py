@@ -1,22 +1,19 @@
 """What the workflow needs to know before anything runs: its settings, threads, the state of own data."""
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tood.config.messages import nearest
 from tood.config.scale import is_scale
 from tood.config.study import Study
 from tood.io.errors import UserError
 from tood.training.processes.gpus import visible_gpus
+from tood.workflow.code_choice import CODE_MINUTES, CodeChoice, read_code_choice
 
 _SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate", "code", "code_minutes")
-CODE_CHOICES = ("ask", "keep", "new")
-CODE_MINUTES = 10.0
 _WORDS = {"dataset": "data set", "scale": "scale"}
 
 
@@ -79,10 +76,8 @@ class Settings:
     """Threads of each training; 0 where they are shared out."""
     accumulate: int
     """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
-    code: Literal["ask", "keep", "new"] = "ask"
+    code: CodeChoice
     """What becomes of finished trainings whose code alone changed since."""
-    code_minutes: float = CODE_MINUTES
-    """Minutes that a training may have taken to be trained again without asking."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:
@@ -109,32 +104,11 @@ def read_settings(config: Mapping[str, object]) -> Settings:
         count,
         int(threads),
         int(accumulate),
-        read_code_choice(config.get("code", os.environ.get("TOOD_CODE", "ask"))),
-        read_code_minutes(config.get("code_minutes", os.environ.get("TOOD_CODE_MINUTES", CODE_MINUTES))),
+        read_code_choice(
+            config.get("code", os.environ.get("TOOD_CODE", "ask")),
+            config.get("code_minutes", os.environ.get("TOOD_CODE_MINUTES", CODE_MINUTES)),
+        ),
     )
-
-
-def read_code_choice(value: object) -> Literal["ask", "keep", "new"]:
-    """What ``--config code=`` or TOOD_CODE say; UserError names the values there are."""
-    match str(value):
-        case "ask":
-            return "ask"
-        case "keep":
-            return "keep"
-        case "new":
-            return "new"
-    raise UserError(f"code={value}: must be {', '.join(CODE_CHOICES[:-1])} or {CODE_CHOICES[-1]}.")
-
-
-def read_code_minutes(value: object) -> float:
-    """What ``--config code_minutes=`` or TOOD_CODE_MINUTES say; UserError where it is no number from 0."""
-    try:
-        minutes = float(str(value))
-    except ValueError:
-        minutes = -1.0
-    if not 0 <= minutes < float("inf"):
-        raise UserError(f"code_minutes={value}: must be a number of minutes, 0 or more.")
-    return minutes
 
 
 def threads_per_run(settings: Settings, cores: int, runs: int) -> int:

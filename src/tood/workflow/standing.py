@@ -102,7 +102,8 @@ def measurement_standing(
     reasons = changed_fields(kept.get("inference") or {}, inference) if kept.get("inference") != inference else []
     if kept.get("split") != split:
         reasons.append(f"split: {kept.get('split')} -> {split}")
-    if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != trained.get("model"):
+    model = trained.get("model", kept.get("model"))  # earlier versions kept no digest of it
+    if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != model:
         reasons.append("its model has been trained again since")
     changed = changed_modules(_code_of(kept, code), code)
     return Standing("outdated" if reasons or changed else "current", tuple(reasons), tuple(changed))

@@ -1,5 +1,6 @@
 """Which devices a run computes on: found, checked, leased, named."""
 
+import importlib.metadata
 import os
 import platform
 import tempfile
@@ -84,6 +85,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What besides the project's code computes: two runs that differ in it may differ in their last digits."""
+    return {
+        "torch": torch.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
+        "processor": device_name(device),
+    }
 
 
 @contextmanager
