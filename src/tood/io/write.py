@@ -16,7 +16,6 @@ import yaml
 from tood.io.errors import UserError
 from tood.io.os_errors import asked_again, refusal
 
-_CHUNK = 1 << 20
 _TEMPORARY = ".tood-"  # begins the names of files that are being written
 _swept: set[str] = set()
 
@@ -121,10 +120,7 @@ def write_with(target: Path, writer: Callable[[Path], object], *, durable: bool 
         writer(path)
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.new(algorithm)
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex digits, read in pieces."""
     with Path(path).open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
