@@ -273,33 +273,29 @@ def _archive(work: Path) -> Callable[[bytes], None]:
     return try_it
 
 
-def _image(work: Path) -> Callable[[bytes], None]:
-    from tood.data.decode import decode_image, image_size
-
-    file = work / "x.jpg"
+def _file(file: Path, *readers: Callable[[Path], object]) -> Callable[[bytes], None]:
+    """Each reader of a file that holds the input."""
     file.touch()
 
     def try_it(content: bytes) -> None:
         file.write_bytes(content)
-        refused(image_size, file)
-        decode_image(file)
+        for read in readers:
+            refused(read, file)
 
     return try_it
+
+
+def _image(work: Path) -> Callable[[bytes], None]:
+    from tood.data.decode import decode_image, image_size
+
+    return _file(work / "x.jpg", image_size, decode_image)
 
 
 def _weights(work: Path) -> Callable[[bytes], None]:
     from tood.weights.mmdet.checkpoint_file import read_foreign_file
     from tood.weights.tensor_files import load_tensors
 
-    file = work / "x.pt"
-    file.touch()
-
-    def try_it(content: bytes) -> None:
-        file.write_bytes(content)
-        refused(load_tensors, file)
-        read_foreign_file(file)
-
-    return try_it
+    return _file(work / "x.pt", load_tensors, read_foreign_file)
 
 
 LOADERS: dict[str, Callable[[Path], Callable[[bytes], None]]] = {

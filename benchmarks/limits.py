@@ -33,14 +33,14 @@ def _step(method: str, objects: int, classes: int = 80) -> tuple[float, float]:
 
     from tood.benchmarks.random_scenes import SceneSize, make_batch
     from tood.config.backbone import load_backbone
-    from tood.config.blocks import read_block
+    from tood.config.blocks import load_block
     from tood.config.method import MethodConfig
     from tood.detection.detector import build_criterion, build_detector
     from tood.detection.training_batch import Progress
     from tood.training.processes.distributed import Group
     from tood.training.step import step_gradient
 
-    chosen = MethodConfig.model_validate(read_block(PARAMS, "methods", method, MethodConfig, method))
+    chosen = load_block(PARAMS, "methods", method, MethodConfig, method)
     torch.manual_seed(0)
     detector = build_detector(chosen, load_backbone("r50", PARAMS, "r50"), classes).train()
     device = torch.device("cpu")

@@ -26,7 +26,9 @@ from pathlib import Path
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/training"))
+from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE
+
 TIMES = {"time", "images_per_second", "seconds", "attempts", "peak_memory_bytes"}
 RUNS = ("tood", "noisy_anchor")  # phases of training; running divisors
 ENVIRONMENT = {
@@ -62,28 +64,17 @@ def make_project(folder: Path, epochs: int) -> Path:
             },
         },
         "datasets/soak": {
-            "format": "shapes",
-            "size": 64,
+            **DATASET,
             "splits": {"train": {"images": 64, "seed": 1}, "val": {"images": 16, "seed": 2}},
         },
-        "backbones/soak": {
-            "kind": "light",
-            "weights": "none",
-            "first_stage_width": 8,
-            "width": 32,
-            "norm_groups": 8,
-            "norm": "frozen_statistics",
-            "frozen_stages": 0,
-        },
+        "backbones/soak": BACKBONE,
         "schedules/soak": {
+            **SCHEDULE,
             "epochs": epochs,
             "milestones": [epochs * 2 // 3],
             "batch": 8,
-            "lr": 0.01,
             "lr_batch": 8,
             "warmup": {"iterations": 20, "ratio": 0.1},
-            "grad_clip": 10.0,
-            "images": {"short": 64, "long": 64},
             "evaluate_every": 5,
             "checkpoint_every": 3,
         },

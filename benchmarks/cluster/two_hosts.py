@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/training"))
-from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE, STUDY, command, history, tood, wait_for, weights
+from tiny_run import command, history, make_project, tood, wait_for, weights
 
 RUN = "atss"
 PORT = 29400
@@ -69,19 +68,6 @@ class Host:
 
 def cable(state: str) -> None:
     subprocess.run(["ip", "-n", "host2", "link", "set", "eth0", state], check=True)
-
-
-def make_project(folder: Path) -> None:
-    shutil.copytree(ROOT / "params", folder / "params")
-    schedule = {**SCHEDULE, "epochs": 30, "milestones": [24], "evaluate_every": 30, "checkpoint_every": 6}
-    for path, content in {
-        "studies/tiny": STUDY,
-        "datasets/tiny": DATASET,
-        "backbones/tiny": BACKBONE,
-        "schedules/tiny": schedule,
-    }.items():
-        (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
-    tood(folder, "data", "prepare", "tiny")
 
 
 class Trials:
@@ -166,7 +152,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="tood-two-hosts-"))
     try:
-        make_project(folder)
+        make_project(folder, epochs=30, milestones=[24], evaluate_every=30, checkpoint_every=6)
         trials = Trials(folder)
         trials.undisturbed(processes=2)
         trials.undisturbed(processes=1)

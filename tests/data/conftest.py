@@ -1,14 +1,29 @@
 """Tiny made-up data sets in every layout, written as a user would have them."""
 
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tood.io.digests import file_digest
+
 ImageMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def write_manifest() -> Callable[[Path, Path, Iterable[str]], None]:
+    """Write a manifest of files below a folder."""
+
+    def write(file: Path, folder: Path, paths: Iterable[str]) -> None:
+        rows = [[path, (folder / path).stat().st_size, file_digest(folder / path)] for path in sorted(paths)]
+        with file.open("w", newline="") as handle:
+            csv.writer(handle).writerows([["path", "size", "sha256"], *rows])
+
+    return write
 
 
 @pytest.fixture

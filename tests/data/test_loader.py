@@ -106,7 +106,6 @@ def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionData
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_number_of_workers_changes_nothing(dataset: DetectionDataset, workers: int) -> None:
-    dataset.set_epoch(0)  # the loader's own epoch counts
     assert all_same(read(dataset), read(dataset, workers=workers))
 
 

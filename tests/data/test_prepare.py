@@ -1,10 +1,10 @@
-import csv
 import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +25,6 @@ from tood.config.datasets import (
     YoloDataset,
 )
 from tood.data import prepare as module
-from tood.data.fetch.manifest import manifest_rows
 from tood.data.prepare import prepare_dataset
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.io import lock as locks
@@ -52,12 +51,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def upstream_voc(tmp_path: Path, voc_root: Path) -> tuple[VocDataset, Path]:
+def upstream_voc(tmp_path: Path, voc_root: Path, write_manifest: Callable[..., None]) -> tuple[VocDataset, Path]:
     """A data set with an upstream that does not answer, its manifest in a params folder."""
     params = tmp_path / "params"
     (params / "datasets").mkdir(parents=True)
-    with (params / "datasets" / "mine.manifest.csv").open("w", newline="") as handle:
-        csv.writer(handle).writerows(manifest_rows(voc_root, list(tree(voc_root))))
+    write_manifest(params / "datasets" / "mine.manifest.csv", voc_root, tree(voc_root))
     source = Source(
         archives=[Archive(url="http://127.0.0.1:9/mine.zip")],
         manifest="mine.manifest.csv",

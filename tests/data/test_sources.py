@@ -1,4 +1,3 @@
-import csv
 import http.server
 import json
 import os
@@ -14,7 +13,7 @@ import pytest
 
 from tood.config.datasets import Archive, Source
 from tood.data.fetch.download import Patience
-from tood.data.fetch.manifest import Manifest, manifest_rows, read_manifest, verify_counts
+from tood.data.fetch.manifest import Manifest, read_manifest, verify_counts
 from tood.data.fetch.sources import obtain, obtained
 from tood.io.errors import UserError
 
@@ -34,10 +33,9 @@ def original(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path, original: Path) -> Manifest:
+def manifest(tmp_path: Path, original: Path, write_manifest: Callable[..., None]) -> Manifest:
     file = tmp_path / "set.manifest.csv"
-    with file.open("w", newline="") as handle:
-        csv.writer(handle).writerows(manifest_rows(original, list(FILES)))
+    write_manifest(file, original, FILES)
     return read_manifest(file)
 
 

@@ -13,8 +13,9 @@ from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.loader import collate
 from tood.data.transforms import (
+    MEAN,
+    STD,
     Augmentation,
-    denormalise,
     draw_augmentation,
     no_augmentation,
     normalise,
@@ -172,4 +173,5 @@ def test_normalisation() -> None:
     assert result.dtype == torch.float32
     torch.testing.assert_close(result[0, 0], torch.tensor([-123.675 / 58.395, (255 - 123.675) / 58.395]))
     torch.testing.assert_close(result[2, 0], torch.tensor([-0.53 / 57.375, 0.47 / 57.375]))
-    assert torch.equal(denormalise(result), image)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    assert torch.equal((result * std + mean).round().to(torch.uint8), image)

@@ -125,5 +125,5 @@ def test_foreign_or_broken_detections_are_refused(
     scene = make_scene()
     broken = [scene.detections[0], {**scene.detections[1], **change}]
     with pytest.raises(UserError, match=message) as caught:
-        evaluate_detections(scene.path, broken, source=Path("run/detections.json"))
+        match_detections(scene.path, broken, source=Path("run/detections.json"))
     assert "run/detections.json" in str(caught.value)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -101,30 +100,11 @@ STATE = {
 }
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"step": -1},
-        {"step": True},
-        {"step": "2"},
-        {"world": 0},
-        {"world": 2},
-        {"data": None},
-        {"detector": [torch.ones(2)]},
-        {"detector": {"weight": 1.0}},
-        {"optimiser": {}},
-        {"history": [{"step": 2}]},
-        {"history": [{"step": "2", "epoch": 1, "loss": 2.5}]},
-        {"losses": [torch.zeros(2)]},
-        {"more": 1},
-    ],
-)
-def test_a_state_has_what_a_training_writes(changes: dict[str, Any]) -> None:
+def test_a_state_with_other_fields_is_another_version() -> None:
     assert TrainingState.of(STATE) is not None
-    assert TrainingState.of({**STATE, **changes}) is None
-    assert TrainingState.of({key: value for key, value in STATE.items() if key not in changes}) is None or (
-        "more" in changes
-    )
+    assert TrainingState.of({**STATE, "more": 1}) is None
+    for name in STATE:
+        assert TrainingState.of({key: value for key, value in STATE.items() if key != name}) is None
     assert TrainingState.of(list(STATE)) is None
 
 

@@ -2,15 +2,18 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+import yaml
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -70,6 +73,19 @@ def tood(folder: Path, *arguments: str, status: int = 0) -> str:
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def make_project(folder: Path, **schedule: Any) -> None:
+    """The tiny study's params, with changes of its schedule, and its data."""
+    shutil.copytree(ROOT / "params", folder / "params")
+    for path, content in {
+        "studies/tiny": STUDY,
+        "datasets/tiny": DATASET,
+        "backbones/tiny": BACKBONE,
+        "schedules/tiny": {**SCHEDULE, **schedule},
+    }.items():
+        (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
+    tood(folder, "data", "prepare", "tiny")
 
 
 def train(folder: Path, run: str, *more: str, status: int = 0) -> str:

@@ -19,6 +19,7 @@ from tood.io.console import complain, log_file, note
 from tood.io.errors import UserError
 from tood.io.escape import escape
 from tood.io.os_errors import machine_failure
+from tood.io.shared_constants import BUG, INTERRUPTED, RAISED, USER_ERROR
 
 _INTRO = """Which one-stage object detector to train on your data, with numbers you can trust.
 
@@ -36,7 +37,7 @@ By hand, the same chain is:
   tood sync
 """
 
-_INTERRUPTED = "interrupted; repeat the command to continue."
+_INTERRUPTION = "interrupted; repeat the command to continue."
 _LONGEST_SENTENCE = 2000  # characters; names and values in it can have any length
 
 app = typer.Typer(
@@ -90,14 +91,14 @@ def main() -> None:
             _leave_word(str(error))
         _fail(str(error), error.status, debug)
     except KeyboardInterrupt:
-        _fail(_INTERRUPTED, 130, False)
+        _fail(_INTERRUPTION, INTERRUPTED, False)
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors: usage and what was wrong with it
         if callable(show):
             show()
-            sys.exit(int(getattr(error, "exit_code", 2)))
+            sys.exit(int(getattr(error, "exit_code", USER_ERROR)))
         if type(error).__name__ == "Abort":
-            _fail(_INTERRUPTED, 130, False)
+            _fail(_INTERRUPTION, INTERRUPTED, False)
         note(traceback.format_exc())
         refused = machine_failure(error)
         if refused is not None:
@@ -105,10 +106,10 @@ def main() -> None:
             _fail(refused, UserError.status, debug)
         reason = " ".join(str(error).split()) or "no message"
         hint = f"details are in {log_file()}" if log_file() else "repeat with --debug for details"
-        _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", 1, debug)
+        _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", BUG, debug)
     else:
-        if status == 130:
-            _fail(_INTERRUPTED, 130, False)
+        if status == INTERRUPTED:
+            _fail(_INTERRUPTION, INTERRUPTED, False)
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -131,7 +132,7 @@ def _leave_word(sentence: str) -> None:
 
 def _sentence_file() -> Path | None:
     """Where a process of several leaves it; None in a process that stands alone."""
-    return Path(os.environ["TOOD_RAISED"]) if "TOOD_RAISED" in os.environ else None
+    return Path(os.environ[RAISED]) if RAISED in os.environ else None
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, PositiveFloat, PositiveInt
-from tood.config.blocks import read_block
-from tood.config.messages import validate
+from tood.config.blocks import load_block
 
 _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
 
@@ -72,9 +71,5 @@ def address_digest(address: str) -> str | None:
 
 def load_backbone(name: str, params: Path, named_in: str | None = None) -> BackboneConfig:
     """The backbone described by ``params/backbones/<name>.yaml``; ``named_in`` is where the user named it."""
-    config: BackboneConfig = validate(
-        BackboneConfig,
-        read_block(params, "backbones", name, BackboneConfig, named_in or f"backbone '{name}'"),
-        f"{params}/backbones/{name}.yaml",
-    )
+    config: BackboneConfig = load_block(params, "backbones", name, BackboneConfig, named_in or f"backbone '{name}'")
     return config

@@ -23,13 +23,22 @@ def block_file(params: Path, folder: str, name: str, named_in: str) -> Path:
     return path
 
 
+def load_block(params: Path, folder: str, name: str, model: Any, named_in: str) -> Any:
+    """A building block's file as ``model``, which has the file's name; UserError names file and field."""
+    return _read(params, folder, name, model, named_in)[1]
+
+
 def read_block(params: Path, folder: str, name: str, model: Any, named_in: str) -> dict[str, Any]:
-    """A building block's file as a mapping, validated by itself so that its errors name it."""
+    """The same as the mapping that the file holds, for what is still to be changed in it."""
+    return _read(params, folder, name, model, named_in)[0]
+
+
+def _read(params: Path, folder: str, name: str, model: Any, named_in: str) -> tuple[dict[str, Any], Any]:
+    """A file's mapping, and what it is validated as by itself, so that its errors name it."""
     path = block_file(params, folder, name, named_in)
     value = read_yaml(path)
     if isinstance(value, dict):
         if "name" in value:
             raise UserError(f"{path}: field 'name' is not to be given; the file's name is the name.")
         value = {"name": name, **value}
-    validate(model, value, str(path))
-    return dict(value)
+    return value, validate(model, value, str(path))

@@ -7,8 +7,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from tood.config.base import Config, GeneratedImages, PositiveInt, Share
-from tood.config.blocks import read_block
-from tood.config.messages import validate
+from tood.config.blocks import load_block
 
 
 def _each_once(names: list[str]) -> list[str]:
@@ -193,9 +192,5 @@ def split_names(config: DatasetConfig) -> tuple[str, ...]:
 
 def load_dataset(name: str, params: Path, named_in: str | None = None) -> DatasetConfig:
     """The data set described by ``params/datasets/<name>.yaml``; ``named_in`` is where the user named it."""
-    config: DatasetConfig = validate(
-        DatasetConfig,
-        read_block(params, "datasets", name, DatasetConfig, named_in or f"data set '{name}'"),
-        f"{params}/datasets/{name}.yaml",
-    )
+    config: DatasetConfig = load_block(params, "datasets", name, DatasetConfig, named_in or f"data set '{name}'")
     return config

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tood.config.base import Config, PositiveFloat, PositiveInt, Share
-from tood.config.blocks import block_file, read_block
-from tood.config.messages import nearest, validate
+from tood.config.blocks import block_file, load_block
+from tood.config.messages import nearest
 
 Percent = Annotated[float, Field(ge=1.0, le=100.0)]
 
@@ -89,8 +89,7 @@ def load_published(name: str, params: Path, named_in: str | None = None) -> Publ
 
     Raises UserError if there is no such file, it is malformed, or its data set is unknown.
     """
-    where = f"{params}/published/{name}.yaml"
-    value = read_block(params, "published", name, PublishedTable, named_in or f"published numbers '{name}'")
-    table: PublishedTable = validate(PublishedTable, value, where)
-    block_file(params, "datasets", table.dataset, f"{where}: field 'dataset'")
+    named_in = named_in or f"published numbers '{name}'"
+    table: PublishedTable = load_block(params, "published", name, PublishedTable, named_in)
+    block_file(params, "datasets", table.dataset, f"{params}/published/{name}.yaml: field 'dataset'")
     return table

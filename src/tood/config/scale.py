@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field
 
 from tood.config.base import Config
-from tood.config.blocks import read_block
-from tood.config.messages import nearest, validate
+from tood.config.blocks import load_block
+from tood.config.messages import nearest
 from tood.io.errors import UserError
 
 
@@ -35,8 +35,7 @@ class ScaleConfig(Config):
 
 def load_scale(name: str, params: Path) -> ScaleConfig:
     """The scale of ``params/scales/<name>.yaml``."""
-    value = read_block(params, "scales", name, ScaleConfig, f"scale '{name}'")
-    scale: ScaleConfig = validate(ScaleConfig, value, f"{params}/scales/{name}.yaml")
+    scale: ScaleConfig = load_block(params, "scales", name, ScaleConfig, f"scale '{name}'")
     return scale
 
 

@@ -114,11 +114,6 @@ class Study:
     submission: ImagesDataset | None = None
     """Images without annotations whose detections are written for an evaluation server."""
 
-    @property
-    def as_written(self) -> bool:
-        """Whether it runs on the data set of its file; only then do published numbers belong beside its own."""
-        return "@" not in self.name
-
     def row_names(self) -> list[str]:
         return list(dict.fromkeys(run.row for run in self.runs.values()))
 

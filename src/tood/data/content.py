@@ -27,11 +27,10 @@ _REMEMBERED = ".remembered"
 
 
 class Listing(Config):
-    """The files of a folder with some suffixes, by a digest of their names."""
+    """The files of a folder and below it with some suffixes, by a digest of their names."""
 
     folder: str
     suffixes: list[str]
-    below: bool
     names: str = Field(description="SHA-256 over the sorted names.")
 
 
@@ -61,7 +60,7 @@ class Content(Config):
         for listing in self.listings:
             folder = base / listing.folder
             try:
-                names = _names(folder, tuple(listing.suffixes), listing.below)
+                names = _names(folder, tuple(listing.suffixes))
             except (OSError, UserError):
                 yield f"{folder}: is gone"
                 continue
@@ -82,10 +81,9 @@ def content_of(consulted: Consulted, dataset: RawDataset, base: Path, cache: Dig
             Listing(
                 folder=name_below(folder, base),
                 suffixes=list(suffixes),
-                below=below,
-                names=_over(_names(folder, suffixes, below)),
+                names=_over(_names(folder, suffixes)),
             )
-            for folder, suffixes, below in sorted(consulted.listings)
+            for folder, suffixes in sorted(consulted.listings)
         ],
     )
 
@@ -122,8 +120,8 @@ def name_below(path: Path, base: Path) -> str:
     return Path(written).relative_to(root).as_posix() if Path(written).is_relative_to(root) else written
 
 
-def _names(folder: Path, suffixes: tuple[str, ...], below: bool) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in list_files(folder, suffixes, below=below)]
+def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in list_files(folder, suffixes)]
 
 
 def _over(lines: Iterable[str]) -> str:

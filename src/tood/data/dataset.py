@@ -45,17 +45,12 @@ class DetectionDataset(Dataset[Sample]):
         self.config = config
         self.train = train
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that plain indexing augments for; the loader passes its own."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int) -> Sample:
-        return self.sample(position, self.epoch)
+        return self.sample(position, epoch=0)
 
     def sample(self, position: int, epoch: int) -> Sample:
         """The image at ``position`` as ``epoch`` sees it.

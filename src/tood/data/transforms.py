@@ -77,10 +77,3 @@ def normalise(image: Tensor, out: Tensor | None = None) -> Tensor:
     mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
     std = torch.tensor(STD, device=image.device).view(3, 1, 1)
     return out.copy_(image).sub_(mean).div_(std)
-
-
-def denormalise(image: Tensor) -> Tensor:
-    """The inverse of ``normalise``, for pictures meant to be looked at."""
-    mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=image.device).view(3, 1, 1)
-    return (image * std + mean).round().clamp(0, 255).to(torch.uint8)

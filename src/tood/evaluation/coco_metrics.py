@@ -70,16 +70,15 @@ def evaluate_detections(
     detections: Sequence[Mapping[str, Any]],
     *,
     max_detections: tuple[int, int, int] = (1, 10, 100),
-    source: Path | None = None,
 ) -> CocoResult:
     """Evaluate COCO results (``image_id``, ``category_id``, ``bbox`` xywh px, ``score``) on a whole split.
 
     ``max_detections`` are pycocotools' three limits per image and class; AP itself always uses 100.
-    ``source`` names the file of the detections in messages. Raises UserError for detections of unknown images
-    or categories and for malformed entries. An empty list is a valid result: AP 0 where there are objects.
+    Raises UserError for detections of unknown images or categories and for malformed entries. An empty list is a
+    valid result: AP 0 where there are objects.
     """
     truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
-    matching = _match(truth, detections, source, max(max_detections), _AREAS)
+    matching = _match(truth, detections, None, max(max_detections), _AREAS)
     tables = _measure(matching, max_detections)
     table = tables.precision[:, :, :, 0, -1]  # (T,101,C), area all, largest limit
     at_50 = table[int(np.argmin(np.abs(_THRESHOLDS - PR_IOU)))].T  # (C,101)
@@ -107,7 +106,7 @@ def match_detections(
 ) -> MatchRecords:
     """Only the records for the bootstrap (objects of all sizes).
 
-    Raises UserError like ``evaluate_detections``.
+    Raises UserError like ``evaluate_detections``; ``source`` names the file of the detections in it.
     """
     truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
     return match_records(_match(truth, detections, source, _AP_LIMIT, _AREAS[:1]), truth.image_ids)

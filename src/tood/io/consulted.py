@@ -18,8 +18,8 @@ class Consulted:
     """Files whose content was read."""
     absent: set[Path] = field(default_factory=set)
     """Files that were looked for and are not there."""
-    listings: set[tuple[Path, tuple[str, ...], bool]] = field(default_factory=set)
-    """Folders whose files were listed: the suffixes that counted, and whether folders below did too."""
+    listings: set[tuple[Path, tuple[str, ...]]] = field(default_factory=set)
+    """Folders whose files, also below, were listed, and the suffixes that counted."""
 
 
 _consulted: ContextVar[Consulted | None] = ContextVar("consulted", default=None)
@@ -46,6 +46,6 @@ def note_absent(path: Path) -> None:
         found.absent.add(path)
 
 
-def note_listing(folder: Path, suffixes: tuple[str, ...], below: bool) -> None:
+def note_listing(folder: Path, suffixes: tuple[str, ...]) -> None:
     if (found := _consulted.get()) is not None:
-        found.listings.add((folder, suffixes, below))
+        found.listings.add((folder, suffixes))

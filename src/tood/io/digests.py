@@ -13,18 +13,14 @@ from tood.io.errors import UserError
 from tood.io.read import read_bytes
 from tood.io.write import write_with
 
-_CHUNK = 1 << 20
 _LARGEST = 1 << 30  # bytes of the record; a million files have 0.15 GB
 _SETTLED = 2.0  # seconds after which another change of a file shows in its time
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.new(algorithm)
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex digits, read in pieces."""
     with Path(path).open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

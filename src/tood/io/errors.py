@@ -3,6 +3,8 @@
 import signal
 from collections.abc import Sequence
 
+from tood.io.shared_constants import TRY_AGAIN, USER_ERROR, status_of_signal
+
 
 class UserError(Exception):
     """Something the user can put right: one clear sentence naming the file, the field and what to do.
@@ -10,7 +12,7 @@ class UserError(Exception):
     The command line prints the message without a traceback (unless ``--debug``) and exits with ``status``.
     """
 
-    status = 2
+    status = USER_ERROR
 
 
 class TransientError(UserError):
@@ -19,7 +21,7 @@ class TransientError(UserError):
     The status is EX_TEMPFAIL of sysexits.h, by which a workflow engine can tell it from a user's error.
     """
 
-    status = 75
+    status = TRY_AGAIN
 
 
 class StoppedError(UserError):
@@ -27,7 +29,7 @@ class StoppedError(UserError):
 
     def __init__(self, sentence: str, number: int = signal.SIGTERM) -> None:
         super().__init__(sentence)
-        self.status = 128 + number
+        self.status = status_of_signal(number)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -9,12 +9,13 @@ import json
 import re
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import psutil
 import yaml
 
 from tood.io.consulted import note_file
@@ -141,22 +142,12 @@ def _refuse_expansion(path: Path) -> None:
     needed = int(counts.sum()) * (1 if ascii_only else 4) + sum(
         each * int(counts[ord(mark)]) for mark, each in _BYTES_OF.items()
     )
-    free = _free_memory()
-    room = MOST_JSON_MEMORY if free is None else min(free, MOST_JSON_MEMORY)
+    room = min(psutil.virtual_memory().available, MOST_JSON_MEMORY)
     if needed > room:
         raise UserError(
             f"{path}: would take about {needed / 1e9:.1f} GB of memory, and it may take {room / 1e9:.1f} GB; "
             "leave out what is not needed."
         )
-
-
-def _free_memory() -> int | None:
-    """Bytes that may still be taken without swapping, where the kernel (Linux) says it."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return None
 
 
 def _refuse_half_characters(content: bytes) -> None:

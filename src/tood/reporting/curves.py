@@ -2,8 +2,7 @@
 
 import csv
 import io
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ _ANY = (-1e300, 1e300)  # 100 times as much is still a number
 _SHARE = (0.0, 1.0)
 _COUNT = (0.0, 2.0**53)
 _SECONDS = (0.0, 1e11)  # since 1970
-_BLANK = "a blank in place of a number"
 _MARKS = {"step": _COUNT, "epoch": _COUNT, "time": _SECONDS}
 
 
@@ -50,52 +48,44 @@ def _read(
     with remedied(remedy):
         content = read_bytes(path)
     try:
-        _refuse_cut(content)
-        # A class may be called "null" or "NA"; only a file of numbers has blanks and nan.
-        frame = pd.read_csv(
-            io.BytesIO(content), encoding="utf-8-sig", dtype={"class": str}, keep_default_na="class" not in needed
-        )
-    except (ValueError, csv.Error) as error:  # the former also of pandas and of what is not UTF-8
+        frame = _parse(content)
+    except (ValueError, csv.Error) as error:  # the former also of what is not UTF-8
         raise UserError(f"{path}: is not valid CSV ({escape(error, most=300)}); {remedy}.") from error
     for name in needed:
         if name not in frame.columns:
             raise UserError(f"{path}: has no column '{name}'; {remedy}.")
     for name in frame.columns:
         limits = needed[name] if name in needed else others(name) if others else None
-        problem = limits and _problem_in(frame[name], limits, blank=name not in needed)
-        if problem:
-            raise UserError(f"{path}: column '{escape(name, most=100)}' has {problem}; {remedy}.")
+        if limits is not None:
+            texts, frame[name] = frame[name], pd.to_numeric(frame[name], errors="coerce")
+            problem = _problem_in(texts, frame[name].to_numpy(float), limits, blank=name not in needed)
+            if problem:
+                raise UserError(f"{path}: column '{escape(name, most=100)}' has {problem}; {remedy}.")
     return frame
 
 
-def _refuse_cut(content: bytes) -> None:
-    """Raise ValueError for rows that are not as long as the header, and for a last line that does not end."""
+def _parse(content: bytes) -> pd.DataFrame:
+    """All cells as they are written. Raises ValueError or csv.Error for anything but rows as long as the header."""
     if content and not content.endswith(b"\n"):
         raise ValueError("its last line breaks off")
-    rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    header = next(rows, [])
-    for row in rows:
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    header = next(reader, [])
+    if len(set(header)) < len(header):
+        raise ValueError("two columns have the same name")
+    rows = []
+    for row in reader:
         if len(row) != len(header):
-            raise ValueError(f"line {rows.line_num} has {len(row)} fields, the header {len(header)}")
+            raise ValueError(f"line {reader.line_num} has {len(row)} fields, the header {len(header)}")
+        rows.append(row)
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
-def _problem_in(column: pd.Series, limits: _Range, blank: bool) -> str | None:
-    """What is wrong with a column that should be numbers within ``limits``."""
-    if len(column) and (column.dtype == bool or not pd.api.types.is_numeric_dtype(column)):
-        text = next((str(value) for value in column if not _is_number(value)), None)
-        if text is None:
-            return "a number that is too long"
-        return f"'{escape(text, most=100)}' in place of a number" if text.strip() else _BLANK
-    values = column.to_numpy(float)
-    if not blank and np.isnan(values).any():
-        return _BLANK
+def _problem_in(texts: Iterable[str], values: np.ndarray, limits: _Range, blank: bool) -> str | None:
+    """What is wrong with a column that should be numbers within ``limits``; ``values`` are NaN where it has none."""
+    missing = {text.strip() for text, value in zip(texts, values, strict=True) if np.isnan(value)}
+    if wrong := sorted(missing - {"", "nan"}):
+        return f"'{escape(wrong[0], most=100)}' in place of a number"
+    if missing and not blank:
+        return "a blank in place of a number"
     outside = values[(values < limits[0]) | (values > limits[1])]
     return f"{outside[0]:g}, which cannot be" if len(outside) else None
-
-
-def _is_number(value: object) -> bool:
-    """Or a blank, which pandas makes a float of."""
-    try:
-        return isinstance(value, float) or not math.isnan(float(str(value)))
-    except ValueError:
-        return False

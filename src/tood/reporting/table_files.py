@@ -199,7 +199,7 @@ def latex(comparison: Comparison) -> str:
         "\\toprule",
         " & ".join(["method", *header]) + r" \\",
         "\\midrule",
-        *(" & ".join(_latex_cells(row, comparison, view, best)) + r" \\" for row in comparison.rows),
+        *(" & ".join(_latex_cells(row, view, best)) + r" \\" for row in comparison.rows),
         "\\bottomrule",
         "\\end{tabular}",
         *(_latex_published(view) if view else []),
@@ -235,9 +235,7 @@ def _latex_published(view: PublishedView) -> list[str]:
     ]
 
 
-def _latex_cells(
-    row: ComparedRow, comparison: Comparison, view: PublishedView | None, best: dict[str, float]
-) -> list[str]:
+def _latex_cells(row: ComparedRow, view: PublishedView | None, best: dict[str, float]) -> list[str]:
     cells = [_escaped(row.name)]
     for name in MEASURED:
         text = percent(row.stats[name])

@@ -13,7 +13,7 @@ from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
 from tood.benchmarks.timing_table import as_table
 from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
 from tood.config.backbone import load_backbone
-from tood.config.blocks import read_block
+from tood.config.blocks import load_block
 from tood.config.messages import nearest
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
@@ -66,9 +66,7 @@ def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
             methods=methods,
             against=against,
             backbone=load_backbone(request.backbone, PARAMS, f"--backbone {request.backbone}"),
-            schedule=ScheduleConfig.model_validate(
-                read_block(PARAMS, "schedules", _SCHEDULE, ScheduleConfig, "tood bench")
-            ),
+            schedule=load_block(PARAMS, "schedules", _SCHEDULE, ScheduleConfig, "tood bench"),
             sizes={part: _size(part, request) for part in parts},
             setup=Setup(
                 device=device,
@@ -108,7 +106,8 @@ def _parts(request: Request) -> tuple[Part, ...]:
 
 
 def _method(name: str, option: str) -> MethodConfig:
-    return MethodConfig.model_validate(read_block(PARAMS, "methods", name, MethodConfig, f"{option} {name}"))
+    method: MethodConfig = load_block(PARAMS, "methods", name, MethodConfig, f"{option} {name}")
+    return method
 
 
 def _size(part: Part, request: Request) -> SceneSize:

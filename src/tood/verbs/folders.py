@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tood.config.datasets import DatasetConfig
 from tood.io.errors import UserError
+from tood.io.shared_constants import MIRROR
 
 PARAMS = Path("params")
 RESULTS = Path("results")
@@ -20,7 +21,8 @@ def dataset_folder(config: DatasetConfig) -> Path:
 
 def mirror_for(name: str, given: Path | None) -> Path | None:
     """The mirror of a data set: given, or in TOOD_MIRROR; a folder of mirrors may hold one per data set."""
-    chosen = given or (Path(os.environ["TOOD_MIRROR"]) if os.environ.get("TOOD_MIRROR") else None)
+    set_outside = os.environ.get(MIRROR)
+    chosen = given or (Path(set_outside) if set_outside else None)
     if chosen is None:
         return None
     if not chosen.is_dir():

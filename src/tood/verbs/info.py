@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from tood.config.backbone import load_backbone
-from tood.config.blocks import read_block
+from tood.config.blocks import load_block
 from tood.config.imported import ImportedConfig
-from tood.config.messages import validate
 from tood.config.method import MethodConfig
 from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.data.prepared import read_entry
@@ -22,8 +21,7 @@ _WORDS = {"backbone": "backbone", "neck": "neck", _HEAD: "head"}
 
 def info_of_method(method: str, backbone: str, classes: int | None, echo: Echo) -> None:
     """Of a combination of building blocks, with random weights."""
-    value = read_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
-    config: MethodConfig = validate(MethodConfig, value, f"{PARAMS}/methods/{method}.yaml")
+    config: MethodConfig = load_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
     described = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
     count = classes or len(COCO_CATEGORIES)
     echo(f"{method} with {backbone}, {count} classes")

@@ -12,8 +12,7 @@ from tood.workflow.code_digest import code_behind
 
 def prepare(name: str, mirror: Path | None, echo: Echo) -> None:
     """Download or generate, verify and convert the data set described by ``params/datasets/<name>.yaml``."""
-    config = described(name)
-    source = mirror_for(name, mirror) if config.format != "shapes" and config.source is not None else None
+    config, source = described(name, mirror)
     prepared = prepare_dataset(
         config, dataset_folder(config), mirror=source, params_root=PARAMS, echo=echo, code=code_behind("prepare")
     )
@@ -24,8 +23,10 @@ def prepare(name: str, mirror: Path | None, echo: Echo) -> None:
     echo(f"{prepared.name}: {plural(len(prepared.classes), 'class')}, ready in {dataset_folder(config)}")
 
 
-def described(name: str) -> DatasetConfig:
-    """The data set of ``params/datasets/<name>.yaml``."""
+def described(name: str, mirror: Path | None) -> tuple[DatasetConfig, Path | None]:
+    """The data set of ``params/datasets/<name>.yaml``, and its mirror if it has an upstream."""
     if not PARAMS.is_dir():
         raise UserError(f"{PARAMS}: no such folder; run this in the project's folder.")
-    return load_dataset(name, PARAMS)
+    config = load_dataset(name, PARAMS)
+    has_upstream = config.format != "shapes" and config.source is not None
+    return config, mirror_for(name, mirror) if has_upstream else None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torchvision.models import get_model_weights
 
 from tood.config.backbone import BackboneConfig, address_digest
 from tood.detection.detector import Detector
 from tood.io.errors import UserError, listed
+from tood.io.lock import lock_file
 from tood.weights.mmdet.checkpoint_file import read_foreign_file
 from tood.weights.mmdet.parameter_keys import translate
 
@@ -185,6 +185,5 @@ def _one_download_at_a_time(url: str) -> Iterator[None]:
     if (folder / "checkpoints" / url.rpartition("/")[2]).is_file():  # complete, for it was moved there
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "tood-download.lock"):
+    with lock_file(folder / "tood-download.lock", folder, lambda _: None):
         yield

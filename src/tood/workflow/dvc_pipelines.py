@@ -87,7 +87,7 @@ class _WithoutAnchors(yaml.SafeDumper):
 
 
 def code_digests() -> dict[str, Any]:
-    """The content of ``workflow/dvc/code.yaml``: a digest for each verb, and for each shipped assigner and criterion."""
+    """The content of ``workflow/dvc/code.yaml``: digests by verb, and of each assigner and criterion shipped."""
     parts = {name.rpartition(":")[0] for name in (*ASSIGNERS.values(), *CRITERIA.values())}
     files = {module: package_file(module) for module in parts}
     return {

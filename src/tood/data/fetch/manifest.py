@@ -65,12 +65,6 @@ def read_manifest(file: Path) -> Manifest:
     return Manifest(file, entries)
 
 
-def manifest_rows(folder: Path, paths: list[str]) -> list[list[str]]:
-    """The rows of a manifest, header first, for files below ``folder``."""
-    files = [[path, str((folder / path).stat().st_size), file_digest(folder / path)] for path in sorted(paths)]
-    return [list(_HEADER), *files]
-
-
 def _problem(path: Path, entry: ManifestEntry) -> str | None:
     """The beginning of a sentence that ends in "than the manifest says"."""
     if not path.is_file():

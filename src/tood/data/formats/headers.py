@@ -143,21 +143,21 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
     return Frame(*header.size, header)
 
 
-def list_images(folder: Path, *, below: bool = True) -> list[Path]:
-    """Image files of a folder (and below it), sorted by path; hidden files and folders are left out.
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder and below it, sorted by path; hidden files and folders are left out.
 
     Links are followed; one that leads nowhere is listed, for whoever reads it to report.
     """
-    return list_files(folder, IMAGE_SUFFIXES, below=below)
+    return list_files(folder, IMAGE_SUFFIXES)
 
 
-def list_files(folder: Path, suffixes: Collection[str], *, below: bool = True) -> list[Path]:
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The same for files with other suffixes, given in lower case. Raises UserError for unreadable folders."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
 
-    note_listing(folder, tuple(sorted(suffixes)), below)
+    note_listing(folder, tuple(sorted(suffixes)))
     found: list[Path] = []
     seen = set(folder.resolve().parents)
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -166,7 +166,7 @@ def list_files(folder: Path, suffixes: Collection[str], *, below: bool = True) -
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if below and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             path
             for path in (Path(place, name) for name in names if not name.startswith("."))

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from tood.io.errors import UserError
+from tood.io.lock import try_lock
 from tood.training.precision import cpu_field
 from tood.training.processes.gpus import visible_gpus
 
@@ -48,18 +48,16 @@ def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list
     # Slurm shows every job GPUs of its own, which all begin to count at 0.
     job = os.environ.get("SLURM_JOB_ID", "")
     folder = Path(tempfile.gettempdir()) / f"tood-gpus-{os.getuid()}{'-' if job else ''}{job}"
-    folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         leased: list[str] = []
         waiting = False
         while len(leased) < count:
             for name in names:
                 if name not in leased and len(leased) < count:
-                    try:
-                        stack.enter_context(FileLock(folder / f"{name}.lock").acquire(timeout=0))
-                    except Timeout:
-                        continue
-                    leased.append(name)
+                    lock = try_lock(folder / f"{name}.lock")
+                    if lock is not None:
+                        stack.callback(lock.release)
+                        leased.append(name)
             if len(leased) < count:
                 if not waiting:
                     echo(f"waiting for {count} of {len(names)} GPUs that other runs work on")

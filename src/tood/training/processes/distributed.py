@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tood.training.processes.launch import MEETING
+from tood.io.shared_constants import MEETING
 from tood.training.processes.stopping import PATIENCE
 
 

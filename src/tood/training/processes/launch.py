@@ -14,13 +14,12 @@ from pathlib import Path
 
 from tood.io.console import note
 from tood.io.errors import StoppedError, TransientError, UserError
+from tood.io.shared_constants import LAUNCHER, MEETING, RAISED
 from tood.training.processes.rendezvous import Rendezvous
-from tood.training.processes.stopping import LAUNCHER, StopRequest, stop_requests
+from tood.training.processes.stopping import StopRequest, stop_requests
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
-MEETING = "TOOD_MEETING"  # folder of this machine in which the processes of one launch find each other
-RAISED = "TOOD_RAISED"  # file in which a worker leaves the sentence for its launcher
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-WORKFLOW = "TOOD_WORKFLOW"  # process id of the Snakemake that runs the rules
-LAUNCHER = "TOOD_LAUNCHER"  # process id of the command that started torchrun
+from tood.io.shared_constants import LAUNCHER, WORKFLOW, status_of_signal
+
 PATIENCE = 600.0  # seconds for a peer; the longest honest wait is for the main process to measure AP
 _LOOK_EVERY = 1000  # milliseconds
 _GRACE = 25.0  # seconds; torchrun, Slurm and Kubernetes kill after 30
@@ -79,7 +79,7 @@ def end_in_time(request: StopRequest, last_words: Callable[[], None]) -> None:
         try:
             last_words()
         finally:
-            os._exit(128 + (request.number or signal.SIGTERM))
+            os._exit(status_of_signal(request.number or signal.SIGTERM))
 
     last = threading.Timer(_GRACE, end)
     last.daemon = True

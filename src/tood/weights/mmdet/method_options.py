@@ -208,11 +208,11 @@ def _atss(config: ForeignConfig) -> dict[str, Any]:
     return {"kind": "atss", "topk": config.model("train_cfg", "assigner", "topk") or 9}
 
 
-def _max_iou(config: ForeignConfig, *, positive: float = 0.5, negative: float = 0.4) -> dict[str, Any]:
+def _max_iou(config: ForeignConfig) -> dict[str, Any]:
     return {
         "kind": "max_iou",
-        "positive": _number(config.model("train_cfg", "assigner", "pos_iou_thr")) or positive,
-        "negative": _number(config.model("train_cfg", "assigner", "neg_iou_thr")) or negative,
+        "positive": _number(config.model("train_cfg", "assigner", "pos_iou_thr")) or 0.5,
+        "negative": _number(config.model("train_cfg", "assigner", "neg_iou_thr")) or 0.4,
     }
 
 

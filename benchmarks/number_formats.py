@@ -1,6 +1,6 @@
 """Does bf16 autocast train like float32? Loss curves of both, against the spread between seeds.
 
-    python -m tood.benchmarks.number_formats [--steps 200] [--batch 4] [--seeds 4] [--methods tood atss gfl]
+    python benchmarks/number_formats.py [--steps 200] [--batch 4] [--seeds 4] [--methods tood atss gfl]
 
 Runs of the study ``demo`` begin to train as it says (``tood data prepare shapes`` and ``tood pretrain light`` make
 what they need), but at 128 pixels; TOOD's ATSS phase takes 30 % of the steps. A bf16 training and its float32 twin
