@@ -4,6 +4,9 @@
 
 A case is the stem of a JSON file in DIR; globs match stems. Prints one row per quantity. The exit code is 1
 if anything differs by more than its tolerance, if a selected case is of an unknown kind, or if none matches.
+
+Of a head, ill-conditioned values beyond their tolerance have the room that float32 rounding needs, measured value by
+value (reference_check/rounding.py); the row says so.
 """
 
 import argparse

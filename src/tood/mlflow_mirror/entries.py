@@ -15,12 +15,15 @@ from typing import Any
 
 import pandas as pd
 
+from tood.config.parts import code_of
 from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
 from tood.io.write import visible
 from tood.reporting.flat_settings import MISSING, aligned
 from tood.reporting.run_folder import RunFolder
+from tood.workflow.code_digest import code_behind
+from tood.workflow.standing import changed_since
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
 _RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv", "alignment.json")
@@ -143,7 +146,11 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
             "tood.run": run.name,
             "tood.fingerprint": _fingerprint(run),
         },
-        tags={"tood.method": params.get("method.name", MISSING), "tood.row": params.get("row", run.name)},
+        tags={
+            "tood.method": params.get("method.name", MISSING),
+            "tood.row": params.get("row", run.name),
+            **(_changed_code(run) if done else {}),
+        },
         params=params,
         points=tuple(sorted(set(points))),
         artifacts=tuple(one for one in files if one.path.is_file()),
@@ -151,6 +158,12 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
         start=start,
         end=end,
     )
+
+
+def _changed_code(run: RunFolder) -> dict[str, str]:
+    """A tag that names the modules that changed since the run was trained, where there are any."""
+    changed = changed_since(run.path, code_behind("train", code_of(run.resolved().method)))
+    return {"tood.changed_code": ", ".join(changed)} if changed else {}
 
 
 def _fingerprint(run: RunFolder) -> str:

@@ -43,6 +43,8 @@ class Row:
     backbone: str
     schedule: str
     runs: tuple[RunFolder, ...]
+    changed_code: tuple[str, ...] = ()
+    """Modules of the package, and files of the project, that changed since its runs were trained."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class ComparedRow:
     images_per_second: float | None
     epochs: int | None
     checkpoint: str
+    versions: Mapping[str, str]
+    """What trained its runs besides the project's code: torch, torchvision and the processor, where that is known."""
 
     @property
     def name(self) -> str:
@@ -139,14 +143,20 @@ class Comparison:
         return next(row for row in self.rows if row.name == name)
 
 
-def comparison_study(study: Study, folder: Path, split: PreparedSplit) -> ComparisonStudy:
-    """The comparison that a study asks for; ``folder`` (``results/<study>``) holds its runs' folders."""
+def comparison_study(
+    study: Study, folder: Path, split: PreparedSplit, changed_code: Mapping[str, Sequence[str]] | None = None
+) -> ComparisonStudy:
+    """The comparison that a study asks for; ``folder`` (``results/<study>``) holds its runs' folders.
+
+    ``changed_code`` are the modules that changed since each run was trained.
+    """
     rows = []
     for name in study.row_names():
         runs = [run for run in study.runs.values() if run.row == name]
         first = runs[0]
         folders = tuple(RunFolder(folder / run.run, run) for run in runs)
-        rows.append(Row(name, first.method.name, first.backbone.name, first.schedule.name, folders))
+        changed = sorted({module for run in runs for module in (changed_code or {}).get(run.run, ())})
+        rows.append(Row(name, first.method.name, first.backbone.name, first.schedule.name, folders, tuple(changed)))
     return ComparisonStudy(
         name=study.name,
         title=study.title,
@@ -266,6 +276,10 @@ def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> 
         images_per_second=_mean(one.images_per_second for one in metrics),
         epochs=training[0].epochs if len({one.epochs for one in training}) == 1 else None,
         checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
+        versions={
+            name: ", ".join(dict.fromkeys(one.versions[name] for one in training if name in one.versions))
+            for name in dict.fromkeys(name for one in training for name in one.versions)
+        },
     )
 
 

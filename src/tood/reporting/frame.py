@@ -72,6 +72,7 @@ def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
         "split": comparison.study.split,
         "checkpoint": row.checkpoint,
         "resamples": comparison.resamples,
+        "changed_code": " ".join(row.row.changed_code) or None,
     }
 
 

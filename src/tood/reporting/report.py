@@ -27,7 +27,7 @@ from tood.reporting.provenance import provenance
 from tood.reporting.published_rows import BLOCK_NOTE, incomparable_note, published_cells, published_view
 from tood.reporting.run_folder import RunFolder
 from tood.reporting.table_files import best_columns, column_note, is_best, table_cells
-from tood.reporting.wording import NONE, duration, headline, method_note, number, percent
+from tood.reporting.wording import NONE, duration, headline, method_note, number, origin_note, percent
 
 _TEMPLATE = "report.html.j2"
 _MAX_CLASSES = 100
@@ -110,6 +110,7 @@ def write_report(
         lines=lines,
         column_note=column_note(comparison),
         method_note=method_note(comparison),
+        origin_note=origin_note(comparison),
         incomparable_note=incomparable_note(comparison),
         published=_published_block(comparison),
         alignment=None if alignment is None else _alignment_block(alignment, alignment_figures),

@@ -45,6 +45,7 @@ class TrainSummary(_Record):
     parameters: int | None = None
     gflops: float | None = None
     gflops_at: tuple[int, int] | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @property
     def peak_memory_gib(self) -> float | None:

@@ -19,12 +19,14 @@ from tood.reporting.published_rows import (
     published_view,
 )
 from tood.reporting.wording import (
+    MARK,
     NONE,
     duration,
     headline,
     method_note,
     millions,
     number,
+    origin_note,
     percent,
     percent_range,
     points,
@@ -75,7 +77,8 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None, with_seeds: bool) -> list[str]:
-    cells = [row.name, *(percent(row.stats[name]) for name in MEASURED)]
+    name = f"{row.name} {MARK}" if row.row.changed_code else row.name
+    cells = [name, *(percent(row.stats[name]) for name in MEASURED)]
     if row.std["AP"] is not None:
         cells[1] += f" ± {percent(row.std['AP'])}"
     cells.append(percent_range(row.interval))
@@ -142,6 +145,7 @@ def markdown(comparison: Comparison) -> str:
         markdown_table(header, lines),
         column_note(comparison),
         markdown_text(method_note(comparison)),
+        markdown_text(origin_note(comparison)),
         markdown_text(incomparable_note(comparison)),
         *_markdown_published(comparison),
     ]
@@ -204,8 +208,7 @@ def latex(comparison: Comparison) -> str:
         "\\end{tabular}",
         *(_latex_published(view) if view else []),
     ]
-    if note := incomparable_note(comparison):
-        lines.insert(3, _comment(note))
+    lines[3:3] = [_comment(note) for note in (origin_note(comparison), incomparable_note(comparison)) if note]
     return "\n".join(lines) + "\n"
 
 
@@ -236,7 +239,7 @@ def _latex_published(view: PublishedView) -> list[str]:
 
 
 def _latex_cells(row: ComparedRow, view: PublishedView | None, best: dict[str, float]) -> list[str]:
-    cells = [_escaped(row.name)]
+    cells = [_escaped(row.name) + (r"$^\dagger$" if row.row.changed_code else "")]
     for name in MEASURED:
         text = percent(row.stats[name])
         if name == "AP" and row.std["AP"] is not None:

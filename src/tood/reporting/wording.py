@@ -5,6 +5,8 @@ from tood.reporting.comparison import Comparison, Difference
 
 NONE = "–"
 MINUS = "\u2212"
+MARK = "†"
+"""Behind the name of a row whose code changed since."""
 CONFIDENCE_TEXT = f"{100 * CONFIDENCE:.0f} %"
 
 
@@ -72,6 +74,23 @@ def _over(difference: Difference, role: str) -> str:
     verdict = "excludes zero" if difference.clear else "includes zero, so no clear difference"
     interval = f"{CONFIDENCE_TEXT} interval {points_range(difference.interval)}, {verdict}"
     return f"{points(difference.value)} points over {role} {difference.second} ({interval})"
+
+
+def origin_note(comparison: Comparison) -> str:
+    """What else than the study's settings differs between rows: code that changed since, versions, processors."""
+    sentences = [
+        f"{MARK} The code changed since {row.name} was trained: {', '.join(row.row.changed_code)}."
+        for row in comparison.rows
+        if row.row.changed_code
+    ]
+    for name in dict.fromkeys(name for row in comparison.rows for name in row.versions):
+        rows: dict[str, list[str]] = {}
+        for row in comparison.rows:
+            rows.setdefault(row.versions.get(name, "unknown"), []).append(row.name)
+        if len(rows) > 1:
+            each = "; ".join(f"{version} ({', '.join(names)})" for version, names in rows.items())
+            sentences.append(f"Rows were trained with different {name}: {each}.")
+    return " ".join(sentences)
 
 
 def method_note(comparison: Comparison) -> str:

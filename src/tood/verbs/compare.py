@@ -1,5 +1,6 @@
 """``tood compare``: a study's tables, figures and report."""
 
+from tood.config.parts import code_of
 from tood.config.study import load_study
 from tood.reporting.alignment_figures import draw_alignment_figures
 from tood.reporting.alignment_table import alignment_table, write_alignment_tables
@@ -10,7 +11,9 @@ from tood.reporting.report import write_report
 from tood.reporting.table_files import write_tables
 from tood.verbs.folders import PARAMS, RESULTS, Echo
 from tood.verbs.open_run import open_dataset
+from tood.workflow.code_digest import code_behind
 from tood.workflow.dvc_pipelines import write_reported
+from tood.workflow.standing import changed_since
 
 
 def compare(reference: str, threads: int, echo: Echo) -> None:
@@ -21,8 +24,12 @@ def compare(reference: str, threads: int, echo: Echo) -> None:
     study = load_study(reference, PARAMS)
     folder = RESULTS / study.name
     split = open_dataset(study.dataset).split(study.split)
+    changed = {
+        name: changed_since(folder / name, code_behind("train", code_of(run.method)))
+        for name, run in study.runs.items()
+    }
     echo(f"comparing {len(study.runs)} runs on {split.image_count:,} images")
-    comparison = compare_runs(comparison_study(study, folder, split), processes=threads)
+    comparison = compare_runs(comparison_study(study, folder, split, changed), processes=threads)
     write_tables(comparison, folder)
     figures = draw_figures(comparison, folder / "figures")
     alignment = alignment_table(comparison) if "alignment" in study.analysis else None

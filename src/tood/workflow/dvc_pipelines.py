@@ -98,10 +98,17 @@ def code_digests() -> dict[str, Any]:
 
 def write_code() -> None:
     """Bring ``workflow/dvc/code.yaml`` up to date, in projects that have DVC pipelines."""
+    if not _is_versioned():
+        return
     digests = code_digests()
-    if not CODE.parent.is_dir() or (CODE.is_file() and read_yaml(CODE) == digests):
+    if CODE.is_file() and read_yaml(CODE) == digests:
         return
     _write(CODE, _CODE_HEADER, digests)
+
+
+def _is_versioned() -> bool:
+    """Whether DVC is at work in the project's folder."""
+    return Path(".dvc").is_dir()
 
 
 def _part_name(file: Path) -> str:
@@ -246,7 +253,7 @@ def _code_parts(study: Study) -> tuple[list[str], list[str]]:
 
 def write_reported(results: Path) -> None:
     """List metrics and plots of every run that is evaluated, in projects that have DVC pipelines."""
-    if not CODE.parent.is_dir():
+    if not _is_versioned():
         return
     runs: dict[str, list[str]] = {}
     for file in sorted(results.rglob("metrics.json")):

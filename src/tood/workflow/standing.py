@@ -54,7 +54,9 @@ class Standing:
         return bool(self.changed_code) and not self.reasons and not any(map(is_own_file, self.changed_code))
 
     def because(self) -> list[str]:
-        """What differs, in few words each."""
+        """Why outdated results are, in few words each."""
+        if self.state != "outdated":
+            return []
         code = [f"code: {', '.join(self.changed_code[:MOST_REASONS])}"] if self.changed_code else []
         return [*self.reasons[:MOST_REASONS], *code]
 

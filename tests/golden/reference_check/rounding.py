@@ -1,11 +1,11 @@
 """How far rounding alone moves a result: the conditioning of each value.
 
 The last bits of a float32 result depend on the processor. Two places in a head magnify them far beyond the tolerances:
-group normalisation over two nearly equal values (P7 is one to four cells), and a rectifier whose input rounding takes
-across zero, which adds or removes a whole branch of the gradient. A wider tolerance for all would hide real errors, so
-each value gets the room that it needs: how far it moves in float64 when features and weights are perturbed by a few
-float32 roundings. That measures the mathematics, not the float32 computation that is being checked, and comes out the
-same on every processor.
+group normalisation over two nearly equal values (P7 has one to four cells), and a rectifier whose input rounding takes
+across zero, which adds or removes a whole path of the gradient. A wider tolerance for all would hide real errors, so a
+value gets the room that it needs: how far it moves in float64 when features and weights change by some float32
+roundings. That measures the mathematics and not the float32 computation that is being checked, and it is the same on
+every processor.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reference_check.rows import Arrays, Report, Tolerance, Values, as_array
 
 PERTURBATION = 2.0**-22
-"""Relative; four times what storing a number in float32 loses at most, since every layer rounds its sums again."""
+"""Relative; four times what storing a number in float32 loses at most, as every layer rounds its own sums again."""
 PATTERNS = 4
 """Of random signs, each taken both ways, so that a rectifier close to zero comes to lie on either side."""
 MULTIPLE = 2
