@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from tood.config.study import RunConfig, load_study
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch, train_batches
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.training_batch import Progress
 from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
@@ -74,8 +75,9 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
     """The total loss at each step of a training's beginning."""
     prepared = open_dataset(config.dataset)
     split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    table = SplitTable.of_split(split, prepared.classes)
+    targets = TrainingTargets.of(table, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(targets, split.images, config.schedule.images, train=True, seed=config.seed)
     torch.manual_seed(config.seed)
     detector = build_detector(config.method, config.backbone, len(prepared.classes))
     load_starting_weights(detector, config.backbone, DATA / "pretrained", prepared.classes)

@@ -9,8 +9,9 @@ from torch import nn
 
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, steps_per_epoch, train_batches
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress
@@ -53,8 +54,9 @@ def replay(folder: Path, echo: Echo) -> None:
     kept = read_breakdown(path)
     prepared = open_dataset(config.dataset)
     split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    table = SplitTable.of_split(split, prepared.classes)
+    targets = TrainingTargets.of(table, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(targets, split.images, config.schedule.images, train=True, seed=config.seed)
     batch = _batch_of(dataset, config, kept)
     if batch is None:
         raise UserError(f"{path}: was left by a training on other data; restore the data set or train the run again.")

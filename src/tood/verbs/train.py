@@ -11,10 +11,11 @@ import torch
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, changed_fields
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import steps_per_epoch
 from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import build_criterion, build_detector
 from tood.evaluation.coco_metrics import evaluate_detections
@@ -188,9 +189,11 @@ def _job(
     for line in load_starting_weights(detector, config.backbone, DATA / "pretrained", prepared.classes):
         say(f"{config.run:<12} {line}")
     split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    table = SplitTable.of_split(split, prepared.classes)
+    targets = TrainingTargets.of(table, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(targets, split.images, config.schedule.images, train=True, seed=config.seed)
     val = prepared.split("val")
+    val_table = SplitTable.of_split(val, prepared.classes)
 
     def leave_if_asked() -> None:
         if stop:
@@ -204,8 +207,8 @@ def _job(
         group.share_buffers(detector)
         found = detect_split(
             detector,
-            val,
-            prepared.classes,
+            val_table,
+            val.images,
             config.schedule.images,
             config.method.inference,
             device=group.device,
@@ -217,7 +220,7 @@ def _job(
         shares = group.gather(found.results)
         values = None
         if group.is_main:
-            stats = evaluate_detections(val.annotations, [one for share in shares for one in share]).stats
+            stats = evaluate_detections(val_table, [one for share in shares for one in share]).stats
             values = {name: stats[name] for name in ("AP", "AP50", "AP75")}
         return dict(group.broadcast(values))
 
@@ -261,7 +264,7 @@ def _write_results(config: RunConfig, folder: Path, prepared: PreparedDataset, j
     detector = job.detector
     total, trainable = count_parameters(detector)
     gflops, size = multiply_accumulates(detector, schedule.images.short, schedule.images.long)
-    category_ids = job.dataset.index.category_ids
+    category_ids = job.dataset.targets.category_ids
     save_model(folder / "model.pt", config, prepared.classes, category_ids, detector)
     write_json(
         folder / "train.json",
