@@ -158,8 +158,9 @@ def _data(work: Path, place: str, **described: Any) -> Callable[[bytes], None]:
     from tood.config.datasets import DatasetConfig
     from tood.data.findings import Findings
     from tood.data.formats.reading import read_dataset
-    from tood.data.index import AnnotationIndex
     from tood.data.prepare import prepare_dataset
+    from tood.data.split_table import SplitTable
+    from tood.data.training_targets import TrainingTargets
 
     root = _root(work)
     config = TypeAdapter(DatasetConfig).validate_python({"name": "x", "root": str(root), **described})
@@ -174,7 +175,7 @@ def _data(work: Path, place: str, **described: Any) -> Callable[[bytes], None]:
             prepared = prepare_dataset(
                 config, out / "x", mirror=None, params_root=PROJECT / "params", echo=lambda _: None
             )
-            AnnotationIndex.load(prepared.split("train"), prepared.classes)
+            TrainingTargets.of(SplitTable.of_split(prepared.split("train"), prepared.classes))
             shutil.rmtree(out / "x")
 
     out.mkdir()
@@ -213,12 +214,12 @@ def _names(work: Path) -> Callable[[bytes], None]:
 
 def _json(work: Path) -> Callable[[bytes], None]:
     """What a run leaves behind, as ``tood compare`` reads it."""
+    from tood.data.split_table import SplitTable
     from tood.evaluation.coco_metrics import match_detections
-    from tood.evaluation.ground_truth import load_ground_truth
     from tood.reporting.run_folder import RunFolder
 
     root = _root(work)
-    truth = load_ground_truth(root / "a.json")
+    table = SplitTable.of_json(root / "a.json")
     run = RunFolder(root)
 
     def try_it(content: bytes) -> None:
@@ -226,7 +227,7 @@ def _json(work: Path) -> Callable[[bytes], None]:
             (root / name).write_bytes(content)
         for read in (run.metrics, run.training, run.alignment):
             refused(read)
-        match_detections(truth, run.detections())
+        match_detections(table, run.detections())
 
     return try_it
 

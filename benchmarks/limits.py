@@ -53,8 +53,9 @@ def _step(method: str, objects: int, classes: int = 80) -> tuple[float, float]:
 
 def classes(figures: Figures) -> None:
     """Evaluation and comparison on COCO's validation split with 1,000 classes, then a training step of TOOD."""
+    from tood.data.prepared import PreparedSplit
+    from tood.data.split_table import SplitTable
     from tood.evaluation.coco_metrics import evaluate_detections
-    from tood.evaluation.ground_truth import load_ground_truth
     from tood.reporting.comparison import ComparisonStudy, Row, compare
     from tood.reporting.figures import draw_figures
     from tood.reporting.report import write_report
@@ -65,15 +66,16 @@ def classes(figures: Figures) -> None:
     scene = make_scene(round(VAL * figures.scale), round(VAL_BOXES * figures.scale), classes=CLASSES, seed=1)
     write_annotations(scene, work / "val.json", outlines=False)
     write_images(scene, work / "images")
-    truth = load_ground_truth(work / "val.json")
+    split = PreparedSplit("val", work / "val.json", work / "images", VAL, VAL_BOXES, "")
+    table = SplitTable.of_split(split)
     detections = make_detections(scene)
     with figures.timed(f"evaluated, {len(detections):,} detections of {CLASSES:,} classes"):
-        evaluate_detections(truth, detections)
+        evaluate_detections(table, detections)
     figures.peak("evaluation")
     for number, name in enumerate(names):
         write_run(work / "runs" / name, work / "val.json", make_detections(scene, 100, 0.6, number))
     rows = tuple(Row(name, "made up", "none", "none", (RunFolder(work / "runs" / name),)) for name in names)
-    study = ComparisonStudy("classes", "Classes", "", "sim", names[0], rows, work / "val.json", work / "images", "val")
+    study = ComparisonStudy("classes", "Classes", "", "sim", names[0], rows, split)
     with figures.timed("2 runs compared, tables, figures and report"):
         compared = compare(study)
         write_tables(compared, work / "out")
@@ -89,15 +91,20 @@ def pixels(figures: Figures) -> None:
 
     from tood.config.schedule import ImagesConfig
     from tood.data.dataset import DetectionDataset
-    from tood.data.index import AnnotationIndex
     from tood.data.loader import test_batches
+    from tood.data.split_table import SplitTable
+    from tood.data.training_targets import TrainingTargets
+    from tood.io.write import write_json
 
     path = figures.work / "large.jpg"
     coarse = np.random.default_rng(0).integers(0, 256, (PIXELS[1] // 40, PIXELS[0] // 40, 3), np.uint8)
     in_process(_enlarge, Image.fromarray(coarse), path)
     figures = Figures(figures.work, figures.scale)  # torch is imported now
-    index = AnnotationIndex.of_files(figures.work, [path.name], ["thing"], [1])
-    dataset = DetectionDataset(index, figures.work, ImagesConfig(), train=False, seed=0)
+    images = [{"id": 1, "file_name": path.name, "width": PIXELS[0], "height": PIXELS[1]}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    write_json(figures.work / "large.json", content)
+    targets = TrainingTargets.of(SplitTable.of_json(figures.work / "large.json"))
+    dataset = DetectionDataset(targets, figures.work, ImagesConfig(), train=False, seed=0)
     with figures.timed(f"{PIXELS[0]:,} x {PIXELS[1]:,} pixels decoded and resized"):
         (batch,) = test_batches(dataset, batch=1, rank=0, world=1, workers=0)
     figures.peak(f"to a batch of {tuple(batch.images.shape)}")

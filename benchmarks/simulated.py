@@ -127,11 +127,12 @@ def make_detections(scene: Scene, per_image: int = 100, skill: float = 0.7, seed
 
 def write_run(folder: Path, annotations: Path, detections: list[dict[str, Any]]) -> None:
     """The files of a run that the comparison reads."""
+    from tood.data.split_table import SplitTable
     from tood.evaluation.coco_metrics import evaluate_detections
     from tood.evaluation.outputs import write_evaluation
     from tood.io.write import write_json, write_text, write_yaml
 
-    result = evaluate_detections(annotations, detections)
+    result = evaluate_detections(SplitTable.of_json(annotations), detections)
     write_json(folder / "detections.json", detections, indent=None)
     write_evaluation(folder, result, split="val", checkpoint="made up", images_per_second=50.0, seconds=100.0)
     write_json(folder / "train.json", {"fingerprint": "0" * 16, "seconds": 3600.0, "epochs": 12, "steps": 88_716})

@@ -54,22 +54,23 @@ def prepare(figures: Figures) -> None:
 
 
 def index(figures: Figures) -> None:
-    """The index, then an epoch of two worker processes on pictures without content, which are quickly read."""
+    """The targets, then an epoch of two worker processes on pictures without content, which are quickly read."""
     import torch
 
     import tood.data.dataset as reading
     from tood.config.schedule import ImagesConfig
     from tood.data.decode import image_size
-    from tood.data.index import AnnotationIndex
     from tood.data.loader import train_batches
     from tood.data.prepared import open_prepared
+    from tood.data.split_table import SplitTable
+    from tood.data.training_targets import TrainingTargets
 
     figures = Figures(figures.work, figures.scale)  # torch is imported now
-    with figures.timed("digests verified and index ready"):
+    with figures.timed("digests verified and targets ready"):
         prepared = open_prepared(figures.work / "data")
         split = prepared.split("train")
-        found = AnnotationIndex.load(split, prepared.classes, drop_empty=True)
-    figures.peak(f"index of {len(found):,} images and {len(found.boxes):,} targets")
+        found = TrainingTargets.of(SplitTable.of_split(split, prepared.classes), drop_empty=True)
+    figures.peak(f"{len(found.boxes):,} targets in {len(found):,} images")
 
     def blank(path: Path) -> torch.Tensor:
         width, height = image_size(path)
@@ -97,17 +98,17 @@ def _children() -> list[int]:
 
 
 def evaluation(figures: Figures) -> None:
+    from tood.data.split_table import SplitTable
     from tood.evaluation.coco_metrics import evaluate_detections
-    from tood.evaluation.ground_truth import load_ground_truth
     from tood.io.read import read_json
 
     scene = val_scene(figures.scale)
     write_annotations(scene, figures.work / "val.json", outlines=False)
     (figures.work / "detections.json").write_text(json.dumps(make_detections(scene)))
     with figures.timed("annotations and detections read"):
-        truth, detections = load_ground_truth(figures.work / "val.json"), read_json(figures.work / "detections.json")
+        table, detections = SplitTable.of_json(figures.work / "val.json"), read_json(figures.work / "detections.json")
     with figures.timed(f"evaluated, {scene.images:,} images, {len(detections):,} detections"):
-        result = evaluate_detections(truth, detections)
+        result = evaluate_detections(table, detections)
     figures.peak("evaluation")
     _with_pycocotools(result.stats, figures)
 
@@ -140,6 +141,7 @@ def runs(figures: Figures) -> None:
 
 
 def comparison(figures: Figures) -> None:
+    from tood.data.prepared import PreparedSplit
     from tood.reporting.comparison import ComparisonStudy, Row, compare
     from tood.reporting.figures import draw_figures
     from tood.reporting.report import write_report
@@ -148,9 +150,8 @@ def comparison(figures: Figures) -> None:
 
     names = [f"run{number:02d}" for number in range(RUNS)]
     rows = tuple(Row(name, "made up", "none", "none", (RunFolder(figures.work / "runs" / name),)) for name in names)
-    study = ComparisonStudy(
-        "size", "Size", "", "sim", names[0], rows, figures.work / "val.json", figures.work / "images", "val"
-    )
+    split = PreparedSplit("val", figures.work / "val.json", figures.work / "images", VAL, VAL_BOXES, "")
+    study = ComparisonStudy("size", "Size", "", "sim", names[0], rows, split)
     cores = len(os.sched_getaffinity(0))
     with figures.timed(f"{RUNS} runs compared by {cores} processes, {RESAMPLES:,} resamples"):
         compared = compare(study, resamples=RESAMPLES, processes=cores)
@@ -166,9 +167,10 @@ def decoding(figures: Figures) -> None:
 
     from tood.config.schedule import ImagesConfig
     from tood.data.dataset import DetectionDataset
-    from tood.data.index import AnnotationIndex
     from tood.data.loader import train_batches
     from tood.data.prepared import PreparedSplit
+    from tood.data.split_table import SplitTable
+    from tood.data.training_targets import TrainingTargets
 
     scene = make_scene(256, 256 * 7, seed=3)
     write_annotations(scene, figures.work / "few.json", outlines=False)
@@ -176,7 +178,7 @@ def decoding(figures: Figures) -> None:
     size = sum((figures.work / "few" / file_name(number)).stat().st_size for number in range(1, 257)) / 256
     torch.set_num_threads(1)
     split = PreparedSplit("train", figures.work / "few.json", figures.work / "few", 256, 256 * 7, "")
-    found = AnnotationIndex.load(split, [f"class {number}" for number in range(1, 81)])
+    found = TrainingTargets.of(SplitTable.of_split(split))
     for name, config in (("800x1333", ImagesConfig()), ("480-800x1333", ImagesConfig(jitter=(480, 800)))):
         dataset = DetectionDataset(found, split.images, config, train=True, seed=0)
         started = time.process_time()

@@ -1,5 +1,6 @@
 """Samples: right pixels with right boxes, the same whatever was read before."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from PIL import Image
 from tood.config.datasets import ShapesDataset
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset, Sample
-from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
+from tood.data.training_targets import TrainingTargets
 from tood.data.transforms import resized_size
 from tood.io.errors import UserError
 
@@ -28,8 +30,8 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 
 
 def dataset(split: PreparedSplit, *, train: bool, config: ImagesConfig = JITTERED) -> DetectionDataset:
-    index = AnnotationIndex.load(split, CLASSES)
-    return DetectionDataset(index, split.images, config, train=train, seed=4)
+    targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
+    return DetectionDataset(targets, split.images, config, train=train, seed=4)
 
 
 def same(a: Sample, b: Sample) -> bool:
@@ -65,26 +67,32 @@ def test_test_images_are_not_augmented(split: PreparedSplit) -> None:
     for position in range(16):
         sample = data[position]
         assert same(sample, data.sample(position, 9))
-        width, height = int(data.index.widths[position]), int(data.index.heights[position])
+        width, height = int(data.targets.widths[position]), int(data.targets.heights[position])
         assert sample.original_size == (height, width)
         assert sample.image.shape[:0:-1] == resized_size(width, height, 64, 96)
-        boxes, labels = data.index.targets(position)
+        boxes, labels = data.targets.of_image(position)
         scale = sample.image.shape[2] / width
         assert torch.equal(sample.labels, torch.from_numpy(labels))
         torch.testing.assert_close(sample.boxes, torch.from_numpy(boxes) * scale, atol=1.5, rtol=0)
 
 
-def test_image_without_objects(split: PreparedSplit, tmp_path: Path) -> None:
-    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
-    index = AnnotationIndex.of_files(tmp_path, ["a.png"], CLASSES, range(1, 7))
-    sample = DetectionDataset(index, tmp_path, JITTERED, train=True, seed=0)[0]
+def without_objects(folder: Path) -> TrainingTargets:
+    """Of one picture ``a.png`` of 64 x 48 pixels."""
+    Image.new("RGB", (64, 48)).save(folder / "a.png")
+    images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    (folder / "a.json").write_text(json.dumps(content))
+    return TrainingTargets.of(SplitTable.of_json(folder / "a.json"))
+
+
+def test_image_without_objects(tmp_path: Path) -> None:
+    sample = DetectionDataset(without_objects(tmp_path), tmp_path, JITTERED, train=True, seed=0)[0]
     assert sample.boxes.shape == (0, 4)
     assert sample.labels.shape == (0,)
 
 
 def test_image_that_is_not_the_annotated_one_is_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
-    index = AnnotationIndex.of_files(tmp_path, ["a.png"], CLASSES, range(1, 7))
+    targets = without_objects(tmp_path)
     Image.new("RGB", (48, 64)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png: is 48x64 pixels, but .* says 64x48"):
-        DetectionDataset(index, tmp_path, JITTERED, train=False, seed=0)[0]
+        DetectionDataset(targets, tmp_path, JITTERED, train=False, seed=0)[0]

@@ -15,10 +15,11 @@ from tood.config.datasets import ShapesDataset
 from tood.config.schedule import ImagesConfig
 from tood.data import loader
 from tood.data.dataset import DetectionDataset, Sample
-from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, collate, plan_epoch, steps_per_epoch, train_batches
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
+from tood.data.training_targets import TrainingTargets
 from tood.io.errors import UserError
 
 COUNT, BATCH = 22, 4
@@ -29,9 +30,9 @@ def make(folder: Path) -> DetectionDataset:
     config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
     generate_shapes(config, folder, lambda _: None)
     split = PreparedSplit("train", folder / "annotations/train.json", folder / "images", COUNT, 0, "")
-    index = AnnotationIndex.load(split, CLASSES)
+    targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
     images = ImagesConfig(short=64, long=96, jitter=(40, 80))
-    return DetectionDataset(index, split.images, images, train=True, seed=4)
+    return DetectionDataset(targets, split.images, images, train=True, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionData
     assert len(batches) == steps_per_epoch(dataset, batch=BATCH) == 6
     ids = torch.cat([batch.image_ids for batch in batches]).tolist()
     assert len(ids) == 24
-    assert set(ids) == set(dataset.index.image_ids.tolist())
+    assert set(ids) == set(dataset.targets.image_ids.tolist())
     assert not all_same(batches, read(dataset, epoch=2))
 
 
@@ -131,7 +132,7 @@ def test_starting_in_the_middle_continues_the_epoch(dataset: DetectionDataset, s
 @pytest.mark.parametrize("workers", [0, 2])
 def test_error_of_a_worker_arrives_as_the_sentence_it_was(tmp_path: Path, workers: int) -> None:
     broken = make(tmp_path)
-    path = broken.images / str(broken.index.file_names[5])
+    path = broken.images / str(broken.targets.file_names[5])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=path.name) as caught:
         read(broken, workers=workers)
@@ -150,7 +151,7 @@ class Deadly(DetectionDataset):
 
 
 def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) -> None:
-    deadly = Deadly(dataset.index, dataset.images, dataset.config, train=True, seed=0)
+    deadly = Deadly(dataset.targets, dataset.images, dataset.config, train=True, seed=0)
     with pytest.raises(UserError, match="was killed, probably for lack of"):
         read(deadly, workers=1)
 
@@ -162,14 +163,14 @@ def test_batches_that_cannot_be_made_are_refused(dataset: DetectionDataset) -> N
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_test_batches_hold_each_image_once_at_its_own_padded_size(dataset: DetectionDataset, world: int) -> None:
-    plain = DetectionDataset(dataset.index, dataset.images, dataset.config, train=False, seed=0)
+    plain = DetectionDataset(dataset.targets, dataset.images, dataset.config, train=False, seed=0)
     batches = [
         batch
         for rank in range(world)
         for batch in loader.test_batches(plain, batch=5, rank=rank, world=world, workers=0)
     ]
     ids = torch.cat([batch.image_ids for batch in batches]).tolist()
-    assert sorted(ids) == dataset.index.image_ids.tolist()
+    assert sorted(ids) == dataset.targets.image_ids.tolist()
     assert max(len(batch.image_ids) for batch in batches) == 5
     for batch in batches:
         alone = -(-batch.sizes // 32) * 32

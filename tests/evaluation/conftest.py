@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tood.data.split_table import SplitTable
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -17,6 +19,10 @@ class Scene:
     path: Path
     annotations: dict[str, Any]
     detections: list[dict[str, Any]]
+
+    @property
+    def table(self) -> SplitTable:
+        return SplitTable.of_json(self.path)
 
 
 @pytest.fixture

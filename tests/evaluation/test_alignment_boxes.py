@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tood.data.split_table import SplitTable
 from tood.evaluation.alignment_boxes import BoxCounts, assign_outcomes, count_boxes
-from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
 from tood.io.errors import UserError
 
 
-def annotations(folder: Path, objects: list[tuple[list[float], int, int]]) -> GroundTruth:
+def annotations(folder: Path, objects: list[tuple[list[float], int, int]]) -> SplitTable:
     """Two images and two classes; objects are (bbox, category, iscrowd), all in image 1."""
     entries = [
         {"id": k, "image_id": 1, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
@@ -27,7 +27,7 @@ def annotations(folder: Path, objects: list[tuple[list[float], int, int]]) -> Gr
     categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     path = folder / "truth.json"
     path.write_text(json.dumps({"images": images, "annotations": entries, "categories": categories}))
-    return load_ground_truth(path)
+    return SplitTable.of_json(path)
 
 
 def found(box: list[float], score: float, category: int = 3, image: int = 1) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_detection_on_an_object_inside_a_crowd_is_correct_once() -> None:
 
 def test_perfect_detector_has_every_object_correct(make_scene: Callable[..., Any]) -> None:
     scene = make_scene(3, images=30)
-    truth = load_ground_truth(scene.path)
+    truth = scene.table
     objects = [entry for entry in scene.annotations["annotations"] if not entry["iscrowd"]]
     perfect = [found(e["bbox"], 0.9, e["category_id"], e["image_id"]) for e in objects]
     assert count_boxes(truth, perfect) == BoxCounts(correct=len(objects))
@@ -75,7 +75,7 @@ def test_perfect_detector_has_every_object_correct(make_scene: Callable[..., Any
 
 def test_order_of_images_and_of_the_file_does_not_matter(make_scene: Callable[..., Any]) -> None:
     scene = make_scene(5, images=20)
-    truth = load_ground_truth(scene.path)
+    truth = scene.table
     counts = count_boxes(truth, scene.detections)
     assert min(astuple(counts)) > 0
     assert counts.detections == len(scene.detections)
@@ -91,7 +91,7 @@ def test_foreign_or_broken_detections_are_refused(
     scene = make_scene()
     broken = [{**scene.detections[0], **change}]
     with pytest.raises(UserError, match=f"run/detections.json.*{message}"):
-        count_boxes(load_ground_truth(scene.path), broken, Path("run/detections.json"))
+        count_boxes(scene.table, broken, Path("run/detections.json"))
 
 
 shapes = st.tuples(st.integers(0, 8), st.integers(0, 5))

@@ -13,13 +13,13 @@ from tood.config.method import InferenceConfig
 from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.detection.points import points_of
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions
 from tood.evaluation.alignment_boxes import BoxCounts
 from tood.evaluation.alignment_files import SplitAlignment, read_arrays, write_alignment
 from tood.evaluation.alignment_split import analyse_split, final_scores
-from tood.evaluation.ground_truth import load_ground_truth
 from tood.io.errors import UserError
 
 IMAGES = ImagesConfig(short=64, long=128)
@@ -66,8 +66,8 @@ def write_split(
 
 def analysed(split: PreparedSplit, *, clip: bool = True) -> SplitAlignment:
     inference = InferenceConfig(clip_boxes=clip)
-    truth = load_ground_truth(split.annotations)
-    return analyse_split(Fixed(), split, truth, IMAGES, inference, device=torch.device("cpu"))  # type: ignore[arg-type]
+    table = SplitTable.of_split(split)
+    return analyse_split(Fixed(), table, split.images, IMAGES, inference, device=torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def test_places_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:

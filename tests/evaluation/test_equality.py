@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import STATS, coco_tables, evaluate_detections
-from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
 
 CATEGORIES = (4, 2, 9)
 EDGES = (0.5, 8.0, 16.0, 31.999, 32.0, 32.001, 64.0, 96.0, 96.001, 200.0)
@@ -56,11 +56,11 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return truth, detections
 
 
-def loaded(content: dict[str, Any]) -> GroundTruth:
+def loaded(content: dict[str, Any]) -> SplitTable:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "truth.json"
         path.write_text(json.dumps(content))
-        return load_ground_truth(path)
+        return SplitTable.of_json(path)
 
 
 def reference(content: dict[str, Any], detections: list[dict[str, Any]], limits: tuple[int, int, int]) -> COCOeval:

@@ -16,7 +16,7 @@ def test_metrics_and_curves_agree(make_scene: Callable[..., Any], tmp_path: Path
     scene = make_scene(0)
     objects = [entry for entry in scene.annotations["annotations"] if entry["category_id"] != 5]
     scene.path.write_text(json.dumps({**scene.annotations, "annotations": objects}))
-    result = evaluate_detections(scene.path, scene.detections)
+    result = evaluate_detections(scene.table, scene.detections)
     write_evaluation(tmp_path, result, split="val", checkpoint="last (epoch 3)", images_per_second=7.5, seconds=1.6)
 
     metrics = json.loads((tmp_path / "metrics.json").read_text())

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tood.data.box_drawing import class_colour
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.evaluation.detections import write_results
 from tood.evaluation.samples import write_samples
 from tood.io.read import read_json
@@ -38,7 +39,7 @@ def found(score: float) -> list[dict[str, object]]:
 
 def test_pictures_are_spread_over_the_split_and_show_certain_detections(split: PreparedSplit, tmp_path: Path) -> None:
     for score, expected in ((0.31, class_colour(0)), (0.29, (0, 0, 0))):
-        write_samples(tmp_path / "samples", split, ("cell",), found(score))
+        write_samples(tmp_path / "samples", SplitTable.of_split(split), split.images, found(score))
         paths = sorted((tmp_path / "samples").iterdir())
         places = [IDS.index(int(path.stem.removeprefix("image-"))) for path in paths]
         assert len(places) == 8
@@ -54,7 +55,7 @@ def test_older_pictures_are_replaced_and_foreign_files_stay(split: PreparedSplit
     stale, foreign = folder / "image-000999.png", [folder / "notes.txt", folder / "image-best.png", folder / "a.png"]
     for path in (stale, *foreign):
         path.write_text("old")
-    write_samples(folder, split, ("cell",), [])
+    write_samples(folder, SplitTable.of_split(split), split.images, [])
     assert not stale.exists()
     assert [path.read_text() for path in foreign] == ["old"] * 3
     assert len(list(folder.iterdir())) == 8 + 3 + 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import evaluate_detections, match_detections
 from tood.evaluation.match_records import MatchRecords
 from tood.evaluation.significance import (
@@ -20,7 +21,7 @@ from tood.evaluation.significance import (
 )
 
 
-def copied(scene: Any, weights: np.ndarray, folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+def copied(scene: Any, weights: np.ndarray, folder: Path) -> tuple[SplitTable, list[dict[str, Any]]]:
     """The resample as files: each image as often as drawn, every copy with its objects and detections."""
     images, objects, detections = [], [], []
     for position, count in enumerate(weights):
@@ -35,7 +36,7 @@ def copied(scene: Any, weights: np.ndarray, folder: Path) -> tuple[Path, list[di
             detections += [{**e, "image_id": new} for e in scene.detections if e["image_id"] == original]
     path = folder / "copied.json"
     path.write_text(json.dumps({**scene.annotations, "images": images, "annotations": objects}))
-    return path, detections
+    return SplitTable.of_json(path), detections
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_equals_pycocotools_on_copied_images(
     make_scene: Callable[..., Any], tmp_path: Path, seed: int, levels: int, images: int
 ) -> None:
     scene = make_scene(seed, images=images, levels=levels)
-    records = match_detections(scene.path, scene.detections)
+    records = match_detections(scene.table, scene.detections)
     weights = draw_weights(images, resamples=12, seed=seed)
     assert weights.max() >= 3
     found = resampled_ap(records, weights)
@@ -58,7 +59,7 @@ def test_equals_pycocotools_on_copied_images(
 
 def test_all_images_once_is_the_ordinary_ap(make_scene: Callable[..., Any]) -> None:
     scene = make_scene(7)
-    result = evaluate_detections(scene.path, scene.detections)
+    result = evaluate_detections(scene.table, scene.detections)
     once = np.ones((result.images, 1), np.int32)
     assert resampled_ap(result.matches, once)[0] == pytest.approx(result.stats["AP"], abs=1e-12)
 
@@ -69,7 +70,7 @@ def test_resample_without_a_class_averages_over_the_others(make_scene: Callable[
     weights = np.array([[0 if i + 1 in rare else 2] for i in range(12)], np.int32)
     result = evaluate_detections(*copied(scene, weights[:, 0], tmp_path))
     assert result.per_class["class9"].ap is None
-    records = match_detections(scene.path, scene.detections)
+    records = match_detections(scene.table, scene.detections)
     assert resampled_ap(records, weights)[0] == pytest.approx(result.stats["AP"], abs=1e-12)
 
 
@@ -80,7 +81,7 @@ def test_resample_without_objects_is_undefined_and_left_out_of_the_interval(
     weights = np.zeros((12, 3), np.int32)
     weights[:2, 0] = 6  # images 1 and 2 have no objects
     weights[:, 1:] = 1
-    values = resampled_ap(match_detections(scene.path, scene.detections), weights)
+    values = resampled_ap(match_detections(scene.table, scene.detections), weights)
     assert np.isnan(values[0])
     interval = percentile_interval(values)
     assert interval is not None
@@ -89,7 +90,7 @@ def test_resample_without_objects_is_undefined_and_left_out_of_the_interval(
 
 
 def test_no_detections_resample_to_zero(make_scene: Callable[..., Any]) -> None:
-    records = match_detections(make_scene().path, [])
+    records = match_detections(make_scene().table, [])
     assert (resampled_ap(records, draw_weights(12, 5)) == 0).all()
 
 
@@ -121,8 +122,8 @@ def test_resampled_runs_vary_as_the_mean_of_so_many_seeds_does() -> None:
 def test_interval_is_narrower_when_differences_are_paired(make_scene: Callable[..., Any]) -> None:
     scene = make_scene(0, images=40)
     weights = draw_weights(40, 400)
-    better = resampled_ap(match_detections(scene.path, scene.detections), weights)
-    worse = resampled_ap(match_detections(scene.path, scene.detections[: -len(scene.detections) // 5]), weights)
+    better = resampled_ap(match_detections(scene.table, scene.detections), weights)
+    worse = resampled_ap(match_detections(scene.table, scene.detections[: -len(scene.detections) // 5]), weights)
     paired = percentile_interval(better - worse)
     unpaired = percentile_interval(better - worse[::-1])
     assert paired is not None

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.outputs import write_evaluation
 from tood.io.write import write_json, write_text, write_yaml
@@ -149,7 +152,7 @@ def build_run(
     draw = 1000 * seed + len(row) + sum(map(ord, row))
     write_yaml(folder / "config.yaml", run_config(study, folder.name, row, method, seed))
     detections = invent_detections(annotations, skill, draw)
-    result = evaluate_detections(annotations, detections)
+    result = evaluate_detections(SplitTable.of_json(annotations), detections)
     extra = {"atss": ("loss_centerness",), "gfl": ("loss_dfl",)}.get(method, ())
     losses = ("loss_bbox", *extra, "loss_cls")
     done = epochs if trained else 5
@@ -219,9 +222,7 @@ def build_study(
         dataset="cells",
         baseline=baseline,
         rows=tuple(built),
-        annotations=annotations,
-        images=root / "data" / "cells" / "images",
-        split="val",
+        split=PreparedSplit("val", annotations, root / "data" / "cells" / "images", images, 0, "0"),
     )
 
 
@@ -234,18 +235,19 @@ def make_study(tmp_path: Path) -> Callable[..., ComparisonStudy]:
 
 
 @pytest.fixture
-def without_objects() -> Callable[[ComparisonStudy], None]:
-    """Take all objects out of a study's split, and evaluate its runs again."""
+def without_objects() -> Callable[[ComparisonStudy], ComparisonStudy]:
+    """Take all objects out of a study's split, and evaluate its runs again; the study as it is then."""
 
-    def empty(study: ComparisonStudy) -> None:
-        content = json.loads(study.annotations.read_text())
-        study.annotations.write_text(json.dumps({**content, "annotations": []}))
+    def empty(study: ComparisonStudy) -> ComparisonStudy:
+        content = json.loads(study.split.annotations.read_text())
+        study.split.annotations.write_text(json.dumps({**content, "annotations": []}))
         for run in (run for row in study.rows for run in row.runs):
-            result = evaluate_detections(study.annotations, run.detections())
+            result = evaluate_detections(SplitTable.of_json(study.split.annotations), run.detections())
             checkpoint = run.metrics().checkpoint
             write_evaluation(
-                run.path, result, split=study.split, checkpoint=checkpoint, images_per_second=None, seconds=None
+                run.path, result, split=study.split.name, checkpoint=checkpoint, images_per_second=None, seconds=None
             )
+        return replace(study)  # which reads the split again
 
     return empty
 

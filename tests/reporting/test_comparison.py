@@ -50,8 +50,7 @@ def test_intervals_come_from_the_same_resamples_of_images(make_study: MakeStudy)
     result = compare(study, resamples=300, seed=5)
     weights = draw_weights(result.images, 300, seed=5)
     resampled = {
-        row.name: resampled_ap(match_detections(study.annotations, row.runs[0].detections()), weights)
-        for row in study.rows
+        row.name: resampled_ap(match_detections(study.table, row.runs[0].detections()), weights) for row in study.rows
     }
     delta = result.row("tood").delta
     assert delta is not None
@@ -108,8 +107,8 @@ def test_a_single_row_has_nothing_to_be_compared_with(make_study: MakeStudy) -> 
 
 def test_split_without_objects_has_no_ap(make_study: MakeStudy) -> None:
     study = make_study()
-    content = json.loads(study.annotations.read_text())
-    study.annotations.write_text(json.dumps({**content, "annotations": []}))
+    content = json.loads(study.split.annotations.read_text())
+    study.split.annotations.write_text(json.dumps({**content, "annotations": []}))
     for row in study.rows:
         nothing = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
         edit(row.runs[0].path / "metrics.json", **nothing)
@@ -185,13 +184,12 @@ def test_a_study_file_becomes_rows_of_seeds(tmp_path: Path) -> None:
 def as_composed(make_study: MakeStudy, params: Path) -> ComparisonStudy:
     """The files of three runs that were trained as the study file in ``params`` says."""
     made = make_study(rows={"plain_0": ("atss", 0.5), "plain_1": ("atss", 0.6), "wide": ("atss", 0.7)}, images=6)
-    split = PreparedSplit("val", made.annotations, made.images, 6, 4, "0")
     composed = load_study("two", params)
     for name, config in composed.runs.items():
         folder = made.rows[0].runs[0].path.parent / name
         write_yaml(folder / "config.yaml", config.model_dump(mode="json"))
         edit(folder / "train.json", fingerprint=config.fingerprint)
-    return comparison_study(composed, made.rows[0].runs[0].path.parent, split)
+    return comparison_study(composed, made.rows[0].runs[0].path.parent, made.split)
 
 
 def test_runs_trained_with_the_settings_of_the_study_are_compared(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -207,8 +205,7 @@ def test_a_run_trained_with_older_settings_is_refused_and_the_difference_named(
     trained = as_composed(make_study, tmp_path / "params")
     folder = trained.rows[1].runs[0].path.parent
     write_study(tmp_path / "params", width=32)
-    split = PreparedSplit("val", trained.annotations, trained.images, 6, 4, "0")
-    study = comparison_study(load_study("two", tmp_path / "params"), folder, split)
+    study = comparison_study(load_study("two", tmp_path / "params"), folder, trained.split)
     with pytest.raises(UserError) as caught:
         compare(study, resamples=20)
     text = str(caught.value)
@@ -226,8 +223,21 @@ def test_a_summary_older_than_the_configuration_beside_it_is_refused(make_study:
         compare(study, resamples=20)
 
 
+def test_a_prepared_split_is_read_from_its_flat_file_alone(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study(images=6)
+    expected = compare(study, resamples=20)
+    study.table.write_flat(tmp_path / "val.npz")
+    study.split.annotations.unlink()
+    found = compare(replace(study, split=replace(study.split, table=tmp_path / "val.npz")), resamples=20)
+    assert found.objects == expected.objects
+    assert [(row.name, row.stats, row.interval, row.delta) for row in found.rows] == [
+        (row.name, row.stats, row.interval, row.delta) for row in expected.rows
+    ]
+
+
 def test_another_split_is_named_everywhere(make_study: MakeStudy, tmp_path: Path) -> None:
-    study = replace(make_study(rows={"atss": ("atss", 0.5)}, images=4), split="test")
+    study = make_study(rows={"atss": ("atss", 0.5)}, images=4)
+    study = replace(study, split=replace(study.split, name="test"))
     edit(study.rows[0].runs[0].path / "metrics.json", split="test")
     result = compare(study, resamples=20)
     write_tables(result, tmp_path)

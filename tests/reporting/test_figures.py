@@ -18,7 +18,7 @@ from tood.reporting.sheet import draw_sheet
 from tood.reporting.style import spread
 
 MakeStudy = Callable[..., ComparisonStudy]
-WithoutObjects = Callable[[ComparisonStudy], None]
+WithoutObjects = Callable[[ComparisonStudy], ComparisonStudy]
 ALL = ["deltas", "ap_by_epoch", "precision_recall", "sizes", "cost", "side_by_side"]
 
 
@@ -85,10 +85,10 @@ def test_figures_of_an_earlier_call_are_removed_and_foreign_files_stay(
     foreign = tmp_path / "mine.png"
     foreign.write_bytes(b"mine")
     assert [figure.path.stem for figure in draw_figures(comparison, tmp_path)] == ALL
-    without_objects(comparison.study)
+    study = without_objects(comparison.study)
     for row in comparison.study.rows:
         (row.runs[0].path / "history.csv").write_text("step,epoch,time,lr,loss,val_AP\n10,1,1700000000.0,0.01,2.5,\n")
-    empty = compare(comparison.study, resamples=20)
+    empty = compare(study, resamples=20)
     assert draw_figures(empty, tmp_path) == []
     assert [path.name for path in tmp_path.glob("*.png")] == [foreign.name]
 
@@ -111,8 +111,9 @@ def test_curves_start_where_ap_is_defined(make_study: MakeStudy, tmp_path: Path)
 def test_curves_say_the_split_of_training_and_the_sheet_that_of_the_comparison(
     make_study: MakeStudy, tmp_path: Path
 ) -> None:
-    comparison = compare(make_study(images=4), resamples=20)
-    on_test = replace(comparison, study=replace(comparison.study, split="test"))
+    study = make_study(images=4)
+    comparison = compare(study, resamples=20)
+    on_test = replace(comparison, study=replace(study, split=replace(study.split, name="test")))
     captions = {figure.path.stem: figure.caption for figure in draw_figures(on_test, tmp_path)}
     assert "cells val" in captions["ap_by_epoch"]
     assert "cells test" in captions["side_by_side"]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tood.data.box_drawing import draw_detections
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.outputs import write_evaluation
 from tood.io.escape import escape
@@ -36,12 +37,12 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
 def named(make_study: Callable[..., ComparisonStudy]) -> ComparisonStudy:
     """A study whose classes, rows, title and description mean harm."""
     study = make_study(rows={"atss": ("atss", 0.5), "tood": ("tood", 0.8)}, images=6)
-    content = json.loads(study.annotations.read_text())
+    content = json.loads(study.split.annotations.read_text())
     for category, name in zip(content["categories"], CLASSES, strict=True):
         category["name"] = name
-    study.annotations.write_text(json.dumps(content))
+    study.split.annotations.write_text(json.dumps(content))
     for run in (run for row in study.rows for run in row.runs):
-        result = evaluate_detections(study.annotations, run.detections())
+        result = evaluate_detections(SplitTable.of_json(study.split.annotations), run.detections())
         write_evaluation(run.path, result, split="val", checkpoint="last", images_per_second=9.0, seconds=1.0)
     rows = tuple(replace(row, name=name) for row, name in zip(study.rows, ROWS, strict=True))
     return replace(study, rows=rows, baseline=ROWS[0], title=CLASSES[0], description=CLASSES[2])

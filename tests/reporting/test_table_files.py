@@ -106,10 +106,12 @@ def test_spread_over_seeds_is_in_the_csv_for_all_three_and_in_the_table_for_ap(
 
 
 def test_undefined_ap_is_a_blank_or_a_dash_everywhere(
-    make_study: Callable[..., ComparisonStudy], without_objects: Callable[[ComparisonStudy], None], tmp_path: Path
+    make_study: Callable[..., ComparisonStudy],
+    without_objects: Callable[[ComparisonStudy], ComparisonStudy],
+    tmp_path: Path,
 ) -> None:
     study = make_study(images=4, seeds=2)
-    without_objects(study)
+    study = without_objects(study)
     comparison = compare(study, resamples=20)
     write_tables(comparison, tmp_path)
     table = pd.read_csv(tmp_path / "comparison.csv")

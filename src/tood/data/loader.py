@@ -146,10 +146,10 @@ def train_batches(
     UserError for a split without images, a batch that cannot be shared out, and unreadable images.
     """
     if not len(dataset):
-        raise UserError(f"{dataset.index.source}: has no images to train on.")
+        raise UserError(f"{dataset.targets.source}: has no images to train on.")
     if batch % world:
         raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
-    landscape = dataset.index.widths >= dataset.index.heights
+    landscape = dataset.targets.widths >= dataset.targets.heights
     share = batch // world
     steps = plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch)[start_step:]
     members = steps[:, rank * share : (rank + 1) * share].ravel()

@@ -1,10 +1,12 @@
 """A split as columns, read from its COCO json or from the flat file that preparing the data set leaves beside it.
 
 Parsing the json of a large data set makes a Python object of every number, many times the size of the numbers.
-That is done once, when the data set is prepared; training and prediction read the flat file.
+That is done once, when the data set is prepared; all that comes after reads the flat file: ``TrainingTargets`` and
+the evaluation's ``Objects`` are made of its columns.
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.data.columns import Annotations, Texts
+from tood.data.columns import Annotations, Texts, look_up
 from tood.data.prepared import PreparedSplit
 from tood.io.errors import UserError
 from tood.io.read import read_json
@@ -25,7 +27,11 @@ _OF_BOX = "_of_boxes"  # after the names of annotations' columns, some of which 
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """I images in ascending id, C categories in ascending id and all annotations of a split."""
+    """I images in ascending id, C categories in ascending id and all N annotations of a split.
+
+    An annotation file that was not prepared may lack what evaluation does without: file names are then empty, widths
+    and heights 0.
+    """
 
     source: str
     """The json, for messages."""
@@ -44,37 +50,49 @@ class SplitTable:
     annotations: Annotations
 
     @classmethod
-    def of_split(cls, split: PreparedSplit) -> "SplitTable":
-        """Of a prepared split, from its flat file where it has one; UserError alike."""
-        if split.table is None:
-            return cls.of_json(split.annotations)
-        return cls.of_flat(split.table, split.annotations)
+    def of_split(cls, split: PreparedSplit, classes: Sequence[str] | None = None) -> "SplitTable":
+        """Of a prepared split, from its flat file where it has one.
+
+        Raises UserError like ``of_flat`` and ``of_json``, and when the categories are not the ``classes``, if given.
+        """
+        table = cls.of_json(split.annotations) if split.table is None else cls.of_flat(split.table, split.annotations)
+        if classes is not None and table.classes != tuple(classes):
+            raise UserError(
+                f"{split.annotations}: has the categories {', '.join(table.classes)}, "
+                f"but the data set has the classes {', '.join(classes)}; {_AGAIN}."
+            )
+        return table
 
     @classmethod
     def of_json(cls, path: Path) -> "SplitTable":
-        """Raises UserError when the file does not have the COCO form or gives an image id twice."""
+        """Raises UserError when the file does not have the COCO form, has no categories or gives an id twice."""
         content = read_json(path)
         try:
             categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
             images = sorted(
-                (int(i["id"]), str(i["file_name"]), int(i["width"]), int(i["height"])) for i in content["images"]
+                (int(i["id"]), str(i.get("file_name", "")), int(i.get("width", 0)), int(i.get("height", 0)))
+                for i in content["images"]
             )
+            image_ids, widths, heights = (np.array([i[k] for i in images], np.int64) for k in (0, 2, 3))
+            category_ids = np.array([number for number, _ in categories], np.int64)
             annotations = Annotations.of(content["annotations"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: is not a complete COCO file ({type(error).__name__}: {error}); {_AGAIN}."
             ) from error
-        image_ids = np.array([i[0] for i in images], np.int64)
-        if len(np.unique(image_ids)) < len(image_ids):
-            raise UserError(f"{path}: an image id occurs twice; {_AGAIN}.")
+        if not categories:
+            raise UserError(f"{path}: has no categories; {_AGAIN}.")
+        for kind, ids in (("an image", image_ids), ("a category", category_ids)):
+            if len(np.unique(ids)) < len(ids):
+                raise UserError(f"{path}: {kind} id occurs twice; {_AGAIN}.")
         return cls(
             source=str(path),
-            category_ids=np.array([number for number, _ in categories], np.int64),
+            category_ids=category_ids,
             classes=tuple(name for _, name in categories),
             image_ids=image_ids,
             file_names=Texts.of(i[1] for i in images),
-            widths=np.array([i[2] for i in images], np.int64),
-            heights=np.array([i[3] for i in images], np.int64),
+            widths=widths,
+            heights=heights,
             annotations=annotations,
         )
 
@@ -97,6 +115,12 @@ class SplitTable:
             )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: is not the table of a split ({error}); {_AGAIN}.") from error
+
+    def locate_annotations(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Position of each annotation's image (N,), its label (N,), and whether the split has both (N,)."""
+        images, of_image = look_up(self.image_ids, self.annotations.image_ids)
+        labels, of_class = look_up(self.category_ids, self.annotations.category_ids)
+        return images, labels, of_image & of_class
 
     def write_flat(self, path: Path) -> None:
         """An uncompressed ``.npz`` of all columns."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from tood.evaluation.ground_truth import GroundTruth, found_in
+from tood.data.split_table import SplitTable
+from tood.evaluation.ground_truth import Objects, found_in
 
 MATCH_IOU = 0.5
 ERROR_IOU = 0.1
@@ -53,24 +54,25 @@ class BoxCounts:
         return sum(dataclasses.astuple(self))
 
 
-def count_boxes(truth: GroundTruth, detections: Sequence[Mapping[str, Any]], source: Path | None = None) -> BoxCounts:
+def count_boxes(table: SplitTable, detections: Sequence[Mapping[str, Any]], source: Path | None = None) -> BoxCounts:
     """Outcomes of COCO results (``image_id``, ``category_id``, ``bbox`` xywh px, ``score``) on a whole split.
 
     ``source`` names the file of the detections in messages. Raises UserError for malformed entries and for
     detections of unknown images or categories.
     """
-    found = found_in(truth, detections, str(source or "detections"))
-    groups = found.images * len(truth.classes) + found.labels
+    found = found_in(table, detections, str(source or "detections"))
+    groups = found.images * len(table.classes) + found.labels
     by_score = np.lexsort((-found.scores, groups))  # stable: equal scores keep the file's order
-    of_object = truth.images * len(truth.classes) + truth.labels
+    objects = Objects.of(table)
+    of_object = objects.images * len(table.classes) + objects.labels
     by_group = np.argsort(of_object, kind="stable")
     present, starts = np.unique(groups[by_score], return_index=True)
     bounds = np.stack([np.searchsorted(of_object[by_group], present, side) for side in ("left", "right")], axis=1)
     parts = np.split(by_score, starts[1:])
     counts = BoxCounts()
     for part, (start, stop) in zip(parts, bounds, strict=False):  # of no detections np.split makes one empty part
-        objects = by_group[start:stop]
-        counts += _count_group(found.boxes[part], truth.boxes[objects], truth.crowd[objects])
+        places = by_group[start:stop]
+        counts += _count_group(found.boxes[part], objects.boxes[places], objects.crowd[places])
     return counts
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,15 +12,15 @@ from torch import Tensor
 from tood.config.method import InferenceConfig
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, test_batches
-from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.boxes import clip_boxes
 from tood.detection.detector import Detector
 from tood.detection.predictions import Predictions
 from tood.evaluation.alignment_files import IOU_BINS, SCORE_BINS, BestAnchors, SplitAlignment
 from tood.evaluation.alignment_measures import ObjectAlignment, align_objects
-from tood.evaluation.ground_truth import GroundTruth
+from tood.evaluation.ground_truth import Objects
 from tood.evaluation.samples import sampled_positions
 
 
@@ -46,8 +47,8 @@ class _Tally:
 
 def analyse_split(
     detector: Detector,
-    split: PreparedSplit,
-    truth: GroundTruth,
+    table: SplitTable,
+    folder: Path,
     images: ImagesConfig,
     inference: InferenceConfig,
     *,
@@ -56,19 +57,18 @@ def analyse_split(
 ) -> SplitAlignment:
     """Measure the alignment of score and IoU on a split; the detector is left in evaluation mode.
 
-    ``truth`` holds the split's annotations. One image at a time and with the boxes clipped where inference clips
+    ``folder`` holds the images of the split. One image at a time and with the boxes clipped where inference clips
     them, so that the predictions are those behind the detections.
     """
     detector.eval()
-    index = AnnotationIndex.load(split, truth.classes)
-    dataset = DetectionDataset(index, split.images, images, train=False, seed=0)
-    sampled = {int(index.image_ids[position]) for position in sampled_positions(index)}
+    dataset = DetectionDataset(TrainingTargets.of(table), folder, images, train=False, seed=0)
+    every, sampled = Objects.of(table), set(sampled_positions(table))
     tally = _Tally()
     batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")
     for batch in batches:
-        image_id = int(batch.image_ids)
-        objects, labels = _objects(truth, image_id)
-        _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=image_id in sampled)
+        position = int(np.searchsorted(table.image_ids, int(batch.image_ids)))
+        objects, labels = _objects(every, position)
+        _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=position in sampled)
     return SplitAlignment(
         images=tally.images,
         objects=len(tally.correlations),
@@ -121,9 +121,9 @@ def final_scores(predictions: Predictions) -> Tensor:
     return scores if predictions.quality is None else scores * predictions.quality.sigmoid()[..., None]
 
 
-def _objects(truth: GroundTruth, image_id: int) -> tuple[Tensor, Tensor]:
+def _objects(every: Objects, position: int) -> tuple[Tensor, Tensor]:
     """Boxes (G,4) xyxy px of the original image and labels (G,) of an image's objects, crowds left out."""
-    boxes, labels = truth.objects(image_id)
+    boxes, labels = every.of_image(position)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return torch.from_numpy(corners).float(), torch.from_numpy(labels)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tood.evaluation.ground_truth import Found, GroundTruth
+from tood.data.split_table import SplitTable
+from tood.evaluation.ground_truth import Found, Objects
 
 _PAIRS = 1 << 21  # pairs of a detection and an object whose overlap is computed together
 _NEVER_ONE = 1 - 1e-10  # pycocotools' limit on thresholds
@@ -54,29 +55,30 @@ class _Pairs:
 
 
 def match(
-    truth: GroundTruth, found: Found, *, limit: int, thresholds: NDArray[np.float64], areas: NDArray[np.float64]
+    table: SplitTable, found: Found, *, limit: int, thresholds: NDArray[np.float64], areas: NDArray[np.float64]
 ) -> Matching:
     """Match detections to objects at each of the IoU ``thresholds`` (T,) and for each range of ``areas`` (A,2)."""
-    groups = found.labels * len(truth.image_ids) + found.images
+    objects = Objects.of(table)
+    groups = found.labels * len(table.image_ids) + found.images
     order = np.lexsort((-found.scores, groups))
     ranks = _places(groups[order])
     order, ranks = order[ranks < limit], ranks[ranks < limit]
     groups, boxes = groups[order], found.boxes[order]
-    of_object = truth.labels * len(truth.image_ids) + truth.images
+    of_object = objects.labels * len(table.image_ids) + objects.images
     lowest = min(float(thresholds.min()), _NEVER_ONE)
-    pairs = _overlapping(groups, boxes, of_object, truth, lowest)
-    outside = _outside(truth.areas, areas)  # (A,N)
-    no_object = outside | truth.crowd
+    pairs = _overlapping(groups, boxes, of_object, objects, lowest)
+    outside = _outside(objects.areas, areas)  # (A,N)
+    no_object = outside | objects.crowd
     shape = (len(areas), len(order), len(thresholds))
     matched, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
     for area in range(len(areas)):
         turns = _turns(pairs, groups, ranks, no_object[area])
         _take_turns(
-            turns, np.minimum(thresholds, _NEVER_ONE), truth.crowd, no_object[area], matched[area], ignored[area]
+            turns, np.minimum(thresholds, _NEVER_ONE), objects.crowd, no_object[area], matched[area], ignored[area]
         )
     ignored |= ~matched & _outside(boxes[:, 2] * boxes[:, 3], areas)[:, :, None]
     counts = [
-        np.bincount(of_object[~skipped], minlength=len(truth.classes) * len(truth.image_ids)) for skipped in no_object
+        np.bincount(of_object[~skipped], minlength=len(table.classes) * len(table.image_ids)) for skipped in no_object
     ]
     return Matching(
         labels=found.labels[order],
@@ -85,7 +87,7 @@ def match(
         scores=found.scores[order],
         matched=matched.transpose(0, 2, 1),
         ignored=ignored.transpose(0, 2, 1),
-        objects=np.stack(counts).reshape(len(areas), len(truth.classes), len(truth.image_ids)).astype(np.int32),
+        objects=np.stack(counts).reshape(len(areas), len(table.classes), len(table.image_ids)).astype(np.int32),
     )
 
 
@@ -101,9 +103,7 @@ def _places(keys: Ints) -> Ints:
     return np.arange(len(keys)) - np.repeat(starts, lengths)
 
 
-def _overlapping(
-    groups: Ints, boxes: NDArray[np.float64], of_object: Ints, truth: GroundTruth, lowest: float
-) -> _Pairs:
+def _overlapping(groups: Ints, boxes: NDArray[np.float64], of_object: Ints, objects: Objects, lowest: float) -> _Pairs:
     """All pairs of one image and class with an overlap of at least ``lowest``, detection by detection."""
     by_group = np.argsort(of_object, kind="stable")
     first, last = (np.searchsorted(of_object[by_group], groups, side) for side in ("left", "right"))
@@ -118,10 +118,10 @@ def _overlapping(
         within = np.arange(len(detections)) - np.repeat(
             ends[start:stop] - counts[start:stop] - done, counts[start:stop]
         )
-        objects = by_group[first[detections] + within]
-        overlaps = _overlaps(boxes[detections], truth.boxes[objects], truth.crowd[objects])
+        places = by_group[first[detections] + within]
+        overlaps = _overlaps(boxes[detections], objects.boxes[places], objects.crowd[places])
         near = overlaps >= lowest
-        parts.append((detections[near], objects[near], overlaps[near]))
+        parts.append((detections[near], places[near], overlaps[near]))
         start = stop
     if not parts:
         return _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

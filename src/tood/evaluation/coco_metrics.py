@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import Params
 
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_matching import Matching, match
 from tood.evaluation.coco_tables import fill_tables
-from tood.evaluation.ground_truth import GroundTruth, found_in, load_ground_truth
+from tood.evaluation.ground_truth import found_in
 from tood.evaluation.match_records import MatchRecords, match_records
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -66,7 +67,7 @@ class CocoTables:
 
 
 def evaluate_detections(
-    annotations: Path | GroundTruth,
+    table: SplitTable,
     detections: Sequence[Mapping[str, Any]],
     *,
     max_detections: tuple[int, int, int] = (1, 10, 100),
@@ -77,46 +78,44 @@ def evaluate_detections(
     Raises UserError for detections of unknown images or categories and for malformed entries. An empty list is a
     valid result: AP 0 where there are objects.
     """
-    truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
-    matching = _match(truth, detections, None, max(max_detections), _AREAS)
+    matching = _match(table, detections, None, max(max_detections), _AREAS)
     tables = _measure(matching, max_detections)
-    table = tables.precision[:, :, :, 0, -1]  # (T,101,C), area all, largest limit
-    at_50 = table[int(np.argmin(np.abs(_THRESHOLDS - PR_IOU)))].T  # (C,101)
+    precision = tables.precision[:, :, :, 0, -1]  # (T,101,C), area all, largest limit
+    at_50 = precision[int(np.argmin(np.abs(_THRESHOLDS - PR_IOU)))].T  # (C,101)
     per_class = {
-        name: ClassResult(_defined(table[:, :, c]), _defined(at_50[c])) for c, name in enumerate(truth.classes)
+        name: ClassResult(_defined(precision[:, :, c]), _defined(at_50[c])) for c, name in enumerate(table.classes)
     }
     return CocoResult(
-        images=len(truth.image_ids),
+        images=len(table.image_ids),
         stats=tables.stats,
         per_class=per_class,
         precision=at_50,
-        matches=match_records(matching, truth.image_ids),
+        matches=match_records(matching, table.image_ids),
     )
 
 
 def coco_tables(
-    truth: GroundTruth, detections: Sequence[Mapping[str, Any]], *, max_detections: tuple[int, int, int] = (1, 10, 100)
+    table: SplitTable, detections: Sequence[Mapping[str, Any]], *, max_detections: tuple[int, int, int] = (1, 10, 100)
 ) -> CocoTables:
     """The full tables behind ``evaluate_detections``; UserError alike."""
-    return _measure(_match(truth, detections, None, max(max_detections), _AREAS), max_detections)
+    return _measure(_match(table, detections, None, max(max_detections), _AREAS), max_detections)
 
 
 def match_detections(
-    annotations: Path | GroundTruth, detections: Sequence[Mapping[str, Any]], *, source: Path | None = None
+    table: SplitTable, detections: Sequence[Mapping[str, Any]], *, source: Path | None = None
 ) -> MatchRecords:
     """Only the records for the bootstrap (objects of all sizes).
 
     Raises UserError like ``evaluate_detections``; ``source`` names the file of the detections in it.
     """
-    truth = annotations if isinstance(annotations, GroundTruth) else load_ground_truth(annotations)
-    return match_records(_match(truth, detections, source, _AP_LIMIT, _AREAS[:1]), truth.image_ids)
+    return match_records(_match(table, detections, source, _AP_LIMIT, _AREAS[:1]), table.image_ids)
 
 
 def _match(
-    truth: GroundTruth, detections: Sequence[Mapping[str, Any]], source: Path | None, limit: int, areas: np.ndarray
+    table: SplitTable, detections: Sequence[Mapping[str, Any]], source: Path | None, limit: int, areas: np.ndarray
 ) -> Matching:
-    found = found_in(truth, detections, str(source or "detections"))
-    return match(truth, found, limit=limit, thresholds=_THRESHOLDS, areas=areas)
+    found = found_in(table, detections, str(source or "detections"))
+    return match(table, found, limit=limit, thresholds=_THRESHOLDS, areas=areas)
 
 
 def _measure(matching: Matching, max_detections: tuple[int, int, int]) -> CocoTables:

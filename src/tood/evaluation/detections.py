@@ -12,9 +12,9 @@ import torch
 from tood.config.method import InferenceConfig
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.loader import Batch, test_batches
-from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.detector import Detector
 from tood.detection.inference import detect
 from tood.detection.postprocess import Detections
@@ -58,8 +58,8 @@ def detect_batch(detector: Detector, batch: Batch, device: torch.device, config:
 
 def detect_split(
     detector: Detector,
-    split: PreparedSplit,
-    classes: tuple[str, ...],
+    table: SplitTable,
+    folder: Path,
     images: ImagesConfig,
     inference: InferenceConfig,
     *,
@@ -71,13 +71,12 @@ def detect_split(
 ) -> SplitDetections:
     """Detections of this process's share of a split; the detector is left in evaluation mode.
 
-    One image at a time: normalisation and layer attention see the padding, so this is the batch whose
-    detections do not depend on which images stand beside each other.
+    ``folder`` holds the split's images. They are taken one at a time: normalisation and layer attention see the
+    padding, so this is the batch whose detections do not depend on which images stand beside each other.
     """
     detector.eval()
-    index = AnnotationIndex.load(split, classes)
-    dataset = DetectionDataset(index, split.images, images, train=False, seed=0)
-    categories = index.category_ids
+    dataset = DetectionDataset(TrainingTargets.of(table), folder, images, train=False, seed=0)
+    categories = table.category_ids.tolist()
     results: list[dict[str, Any]] = []
     count, seconds = 0, 0.0
     batches = test_batches(dataset, batch=1, rank=rank, world=world, workers=workers, pin_memory=device.type == "cuda")

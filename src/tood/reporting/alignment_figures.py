@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tood.data.box_drawing import spread_evenly
 from tood.data.decode import decode_image
 from tood.evaluation.alignment_files import BestAnchors, read_arrays
-from tood.evaluation.ground_truth import load_ground_truth
 from tood.reporting.alignment_table import AlignedRow, AlignmentTable
 from tood.reporting.figures import Figure
 from tood.reporting.style import INK, QUIET, house_style, new_figure, save
@@ -120,10 +119,11 @@ def _anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
     shared = set.intersection(*(set(one.image_ids.tolist()) for one in best.values()))
     if not shared:
         return None, title, caption
-    truth = load_ground_truth(table.study.annotations)
     chosen = spread_evenly(sorted(shared), _IMAGES)
+    names = [table.study.table.file_names[place] for place in np.searchsorted(table.study.table.image_ids, chosen)]
     pictures = {
-        image: decode_image(table.study.images / truth.file_name(image)).numpy().transpose(1, 2, 0) for image in chosen
+        image: decode_image(table.study.split.images / name).numpy().transpose(1, 2, 0)
+        for image, name in zip(chosen, names, strict=True)
     }
     if len(table.rows) > len(rows):
         caption += f" The first {len(rows)} of {len(table.rows)} rows."

@@ -96,7 +96,7 @@ def alignment_table(comparison: Comparison) -> AlignmentTable:
     other definitions than the others.
     """
     study = comparison.study
-    records = {row.name: [_record(run, study.split) for run in row.row.runs] for row in comparison.rows}
+    records = {row.name: [_record(run, study.split.name) for run in row.row.runs] for row in comparison.rows}
     first = comparison.rows[0].row.runs[0]
     definitions = records[comparison.rows[0].name][0].definitions
     for row in comparison.rows:
@@ -164,7 +164,7 @@ def _values(row: AlignedRow, table: AlignmentTable) -> dict[str, Any]:
     values = {"run": row.name, "AP": _rounded(row.row.stats["AP"])}
     values |= {key: _rounded(value) for key, value in row.means.items()}
     values |= {f"{one.key}_std": _rounded(row.std[one.key]) for one in MEASURES}
-    values |= {"seeds": row.row.seeds, "split": table.study.split}
+    values |= {"seeds": row.row.seeds, "split": table.study.split.name}
     if table.sources():
         values |= {f"published_{one.key}": getattr(row.published, one.published, None) for one in MEASURES}
         values["published_source"] = row.source or None
@@ -204,8 +204,8 @@ def alignment_note(table: AlignmentTable) -> str:
     first = table.rows[0]
     objects, defined = first.means["objects"], [row.means["objects_with_pcc"] for row in table.rows]
     text = (
-        f"Split {table.study.split} of {table.study.dataset}, {number(objects, 0)} objects. The correlation is defined "
-        f"for at least {number(min(value or 0 for value in defined), 0)} of them."
+        f"Split {table.study.split.name} of {table.study.dataset}, {number(objects, 0)} objects. The correlation is "
+        f"defined for at least {number(min(value or 0 for value in defined), 0)} of them."
     )
     if sources := table.sources():
         text += (

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tood.config.published_table import PublishedTable
 from tood.config.study import Study
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import match_detections
-from tood.evaluation.ground_truth import GroundTruth, load_ground_truth
+from tood.evaluation.ground_truth import count_objects
 from tood.evaluation.significance import (
     SEED,
     Interval,
@@ -49,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ComparisonStudy:
-    """What is compared. ``images`` is the folder that the annotations' file names are relative to.
+    """What is compared, on ``split``.
 
     ``published`` are numbers of others for these rows, which are printed but never computed with.
     """
@@ -60,10 +61,13 @@ class ComparisonStudy:
     dataset: str
     baseline: str
     rows: tuple[Row, ...]
-    annotations: Path
-    images: Path
-    split: str
+    split: PreparedSplit
     published: PublishedTable | None = None
+
+    @cached_property
+    def table(self) -> SplitTable:
+        """The split's annotations, read when they are first asked for; UserError where that fails."""
+        return SplitTable.of_split(self.split)
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,7 @@ def comparison_study(
         dataset=study.dataset.name,
         baseline=study.baseline,
         rows=tuple(rows),
-        annotations=split.annotations,
-        images=split.images,
-        split=split.name,
+        split=split,
         published=study.published,
     )
 
@@ -184,10 +186,10 @@ def compare(
     runs = [run for row in study.rows for run in row.runs]
     for run in runs:
         run.check_settings()
-        _check_split(run, study.split)
-    truth = load_ground_truth(study.annotations)
-    resamples = default_resamples(len(truth.image_ids)) if resamples is None else resamples
-    each = iter(_resample(runs, truth, draw_weights(len(truth.image_ids), resamples, seed), processes))
+        _check_split(run, study.split.name)
+    image_count = len(study.table.image_ids)
+    resamples = default_resamples(image_count) if resamples is None else resamples
+    each = iter(_resample(runs, study.table, draw_weights(image_count, resamples, seed), processes))
     resampled = {
         row.name: resampled_means(
             np.stack([next(each) for _ in row.runs], axis=1), draw_runs(len(row.runs), resamples, seed, number)
@@ -213,7 +215,7 @@ def compare(
     )
     ranked = sorted(rows, key=lambda row: row.ap, reverse=True)
     lead = difference(ranked[0].name, ranked[1].name) if len(ranked) > 1 else None
-    return Comparison(study, rows, lead, len(truth.image_ids), truth.object_counts(), resamples)
+    return Comparison(study, rows, lead, image_count, count_objects(study.table), resamples)
 
 
 def _check_split(run: RunFolder, split: str) -> None:
@@ -226,13 +228,13 @@ def _check_split(run: RunFolder, split: str) -> None:
 
 
 def _resample(
-    runs: Sequence[RunFolder], truth: GroundTruth, weights: np.ndarray, processes: int
+    runs: Sequence[RunFolder], table: SplitTable, weights: np.ndarray, processes: int
 ) -> list[NDArray[np.float64]]:
     """Resampled AP (S,) of each run, after checking that its files belong together."""
     once = np.ones((len(weights), 1), weights.dtype)
-    work = partial(_resample_detections, truth, np.concatenate([once, weights], axis=1))
+    work = partial(_resample_detections, table, np.concatenate([once, weights], axis=1))
     paths = [run.path for run in runs]
-    if min(processes, len(runs)) == 1 or len(truth.image_ids) < _MANY_IMAGES:
+    if min(processes, len(runs)) == 1 or len(table.image_ids) < _MANY_IMAGES:
         found = [work(path) for path in paths]
     else:
         try:
@@ -253,9 +255,9 @@ def _resample(
     return [values[1:] for values in found]
 
 
-def _resample_detections(truth: GroundTruth, weights: np.ndarray, path: Path) -> NDArray[np.float64]:
+def _resample_detections(table: SplitTable, weights: np.ndarray, path: Path) -> NDArray[np.float64]:
     """AP of the detections in a run's folder for each column of weights (I,S)."""
-    records = match_detections(truth, RunFolder(path).detections(), source=path / "detections.json")
+    records = match_detections(table, RunFolder(path).detections(), source=path / "detections.json")
     return resampled_ap(records, weights)
 
 

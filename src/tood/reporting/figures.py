@@ -48,7 +48,7 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
     A figure of an earlier call that makes no sense now is removed; files of other names stay.
     """
     study = comparison.study
-    where = f"{study.dataset} {study.split}"
+    where = f"{study.dataset} {study.split.name}"
     resampled = "images and seeds" if any(row.seeds > 1 for row in comparison.rows) else "images"
     plans: list[tuple[str, Callable[[Comparison], Any | None], str, str]] = [
         (

@@ -69,7 +69,7 @@ def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
         "backbone": row.row.backbone,
         "schedule": row.row.schedule,
         "baseline": comparison.study.baseline,
-        "split": comparison.study.split,
+        "split": comparison.study.split.name,
         "checkpoint": row.checkpoint,
         "resamples": comparison.resamples,
         "changed_code": " ".join(row.row.changed_code) or None,

@@ -69,7 +69,7 @@ def published_view(comparison: Comparison) -> PublishedView | None:
     study = comparison.study
     if study.published is None or not comparable(study):
         return None
-    table = study.published
+    table, split = study.published, study.split.name
     numbers = {key: number for number, key in enumerate(table.sources, start=1)}
     ours = {row.name: row for row in comparison.rows}
     beside: dict[str, Printed] = {}
@@ -77,8 +77,8 @@ def published_view(comparison: Comparison) -> PublishedView | None:
     for name, row in table.rows.items():
         chosen = None
         if name in ours:
-            chosen = next((value for value in row.values if not _unlike(value, ours[name], study.split)), row.values[0])
-            beside[name] = _beside(name, chosen, numbers[chosen.source], ours[name], study.split)
+            chosen = next((value for value in row.values if not _unlike(value, ours[name], split)), row.values[0])
+            beside[name] = _beside(name, chosen, numbers[chosen.source], ours[name], split)
         label = name if name in ours else row.label or name
         others += [Printed(name, label, value, numbers[value.source]) for value in row.values if value is not chosen]
     return PublishedView(table, tuple(table.sources.values()), beside, tuple(others))

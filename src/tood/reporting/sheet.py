@@ -1,14 +1,15 @@
 """The side-by-side sheet: rows are images, columns are ground truth and what each method found there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from tood.data.box_drawing import SHOWN_SCORE, as_corners, caption_font, draw_detections, spread_evenly
 from tood.data.decode import decode_image
-from tood.evaluation.ground_truth import load_ground_truth
+from tood.evaluation.ground_truth import Objects
 from tood.io.write import write_with
 from tood.reporting.comparison import ComparisonStudy, Row
 
@@ -18,24 +19,26 @@ _TILE, _GAP, _HEADER = 340, 6, 30
 
 def draw_sheet(study: ComparisonStudy, best: str, path: Path) -> bool:
     """Write the sheet as PNG; False if the split has no image with objects. ``best`` always gets a column."""
-    truth = load_ground_truth(study.annotations)
-    with_objects = truth.with_objects()
+    table = study.table
+    every = Objects.of(table)
+    with_objects = np.unique(every.images[~every.crowd]).tolist()
     if not with_objects:
         return False
-    chosen = spread_evenly(with_objects, _IMAGES)
+    chosen = {position: int(table.image_ids[position]) for position in spread_evenly(with_objects, _IMAGES)}
     rows = _columns(study, best)
-    labels = {category: label for label, category in enumerate(truth.category_ids)}
-    found = [_by_image(row.runs[0].detections(), chosen) for row in rows]
+    category_ids = table.category_ids.tolist()
+    labels = {category: label for label, category in enumerate(category_ids)}
+    found = [_by_image(row.runs[0].detections(), chosen.values()) for row in rows]
     lines = []
-    for image in chosen:
-        pixels = decode_image(study.images / truth.file_name(image))
-        boxes, classes = truth.objects(image)
+    for position, image in chosen.items():
+        pixels = decode_image(study.split.images / table.file_names[position])
+        boxes, classes = every.of_image(position)
         objects = [
-            {"bbox": box, "category_id": truth.category_ids[label]}
+            {"bbox": box, "category_id": category_ids[label]}
             for box, label in zip(boxes.tolist(), classes.tolist(), strict=True)
         ]
-        tiles = [_tile(pixels, objects, labels, truth.classes, scored=False)]
-        tiles += [_tile(pixels, each[image], labels, truth.classes, scored=True) for each in found]
+        tiles = [_tile(pixels, objects, labels, table.classes, scored=False)]
+        tiles += [_tile(pixels, each[image], labels, table.classes, scored=True) for each in found]
         lines.append(tiles)
     sheet = _assemble(["ground truth", *(row.name for row in rows)], lines)
     write_with(path, lambda target: sheet.save(target))
@@ -51,7 +54,7 @@ def _columns(study: ComparisonStudy, best: str) -> list[Row]:
     return [row for row in study.rows if row.name in needed or row.name in others]
 
 
-def _by_image(detections: Sequence[dict[str, Any]], images: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def _by_image(detections: Sequence[dict[str, Any]], images: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
     grouped: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
     for entry in detections:
         if entry["image_id"] in grouped and entry["score"] >= SHOWN_SCORE:

@@ -55,9 +55,9 @@ def duration(seconds: float | None) -> str:
 def headline(comparison: Comparison) -> str:
     """Which row leads, and whether that means anything: one or two sentences computed from the numbers."""
     best = comparison.best()
-    unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split})"
+    unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split.name})"
     if best.stats["AP"] is None:
-        return f"No AP is defined: the split {comparison.study.split} has no objects."
+        return f"No AP is defined: the split {comparison.study.split.name} has no objects."
     if comparison.lead is None:
         return f"{best.name} reaches {unit}; there is nothing to compare it with."
     if best.name == comparison.study.baseline:
@@ -99,7 +99,7 @@ def method_note(comparison: Comparison) -> str:
     checkpoints = ", ".join(dict.fromkeys(row.checkpoint for row in comparison.rows))
     seeds = max(row.seeds for row in comparison.rows)
     text = (
-        f"Split {study.split} of {study.dataset}, {comparison.images} images; checkpoint: {checkpoints}. "
+        f"Split {study.split.name} of {study.dataset}, {comparison.images} images; checkpoint: {checkpoints}. "
         f"Intervals: {CONFIDENCE_TEXT} percentile, paired bootstrap over images, "
         f"{comparison.resamples:,} resamples, the same for all rows. "
     )

@@ -7,8 +7,9 @@ import torch
 
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedDataset
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.weights.starting_weights import load_starting_weights
@@ -39,6 +40,7 @@ def prepare_training(config: RunConfig, prepared: PreparedDataset, pretrained: P
     if pretrained is not None:
         weights = load_starting_weights(detector, config.backbone, pretrained, prepared.classes)
     split = prepared.split("train")
-    index = AnnotationIndex.load(split, prepared.classes, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(index, split.images, config.schedule.images, train=True, seed=config.seed)
+    table = SplitTable.of_split(split, prepared.classes)
+    targets = TrainingTargets.of(table, drop_empty=config.schedule.drop_empty)
+    dataset = DetectionDataset(targets, split.images, config.schedule.images, train=True, seed=config.seed)
     return TrainingSetup(detector, build_criterion(config.method), dataset, weights)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
+from tood.data.split_table import SplitTable
 from tood.evaluation import alignment_boxes
 from tood.evaluation import alignment_measures as alignment
 from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
-from tood.evaluation.ground_truth import load_ground_truth
 from tood.evaluation.outputs import MadeOf
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
@@ -44,14 +44,14 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
             f"evaluate the run again with: tood evaluate --run {folder}"
         )
     split = prepared.split(study.split)
-    truth = load_ground_truth(split.annotations)
-    counts = count_boxes(truth, run.detections(), folder / "detections.json")
+    table = SplitTable.of_split(split, prepared.classes)
+    counts = count_boxes(table, run.detections(), folder / "detections.json")
     with one_device(gpu, echo) as device:
         echo(f"{config.run:<12} ranking anchors in {split.image_count:,} images of {split.name}")
         found = analyse_split(
             model.detector.to(device),
-            split,
-            truth,
+            table,
+            split.images,
             model.config.schedule.images,
             config.method.inference,
             device=device,

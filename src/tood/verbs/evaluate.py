@@ -10,6 +10,7 @@ from tood.config.imported import ImportedConfig
 from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
 from tood.evaluation.outputs import MadeOf, write_evaluation
@@ -58,7 +59,9 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
     if out is None and measurement_standing(folder, "evaluate", config, split_name, code).state == "current":
         prepared = open_dataset(config.dataset)
         if not (folder / "samples").is_dir():
-            write_samples(folder / "samples", prepared.split(split_name), prepared.classes, run.detections())
+            split = prepared.split(split_name)
+            table = SplitTable.of_split(split, prepared.classes)
+            write_samples(folder / "samples", table, split.images, run.detections())
         echo(f"{config.run:<12} is evaluated already (same model, settings and code): {folder / 'metrics.json'}")
     else:
         model, prepared = open_trained(folder, config)
@@ -95,20 +98,21 @@ def evaluate_weights(
 
 def _evaluate(job: _Job, gpu: str, threads: int, echo: Echo) -> None:
     torch.set_num_threads(threads)
+    table = SplitTable.of_split(job.split, job.classes)
     with one_device(gpu, echo) as device:
         echo(f"{job.name:<12} detecting objects in {job.split.image_count:,} images of {job.split.name}")
         found = detect_split(
             job.model.detector.to(device),
-            job.split,
-            job.classes,
+            table,
+            job.split.images,
             job.model.images,
             job.inference,
             device=device,
             workers=threads if device.type == "cuda" else 0,
         )
-    result = evaluate_detections(job.split.annotations, found.results)
+    result = evaluate_detections(table, found.results)
     write_results(job.target / "detections.json", found.results)
-    write_samples(job.target / "samples", job.split, job.classes, found.results)
+    write_samples(job.target / "samples", table, job.split.images, found.results)
     write_evaluation(
         job.target,
         result,

@@ -7,6 +7,7 @@ import torch
 
 from tood.config.datasets import load_dataset
 from tood.data.prepared import PreparedDataset, PreparedSplit
+from tood.data.split_table import SplitTable
 from tood.evaluation.detections import detect_split
 from tood.evaluation.submission import write_submission
 from tood.io.errors import UserError
@@ -47,14 +48,15 @@ def _submit(
     echo: Echo,
 ) -> None:
     split = _split(prepared, split_name)
+    table = SplitTable.of_split(split, prepared.classes)
     fit_classes(model, prepared.classes, str(path), prepared.name)
     torch.set_num_threads(threads)
     with one_device(gpu, echo) as device:
         echo(f"{name:<12} detecting objects in {split.image_count:,} images of {split.name}")
         found = detect_split(
             model.detector.to(device),
-            split,
-            prepared.classes,
+            table,
+            split.images,
             model.images,
             model.method.inference,
             device=device,

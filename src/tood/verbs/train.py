@@ -15,6 +15,7 @@ from tood.config.study import RunConfig, changed_fields
 from tood.data.loader import steps_per_epoch
 from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
+from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
 from tood.evaluation.coco_metrics import evaluate_detections
@@ -213,6 +214,7 @@ def _val_evaluation(
 ) -> Evaluate:
     """A function that gives AP, AP50 and AP75 of the detector on the val split, computed by all processes together."""
     val = prepared.split("val")
+    val_table = SplitTable.of_split(val, prepared.classes)
 
     def leave_if_asked() -> None:
         if stop:
@@ -226,8 +228,8 @@ def _val_evaluation(
         group.share_buffers(detector)
         found = detect_split(
             detector,
-            val,
-            prepared.classes,
+            val_table,
+            val.images,
             config.schedule.images,
             config.method.inference,
             device=group.device,
@@ -239,7 +241,7 @@ def _val_evaluation(
         shares = group.gather(found.results)
         values = None
         if group.is_main:
-            stats = evaluate_detections(val.annotations, [one for share in shares for one in share]).stats
+            stats = evaluate_detections(val_table, [one for share in shares for one in share]).stats
             values = {name: stats[name] for name in ("AP", "AP50", "AP75")}
         return dict(group.broadcast(values))
 
@@ -265,7 +267,7 @@ def _write_results(job: Job, prepared: PreparedDataset, cost: Cost) -> None:
     total, trainable = count_parameters(detector)
     gflops, size = multiply_accumulates(detector, schedule.images.short, schedule.images.long)
     staged = staging_folder(job.folder / "state", config.fingerprint)
-    model = save_model(staged / "model.pt", config, prepared.classes, job.dataset.index.category_ids, detector)
+    model = save_model(staged / "model.pt", config, prepared.classes, job.dataset.targets.category_ids, detector)
     write_yaml(staged / "config.yaml", config.model_dump(mode="json"))
     shutil.copyfile(job.history_file, staged / "history.csv")
     write_json(

@@ -6,8 +6,8 @@ import numpy as np
 
 from reference_check.folder import Arrays, read_arrays, read_json
 from reference_check.rows import Report, Tolerance
+from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import STATS, CocoTables, coco_tables
-from tood.evaluation.ground_truth import load_ground_truth
 
 NUMBERS = Tolerance(absolute=1e-9)
 AREAS = {"AP": 0, "APs": 1, "APm": 2, "APl": 3}
@@ -18,20 +18,20 @@ def check_coco(folder: Path, stem: str, report: Report) -> None:
     """The limits on detections of each section, with ``<name>_gt.json`` and ``<name>_dets.json`` beside it."""
     name = stem.removesuffix("_eval")
     reference, arrays = read_json(folder / f"{stem}.json"), read_arrays(folder / f"{stem}.npz")
-    truth = load_ground_truth(folder / f"{name}_gt.json")
+    table = SplitTable.of_json(folder / f"{name}_gt.json")
     detections = read_json(folder / f"{name}_dets.json")
     if "category_order" in reference:
-        report.compare("category_order", truth.category_ids, reference["category_order"], NUMBERS)
+        report.compare("category_order", table.category_ids.tolist(), reference["category_order"], NUMBERS)
     for tag, section in reference.items():
         if not (isinstance(section, dict) and "max_dets" in section):
             continue
         report.at(f"{tag}: ")
-        found = coco_tables(truth, detections, max_detections=tuple(section["max_dets"]))
+        found = coco_tables(table, detections, max_detections=tuple(section["max_dets"]))
         # The recalls carry their limit in the name (AR@300, ARs@1000); the order of the twelve never changes.
         for ours, (theirs, value) in zip(STATS, section["stats"].items(), strict=True):
             report.compare(theirs, _recorded(found.stats[ours]), _recorded(value), NUMBERS)
         for class_name, numbers in section["per_class"].items():
-            index = truth.classes.index(class_name)
+            index = table.classes.index(class_name)
             for quantity, value in numbers.items():
                 report.compare(f"{class_name} {quantity}", _of_class(found, index, quantity), _recorded(value), NUMBERS)
         _compare_tables(found, arrays, tag, report)

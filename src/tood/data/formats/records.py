@@ -53,7 +53,7 @@ class RawSplit:
         return self.folder / image.file_name
 
     def has_targets(self) -> bool:
-        """Whether there is any object to train on (spec section 5; see ``AnnotationIndex``)."""
+        """Whether there is any object to train on (spec section 5; see ``TrainingTargets``)."""
         return any(
             not (box.crowd or box.ignore) and box.area > 0 and min(box.bbox[2:]) >= SMALLEST_BOX for box in self.boxes
         )

@@ -1,4 +1,4 @@
-"""The flat annotation index and the training filter of the specification."""
+"""The targets of training as flat arrays, and what is left out of them."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tood.data.index import AnnotationIndex
 from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.io.errors import UserError
 
 CLASSES = ("cat", "dog")
@@ -58,42 +58,46 @@ def split(tmp_path: Path, value: Any) -> PreparedSplit:
     return PreparedSplit("train", path, tmp_path, 0, 0, "")
 
 
+def targets_of(split: PreparedSplit, *, drop_empty: bool = False) -> TrainingTargets:
+    return TrainingTargets.of(SplitTable.of_split(split, CLASSES), drop_empty=drop_empty)
+
+
 def test_targets_after_the_training_filter(tmp_path: Path) -> None:
-    index = AnnotationIndex.load(split(tmp_path, content()), CLASSES)
-    assert index.image_ids.tolist() == [7, 12, 30, 40]
-    assert index.file_names.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert index.widths.tolist() == [100, 64, 50, 20]
-    assert index.heights.tolist() == [80, 48, 50, 60]
-    assert index.category_ids == (3, 18)
-    assert index.box_offsets.tolist() == [0, 3, 3, 3, 4]
-    boxes, labels = index.targets(0)
+    targets = targets_of(split(tmp_path, content()))
+    assert targets.image_ids.tolist() == [7, 12, 30, 40]
+    assert targets.file_names.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert targets.widths.tolist() == [100, 64, 50, 20]
+    assert targets.heights.tolist() == [80, 48, 50, 60]
+    assert targets.category_ids == (3, 18)
+    assert targets.box_offsets.tolist() == [0, 3, 3, 3, 4]
+    boxes, labels = targets.of_image(0)
     assert boxes.tolist() == [[5, 6, 25, 36], [90, 70, 120, 100], [2, 3, 3, 4]]
     assert labels.tolist() == [1, 0, 0]
     assert boxes.dtype == np.float32
-    assert index.targets(1)[0].shape == (0, 4)
-    assert index.targets(3)[1].tolist() == [1]
+    assert targets.of_image(1)[0].shape == (0, 4)
+    assert targets.of_image(3)[1].tolist() == [1]
 
 
 def test_images_without_annotations_can_be_dropped(tmp_path: Path) -> None:
-    index = AnnotationIndex.load(split(tmp_path, content()), CLASSES, drop_empty=True)
+    targets = targets_of(split(tmp_path, content()), drop_empty=True)
     # 30 has no annotation and 40 is too narrow; 12 has a crowd region only, which counts as one.
-    assert index.image_ids.tolist() == [7, 12]
-    assert index.box_offsets.tolist() == [0, 3, 3]
+    assert targets.image_ids.tolist() == [7, 12]
+    assert targets.box_offsets.tolist() == [0, 3, 3]
 
 
 def test_large_ids_are_told_apart(tmp_path: Path) -> None:
     ids = (2**60, 2**60 + 1)
     images = [{"id": k, "file_name": f"{k}.jpg", "width": 9, "height": 9} for k in ids]
     value = content() | {"images": images, "annotations": [box(ids[1], 3, [1, 2, 3, 4])]}
-    assert AnnotationIndex.load(split(tmp_path, value), CLASSES).box_offsets.tolist() == [0, 0, 1]
+    assert targets_of(split(tmp_path, value)).box_offsets.tolist() == [0, 0, 1]
 
 
 def test_set_without_any_box(tmp_path: Path) -> None:
-    index = AnnotationIndex.load(split(tmp_path, content() | {"annotations": []}), CLASSES)
-    assert len(index) == 4
-    assert index.boxes.shape == (0, 4)
-    assert index.box_offsets.tolist() == [0, 0, 0, 0, 0]
-    nothing = AnnotationIndex.load(split(tmp_path, content() | {"annotations": []}), CLASSES, drop_empty=True)
+    targets = targets_of(split(tmp_path, content() | {"annotations": []}))
+    assert len(targets) == 4
+    assert targets.boxes.shape == (0, 4)
+    assert targets.box_offsets.tolist() == [0, 0, 0, 0, 0]
+    nothing = targets_of(split(tmp_path, content() | {"annotations": []}), drop_empty=True)
     assert len(nothing) == 0
 
 
@@ -103,23 +107,14 @@ def test_set_without_any_box(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 7}]}, "not a complete COCO file"),
         ({"annotations": [box(7, 3, [1, 2, 3, 4]) | {"bbox": [1, 2, 3], "area": 1}]}, "not a complete COCO"),
         ({"images": [{"id": "x"}]}, "not a complete COCO file"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}]}, "image 7 needs a file_name, width and height"),
+        ({"images": [{"id": 2**70}]}, "not a complete COCO file"),
+        ({"categories": []}, "has no categories"),
+        ({"categories": [{"id": 3, "name": n} for n in CLASSES]}, "a category id occurs twice"),
         ({"categories": [{"id": 3, "name": "cat"}]}, "has the categories cat, but .* cat, dog"),
         ({"images": [{"id": 1, "file_name": n, "width": 9, "height": 9} for n in "ab"]}, "occurs twice"),
     ],
 )
 def test_file_that_does_not_hold_together_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"train.json.*{message}"):
-        AnnotationIndex.load(split(tmp_path, content() | change), CLASSES)
-
-
-def test_images_without_annotations_for_prediction(tmp_path: Path) -> None:
-    for name, size in (("x.png", (30, 20)), ("y.png", (10, 40))):
-        Image.new("RGB", size).save(tmp_path / name)
-    index = AnnotationIndex.of_files(tmp_path, ["y.png", "x.png"], CLASSES, (3, 18))
-    assert index.image_ids.tolist() == [1, 2]
-    assert index.widths.tolist() == [10, 30]
-    assert index.heights.tolist() == [40, 20]
-    assert index.targets(1)[0].shape == (0, 4)
-    (tmp_path / "bad.png").write_text("no image")
-    with pytest.raises(UserError, match=r"bad\.png"):
-        AnnotationIndex.of_files(tmp_path, ["bad.png"], CLASSES, (3, 18))
+        targets_of(split(tmp_path, content() | change))
