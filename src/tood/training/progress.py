@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-def duration(seconds: float) -> str:
+def time_left(seconds: float) -> str:
     """``1h 02m``, ``3m 07s`` or ``12s``."""
     whole = max(0, round(seconds))
     if whole >= 3600:
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 @dataclass
-class Progress:
+class ProgressLine:
     """Says what runs, how far it is, and how long it will take."""
 
     name: str
@@ -46,5 +46,5 @@ class Progress:
         speed = done * batch / training
         self.echo(
             f"{self.name:<12} epoch {min(epoch + 1, self.epochs)}/{self.epochs}  step {step}/{self.steps}  "
-            f"loss {loss:.3f}  {self.evaluated}  {speed:.0f} images/s  {duration(left)} left"
+            f"loss {loss:.3f}  {self.evaluated}  {speed:.0f} images/s  {time_left(left)} left"
         )
