@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tood.config.datasets import DatasetConfig, ShapesDataset
-from tood.data.fetch.sources import Echo, obtain, obtained
+from tood.data.fetch.sources import obtain, obtained
 from tood.data.findings import Findings
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
 from tood.data.formats.records import Category, RawSplit, to_coco
@@ -33,6 +34,8 @@ from tood.io.errors import UserError
 from tood.io.lock import announce_wait, lock_file
 from tood.io.write import atomic_path, file_digest
 
+log = logging.getLogger(__name__)
+
 _RAW = "raw"
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
@@ -40,9 +43,7 @@ _IMAGES = "images"
 _PIECE = 10_000  # annotations that are turned into text together
 
 
-def prepare_dataset(
-    config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo
-) -> PreparedDataset:
+def prepare_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path) -> PreparedDataset:
     """Bring a data set into the prepared layout at ``folder`` (``data/<name>``).
 
     Downloads and archives are kept in ``folder/.work`` until they are unpacked, so a broken run is continued
@@ -52,23 +53,23 @@ def prepare_dataset(
     unless an earlier, still valid one is there.
     """
     folder = Path(folder)
-    with preparation_lock(folder, echo):
+    with preparation_lock(folder):
         manifest = manifest_of(config, params_root)
         made_from = made_from_digest(config, manifest)
         own = not isinstance(config, ShapesDataset) and config.root is not None
         if not own:
-            finished = _finished(folder, made_from, echo)
+            finished = _finished(folder, made_from)
             if finished is not None:
-                echo(f"{config.name}: already prepared in {folder}")
+                log.info("%s: already prepared in %s", config.name, folder)
                 return finished
         if isinstance(config, ShapesDataset):
-            parts = _generate(config, folder, echo)
+            parts = _generate(config, folder)
         else:
-            parts = _convert(config, folder, mirror, params_root, echo)
+            parts = _convert(config, folder, mirror, params_root)
         return _complete(config, folder, parts, made_from)
 
 
-def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo) -> Path:
+def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path) -> Path:
     """The folder of the data set's files: the user's ``root``, or ``folder/raw``, obtained where needed."""
     if config.root is not None:
         root = params_root.parent / Path(os.path.expanduser(config.root))
@@ -80,8 +81,8 @@ def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Pa
     assert config.source is not None
     manifest = manifest_of(config, params_root)
     raw = folder / _RAW
-    if not obtained(raw, config.source, manifest, echo):
-        obtain(config.source, raw, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
+    if not obtained(raw, config.source, manifest):
+        obtain(config.source, raw, work=folder / _WORK, mirror=mirror, manifest=manifest)
     return raw
 
 
@@ -103,13 +104,13 @@ class _Parts:
     files: str | None  # digest that stands for the images, where there is one
 
 
-def preparation_lock(folder: Path, echo: Echo) -> AbstractContextManager[None]:
+def preparation_lock(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from preparing the same data set meanwhile."""
-    waiting = announce_wait(echo, f"{folder.name}: another process is preparing it; waiting")
+    waiting = announce_wait(f"{folder.name}: another process is preparing it; waiting")
     return lock_file(folder.parent / f".{folder.name}.lock", folder, waiting)
 
 
-def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | None:
+def _finished(folder: Path, made_from: str) -> PreparedDataset | None:
     """The data set, if it is complete, made from the same and none of its images is missing."""
     try:
         if not (folder / DATASET_FILE).is_file() or read_entry(folder).made_from != made_from:
@@ -118,7 +119,7 @@ def _finished(folder: Path, made_from: str, echo: Echo) -> PreparedDataset | Non
         for split in dataset.splits.values():
             _find_images(split)
     except UserError as error:
-        echo(f"{error} Preparing it again.")
+        log.info("%s Preparing it again.", error)
         return None
     return dataset
 
@@ -129,10 +130,10 @@ def _find_images(split: PreparedSplit) -> None:
             raise UserError(f"{split.images / name}: is missing.")
 
 
-def _generate(config: ShapesDataset, folder: Path, echo: Echo) -> _Parts:
+def _generate(config: ShapesDataset, folder: Path) -> _Parts:
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
-    classes = generate_shapes(config, work, echo)
+    classes = generate_shapes(config, work)
     return _Parts(list(classes), dict.fromkeys(config.splits, _IMAGES), [], _files_digest(work / _IMAGES))
 
 
@@ -145,10 +146,10 @@ def _files_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path, echo: Echo) -> _Parts:
-    root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path) -> _Parts:
+    root = locate(config, folder, mirror=mirror, params_root=params_root)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
-    echo(f"{config.name}: reading {root}")
+    log.info("%s: reading %s", config.name, root)
     findings = Findings()
     dataset = read_dataset(config, root, findings)
     findings.raise_errors(config.name)

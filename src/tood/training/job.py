@@ -44,7 +44,6 @@ class Job:
     group: Group
     evaluate: Evaluate
     stop: StopRequest
-    echo: Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def train(job: Job) -> Cost:
         clock.start()
     trainer.resume()
     agreement = Agreement(group)
-    progress = ProgressLine(job.config.run, schedule.epochs, trainer.total, job.echo, started_step=trainer.step)
+    progress = ProgressLine(job.config.run, schedule.epochs, trainer.total, started_step=trainer.step)
     progress.evaluated = next(
         (_evaluated(row) for row in reversed(trainer.history.rows) if "val_AP50" in row), "AP50 –"
     )

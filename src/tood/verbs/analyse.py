@@ -10,21 +10,22 @@ from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
 from tood.evaluation.ground_truth import load_ground_truth
+from tood.io.console import run_log
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import Echo
 from tood.verbs.open_run import study_at
 from tood.verbs.trained import open_trained
 
 
-def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
+def analyse(folder: Path, gpu: str, threads: int) -> None:
     """Write ``alignment.json`` and ``alignment.npz`` into the folder of an evaluated run.
 
     Raises UserError unless the run was trained and evaluated with the settings that its study has now.
     """
     study = study_at(folder)
     config = study.run(folder.name)
+    log = run_log(__name__, config.run)
     torch.set_num_threads(threads)
     model, prepared = open_trained(folder, config)
     run = RunFolder(folder, config)
@@ -38,8 +39,8 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
     split = prepared.split(study.split)
     truth = load_ground_truth(split.annotations)
     counts = count_boxes(truth, run.detections(), folder / "detections.json")
-    with one_device(gpu, echo) as device:
-        echo(f"{config.run:<12} ranking anchors in {split.image_count:,} images of {split.name}")
+    with one_device(gpu) as device:
+        log.info("ranking anchors in %s images of %s", f"{split.image_count:,}", split.name)
         found = analyse_split(
             model.detector.to(device),
             split,
@@ -62,4 +63,4 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
         f"{name} –" if value is None else f"{name} {value:.3f}"
         for name, value in (("PCC top-50", found.pcc_top50), ("IoU top-10", found.iou_top10))
     )
-    echo(f"{config.run:<12} {means}  correct {counts.correct}  redundant {counts.redundant}  error {counts.error}")
+    log.info("%s  correct %d  redundant %d  error %d", means, counts.correct, counts.redundant, counts.error)

@@ -1,5 +1,7 @@
 """``tood compare``: a study's tables, figures and report."""
 
+import logging
+
 from tood.config.study import load_study
 from tood.reporting.alignment_figures import draw_alignment_figures
 from tood.reporting.alignment_table import alignment_table, write_alignment_tables
@@ -8,11 +10,13 @@ from tood.reporting.comparison import comparison_study
 from tood.reporting.figures import draw_figures
 from tood.reporting.report import write_report
 from tood.reporting.table_files import write_tables
-from tood.verbs.folders import PARAMS, RESULTS, Echo
+from tood.verbs.folders import PARAMS, RESULTS
 from tood.verbs.open_run import open_dataset
 
+log = logging.getLogger(__name__)
 
-def compare(reference: str, threads: int, echo: Echo) -> None:
+
+def compare(reference: str, threads: int) -> None:
     """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``.
 
     Where the study asks for the alignment analysis, ``alignment.csv/.md`` too.
@@ -20,7 +24,7 @@ def compare(reference: str, threads: int, echo: Echo) -> None:
     study = load_study(reference, PARAMS)
     folder = RESULTS / study.name
     split = open_dataset(study.dataset).split(study.split)
-    echo(f"comparing {len(study.runs)} runs on {split.image_count:,} images")
+    log.info("comparing %d runs on %s images", len(study.runs), f"{split.image_count:,}")
     comparison = compare_runs(comparison_study(study, folder, split), processes=threads)
     write_tables(comparison, folder)
     figures = draw_figures(comparison, folder / "figures")
@@ -33,4 +37,4 @@ def compare(reference: str, threads: int, echo: Echo) -> None:
         alignment=alignment,
         alignment_figures=draw_alignment_figures(alignment, folder / "figures"),
     )
-    echo(f"report: {folder / 'report.html'}")
+    log.info("report: %s", folder / "report.html")
