@@ -172,9 +172,7 @@ def _data(work: Path, place: str, **described: Any) -> Callable[[bytes], None]:
         read_dataset(config, root, findings)
         findings.sentences("error")
         if not findings.errors:
-            prepared = prepare_dataset(
-                config, out / "x", mirror=None, params_root=PROJECT / "params", echo=lambda _: None
-            )
+            prepared = prepare_dataset(config, out / "x", mirror=None, params_root=PROJECT / "params")
             TrainingTargets.of(SplitTable.of_split(prepared.split("train"), prepared.classes))
             shutil.rmtree(out / "x")
 

@@ -49,7 +49,7 @@ def prepare(figures: Figures) -> None:
         {"name": "sim", "format": "coco", "root": str(figures.work / "raw"), "splits": splits}
     )
     with figures.timed("prepared"):
-        prepare_dataset(config, figures.work / "data", mirror=None, params_root=PARAMS, echo=lambda _: None)
+        prepare_dataset(config, figures.work / "data", mirror=None, params_root=PARAMS)
     figures.peak("preparing")
 
 

@@ -55,9 +55,8 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path) -> None:
-    lines: list[str] = []
-    bench(TINY, "0", tmp_path / "speed.json", lines.append)
+def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path, said: list[str]) -> None:
+    bench(TINY, "0", tmp_path / "speed.json")
     content: dict[str, Any] = json.loads((tmp_path / "speed.json").read_text())
     rows = content["rows"]
     assert [(row["part"], row["work"]) for row in rows] == [
@@ -72,7 +71,7 @@ def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path) -> None:
         assert len(ratios) == 2
         assert row["ratio"] == pytest.approx(statistics.median(ratios), rel=0.05, abs=1e-3)
         assert row["peak_memory_bytes"] is row["share_of_bf16_peak"] is None
-        (line,) = [line for line in lines if line.split()[:2] == [row["part"], row["work"]] and "–" in line]
+        (line,) = [line for line in said if line.split()[:2] == [row["part"], row["work"]] and "–" in line]
         assert float(line.split()[2]) == pytest.approx(row["ratio"], abs=1e-3)
     assert content["settings"]["sizes"]["assignment"] == {"height": 32, "width": 60, "images": 1, "objects": 2}
     assert content["machine"]["torch"] == torch.__version__
@@ -94,7 +93,7 @@ def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path) -> None:
 )
 def test_wrong_options_give_one_sentence(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=r"^[^\n]*[.?]$") as raised:
-        bench(replace(TINY, **changes), "0", None, lambda _: None)
+        bench(replace(TINY, **changes), "0", None)
     assert words in str(raised.value)
 
 
@@ -192,10 +191,9 @@ def test_a_timed_training_step_trains() -> None:
     assert all(math.isfinite(value) and value > 0 for value in losses.values())
 
 
-def test_another_methods_step_is_the_yardstick_where_one_is_named() -> None:
-    lines: list[str] = []
-    bench(replace(TINY, parts=["training", "inference"], methods="gfl", against="atss"), "0", None, lines.append)
-    rows = [line.split() for line in lines if "\u2013" in line]
+def test_another_methods_step_is_the_yardstick_where_one_is_named(said: list[str]) -> None:
+    bench(replace(TINY, parts=["training", "inference"], methods="gfl", against="atss"), "0", None)
+    rows = [line.split() for line in said if "\u2013" in line]
     assert [(row[0], row[1], row[-2:]) for row in rows] == [
         ("training", "gfl", ["training", "atss"]),
         ("inference", "gfl", ["inference", "atss"]),

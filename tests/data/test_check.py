@@ -17,7 +17,7 @@ SPLITS = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") f
 
 
 def check(config: DatasetConfig, folder: Path) -> CheckReport:
-    return check_dataset(config, folder, mirror=None, params_root=PARAMS, echo=lambda line: None)
+    return check_dataset(config, folder, mirror=None, params_root=PARAMS)
 
 
 def voc(root: Path) -> VocDataset:

@@ -25,7 +25,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
     folder = tmp_path_factory.mktemp("shapes")
     splits = {"train": {"images": 16, "seed": 3}}
     config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
-    generate_shapes(config, folder, lambda _: None)
+    generate_shapes(config, folder)
     return PreparedSplit("train", folder / "annotations/train.json", folder / "images", 16, 0, "")
 
 

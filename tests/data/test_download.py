@@ -121,7 +121,7 @@ def archive(server: Server, **fields: object) -> Archive:
 
 
 def fetch(server: Server, folder: Path, **fields: object) -> Path:
-    return download(archive(server, **fields), folder, lambda line: None, QUICK)
+    return download(archive(server, **fields), folder, QUICK)
 
 
 def test_a_download_is_complete_checked_and_leaves_nothing_else(server: Server, tmp_path: Path) -> None:
@@ -145,15 +145,14 @@ def test_a_finished_file_that_does_not_fit_any_more_is_replaced(server: Server, 
     assert path.read_bytes() == CONTENT[::-1]
 
 
-def test_a_cut_connection_is_continued_where_it_broke_off(server: Server, tmp_path: Path) -> None:
+def test_a_cut_connection_is_continued_where_it_broke_off(server: Server, tmp_path: Path, said: list[str]) -> None:
     server.behaviour.cuts = [20 * BLOCK, 10 * BLOCK, BLOCK + 1]
-    lines: list[str] = []
-    path = download(archive(server), tmp_path, lines.append, QUICK)
+    path = download(archive(server), tmp_path, QUICK)
     assert path.read_bytes() == CONTENT
     assert server.behaviour.asked == [None, *(f"bytes={count}-" for count in (20 * BLOCK, 30 * BLOCK, 31 * BLOCK + 1))]
-    assert any("trying again" in line for line in lines)
-    assert any("continuing after 327.7 kB" in line for line in lines)
-    assert any("of 1.0 MB" in line for line in lines)
+    assert any("trying again" in line for line in said)
+    assert any("continuing after 327.7 kB" in line for line in said)
+    assert any("of 1.0 MB" in line for line in said)
 
 
 def test_the_part_of_an_earlier_run_is_continued(server: Server, tmp_path: Path) -> None:
@@ -306,7 +305,7 @@ def test_a_killed_download_is_continued_by_the_next(server: Server, tmp_path: Pa
     script = (
         "import sys; from pathlib import Path; from tood.config.datasets import Archive\n"
         "from tood.data.fetch.download import download\n"
-        "download(Archive(url=sys.argv[1]), Path(sys.argv[2]), print)"
+        "download(Archive(url=sys.argv[1]), Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, server.url, str(tmp_path)])
     part = tmp_path / "archive.zip.part"
@@ -323,12 +322,12 @@ def test_a_killed_download_is_continued_by_the_next(server: Server, tmp_path: Pa
 
 def test_nobody_listening_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be reached or closed the connection; .* give a 'mirror'"):
-        download(Archive(url="http://127.0.0.1:9/a.zip"), tmp_path, lambda line: None, QUICK)
+        download(Archive(url="http://127.0.0.1:9/a.zip"), tmp_path, QUICK)
 
 
 def test_an_impossible_address_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ftp://nowhere/a.zip: cannot be downloaded"):
-        download(Archive(url="ftp://nowhere/a.zip"), tmp_path, lambda line: None, QUICK)
+        download(Archive(url="ftp://nowhere/a.zip"), tmp_path, QUICK)
 
 
 def test_the_file_name_comes_from_the_path_of_the_address() -> None:

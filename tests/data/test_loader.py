@@ -28,7 +28,7 @@ COUNT, BATCH = 22, 4
 def make(folder: Path) -> DetectionDataset:
     splits = {"train": {"images": COUNT, "seed": 3}}
     config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
-    generate_shapes(config, folder, lambda _: None)
+    generate_shapes(config, folder)
     split = PreparedSplit("train", folder / "annotations/train.json", folder / "images", COUNT, 0, "")
     targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
     images = ImagesConfig(short=64, long=96, jitter=(40, 80))

@@ -42,10 +42,8 @@ def photos(tmp_path: Path, make_image) -> Path:
     return tmp_path / "photos"
 
 
-def detect(run: Path, images: Path, out: Path) -> list[str]:
-    lines: list[str] = []
-    predict(run / "model.pt", images, out, 0.3, "0", 1, lines.append)
-    return lines
+def detect(run: Path, images: Path, out: Path) -> None:
+    predict(run / "model.pt", images, out, 0.3, "0", 1)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -54,8 +52,10 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_every_image_gets_a_picture_of_its_own_and_its_boxes(run: Path, photos: Path, tmp_path: Path) -> None:
-    lines = detect(run, photos, tmp_path / "out")
+def test_every_image_gets_a_picture_of_its_own_and_its_boxes(
+    run: Path, photos: Path, tmp_path: Path, said: list[str]
+) -> None:
+    detect(run, photos, tmp_path / "out")
     assert list(files(tmp_path / "out")) == ["a.jpg.png", "a.png.png", "detections.json", "sub dir/größe 1.png"]
     content = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [(image["id"], image["file_name"]) for image in content["images"]] == [
@@ -66,7 +66,7 @@ def test_every_image_gets_a_picture_of_its_own_and_its_boxes(run: Path, photos: 
     assert {row["image_id"] for row in content["annotations"]} == {1, 2, 3}
     assert {row["category_id"] for row in content["annotations"]} <= {3, 7}
     assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
-    assert lines[-1] == f"3 pictures and detections.json are in {tmp_path / 'out'}"
+    assert said[-1] == f"3 pictures and detections.json are in {tmp_path / 'out'}"
     with Image.open(tmp_path / "out" / "a.jpg.png") as picture:
         assert picture.size == (64, 48)
 

@@ -35,11 +35,8 @@ PARAMS = Path(__file__).parents[2] / "params"
 LISTS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
 
 
-def prepare(
-    config: DatasetConfig, folder: Path, mirror: Path | None = None, params: Path = PARAMS
-) -> tuple[PreparedDataset, list[str]]:
-    lines: list[str] = []
-    return prepare_dataset(config, folder, mirror=mirror, params_root=params, echo=lines.append), lines
+def prepare(config: DatasetConfig, folder: Path, mirror: Path | None = None, params: Path = PARAMS) -> PreparedDataset:
+    return prepare_dataset(config, folder, mirror=mirror, params_root=params)
 
 
 def own_voc(root: Path, **fields: object) -> VocDataset:
@@ -67,7 +64,7 @@ def upstream_voc(tmp_path: Path, voc_root: Path, write_manifest: Callable[..., N
 
 def test_own_voc_files_stay_in_place_and_become_coco(tmp_path: Path, voc_root: Path) -> None:
     before = tree(voc_root)
-    dataset, _ = prepare(own_voc(voc_root), tmp_path / "data" / "mine")
+    dataset = prepare(own_voc(voc_root), tmp_path / "data" / "mine")
     assert tree(voc_root) == before
     assert dataset.classes == ("cat", "dog")
     assert dataset.notes == ("b: 1 box without area dropped",)
@@ -98,13 +95,13 @@ def test_own_yolo_and_coco_files_are_prepared_too(tmp_path: Path, yolo_root: Pat
     yolo = YoloDataset(
         name="y", format="yolo", root=str(yolo_root), splits={"train": "images/train", "val": "images/val"}
     )
-    dataset, _ = prepare(yolo, tmp_path / "y")
+    dataset = prepare(yolo, tmp_path / "y")
     assert {name: (split.image_count, split.box_count) for name, split in dataset.splits.items()} == {
         "train": (2, 2),
         "val": (2, 1),
     }
     splits = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
-    dataset, _ = prepare(CocoDataset(name="c", format="coco", root=str(coco_root), splits=splits), tmp_path / "c")
+    dataset = prepare(CocoDataset(name="c", format="coco", root=str(coco_root), splits=splits), tmp_path / "c")
     content = json.loads(dataset.split("val").annotations.read_text())
     assert [(row["id"], row["area"], row["iscrowd"]) for row in content["annotations"]] == [
         (20, 123.5, 0),
@@ -124,14 +121,14 @@ def test_a_second_time_changes_nothing(tmp_path: Path, voc_root: Path) -> None:
 
 def test_changed_annotations_or_splits_are_taken_over(tmp_path: Path, voc_root: Path) -> None:
     folder = tmp_path / "mine"
-    first, _ = prepare(own_voc(voc_root), folder)
+    first = prepare(own_voc(voc_root), folder)
     (voc_root / LISTS["val"]).write_text("c\n")
-    second, _ = prepare(own_voc(voc_root), folder)
+    second = prepare(own_voc(voc_root), folder)
     assert second.split("val").image_count == 1
     assert second.fingerprint != first.fingerprint
     more = VocDataset(name="mine", format="voc", root=str(voc_root), splits={**LISTS, "test": LISTS["val"]})
-    assert list(prepare(more, folder)[0].splits) == ["train", "val", "test"]
-    third, _ = prepare(own_voc(voc_root), folder)
+    assert list(prepare(more, folder).splits) == ["train", "val", "test"]
+    third = prepare(own_voc(voc_root), folder)
     assert list(third.splits) == ["train", "val"]
     assert sorted(path.name for path in (folder / "annotations").glob("*.json")) == ["train.json", "val.json"]
 
@@ -139,10 +136,10 @@ def test_changed_annotations_or_splits_are_taken_over(tmp_path: Path, voc_root: 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path, voc_root: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(voc_root, moved)
-    first, _ = prepare(own_voc(voc_root), tmp_path / "one")
-    second, _ = prepare(own_voc(moved), tmp_path / "two")
+    first = prepare(own_voc(voc_root), tmp_path / "one")
+    second = prepare(own_voc(moved), tmp_path / "two")
     assert first.fingerprint == second.fingerprint
-    crowd, _ = prepare(own_voc(moved, difficult="drop"), tmp_path / "three")
+    crowd = prepare(own_voc(moved, difficult="drop"), tmp_path / "three")
     assert crowd.fingerprint != first.fingerprint
 
 
@@ -158,7 +155,7 @@ def test_a_data_set_with_an_error_is_refused_and_nothing_written(tmp_path: Path,
 
 def test_an_error_leaves_the_earlier_data_set_valid(tmp_path: Path, voc_root: Path) -> None:
     folder = tmp_path / "mine"
-    first, _ = prepare(own_voc(voc_root), folder)
+    first = prepare(own_voc(voc_root), folder)
     (voc_root / "Annotations" / "a.xml").write_text("<annotation>")
     with pytest.raises(UserError, match=r"a.xml: is not a readable XML file"):
         prepare(own_voc(voc_root), folder)
@@ -257,31 +254,34 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, coco_root: Path) -
 def test_a_relative_root_is_below_the_project(tmp_path: Path, voc_root: Path) -> None:
     (tmp_path / "params").mkdir()
     config = VocDataset(name="mine", format="voc", root=voc_root.name, splits=LISTS)
-    dataset, _ = prepare(config, tmp_path / "data" / "mine", params=tmp_path / "params")
+    dataset = prepare(config, tmp_path / "data" / "mine", params=tmp_path / "params")
     assert dataset.split("train").images == voc_root / "JPEGImages"
     wrong = VocDataset(name="mine", format="voc", root="nowhere", splits=LISTS)
     with pytest.raises(UserError, match=r"nowhere: no such folder; correct 'root' of data set 'mine'"):
         prepare(wrong, tmp_path / "data" / "mine", params=tmp_path / "params")
 
 
-def test_a_mirror_is_copied_verified_and_then_not_needed_again(tmp_path: Path, voc_root: Path, upstream_voc) -> None:
+def test_a_mirror_is_copied_verified_and_then_not_needed_again(
+    tmp_path: Path, voc_root: Path, upstream_voc, said: list[str]
+) -> None:
     config, params = upstream_voc
     folder = tmp_path / "data" / "mine"
-    dataset, lines = prepare(config, folder, voc_root, params)
-    assert any("10 files verified against mine.manifest.csv" in line for line in lines)
+    dataset = prepare(config, folder, voc_root, params)
+    assert any("10 files verified against mine.manifest.csv" in line for line in said)
     assert dataset.split("val").images == folder / "raw" / "JPEGImages"
     assert json.loads((folder / "dataset.json").read_text())["splits"]["val"]["images"] == "raw/JPEGImages"
     assert (dataset.origin, dataset.license) == ("somewhere", "MIT")
     assert not (folder / ".work").exists()
-    again, lines = prepare(config, folder, None, params)
+    said.clear()
+    again = prepare(config, folder, None, params)
     assert again == dataset
-    assert lines == [f"mine: already prepared in {folder}"]
+    assert said == [f"mine: already prepared in {folder}"]
     (folder / "dataset.json").unlink()
-    again, _ = prepare(config, folder, None, params)
+    again = prepare(config, folder, None, params)
     assert again == dataset, "obtained files are used again"
 
 
-def test_archives_are_downloaded_unpacked_and_counted(tmp_path: Path, coco_root: Path) -> None:
+def test_archives_are_downloaded_unpacked_and_counted(tmp_path: Path, coco_root: Path, said: list[str]) -> None:
     www = tmp_path / "www"
     www.mkdir()
     for folder in ("train", "val", "annotations"):
@@ -300,16 +300,16 @@ def test_archives_are_downloaded_unpacked_and_counted(tmp_path: Path, coco_root:
     splits = {name: CocoSplit(images=name, annotations=f"annotations/{name}.json") for name in ("train", "val")}
     config = CocoDataset(name="c", format="coco", source=Source(archives=archives, counts=counts), splits=splits)
     folder = tmp_path / "data" / "c"
-    dataset, lines = prepare(config, folder)
+    dataset = prepare(config, folder)
     assert dataset.split("val").images == folder / "raw" / "val"
-    assert "counts verified: train 2, val 2, annotations/train.json 3, annotations/val.json 3" in lines
+    assert "counts verified: train 2, val 2, annotations/train.json 3, annotations/val.json 3" in said
     server.shutdown()
     server.server_close()
     (folder / "dataset.json").unlink()
-    again, _ = prepare(config, folder)
+    again = prepare(config, folder)
     assert again == dataset, "what was unpacked is used again"
     shutil.rmtree(folder)
-    mirrored, _ = prepare(config, folder, mirror=www)
+    mirrored = prepare(config, folder, mirror=www)
     assert mirrored == dataset
     off = config.source.model_copy(update={"counts": {**counts, "annotations/val.json": 4}})
     with pytest.raises(UserError, match=r"val.json: has 3 annotations instead of 4"):
@@ -317,17 +317,18 @@ def test_archives_are_downloaded_unpacked_and_counted(tmp_path: Path, coco_root:
 
 
 def test_a_missing_image_or_changed_annotations_make_it_prepare_again(
-    tmp_path: Path, voc_root: Path, upstream_voc
+    tmp_path: Path, voc_root: Path, upstream_voc, said: list[str]
 ) -> None:
     config, params = upstream_voc
     folder = tmp_path / "data" / "mine"
-    dataset, _ = prepare(config, folder, voc_root, params)
+    dataset = prepare(config, folder, voc_root, params)
     for damage in ("raw/JPEGImages/a.jpg", "annotations/val.json"):
         (folder / damage).unlink()
-        again, lines = prepare(config, folder, voc_root, params)
+        said.clear()
+        again = prepare(config, folder, voc_root, params)
         assert again == dataset
         assert (folder / damage).is_file()
-        assert any("Preparing it again" in line for line in lines)
+        assert any("Preparing it again" in line for line in said)
 
 
 def test_a_mirror_that_differs_leaves_nothing_behind(tmp_path: Path, voc_root: Path, upstream_voc) -> None:
@@ -355,11 +356,13 @@ def test_being_killed_while_converting_is_repaired_by_the_next_run(
     assert not (folder / "dataset.json").exists()
     with pytest.raises(UserError, match="prepare the data set first"):
         open_prepared(folder)
-    dataset, _ = prepare(config, folder, None, params)
+    dataset = prepare(config, folder, None, params)
     assert dataset.split("train").image_count == 2
 
 
-def test_two_processes_wait_for_each_other(tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_wait_for_each_other(
+    tmp_path: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     monkeypatch.setattr(locks, "_SILENCE", 0.05)
     code = (
         "import sys, time; from filelock import FileLock\n"
@@ -370,28 +373,30 @@ def test_two_processes_wait_for_each_other(tmp_path: Path, voc_root: Path, monke
     assert other.stdout is not None
     assert other.stdout.readline() == "locked\n"
     began = time.monotonic()
-    _, lines = prepare(own_voc(voc_root), tmp_path / "mine")
+    prepare(own_voc(voc_root), tmp_path / "mine")
     assert other.wait() == 0
     assert time.monotonic() - began > 0.2
-    assert "mine: another process is preparing it; waiting" in lines
+    assert "mine: another process is preparing it; waiting" in said
     assert FileLock(lock).acquire(timeout=1), "the lock is given back"
 
 
-def test_the_generated_set_has_the_same_layout_and_is_made_once(tmp_path: Path) -> None:
+def test_the_generated_set_has_the_same_layout_and_is_made_once(tmp_path: Path, said: list[str]) -> None:
     splits = {"train": ShapesSplit(images=3, seed=1), "val": ShapesSplit(images=2, seed=2)}
     config = ShapesDataset(name="shapes", format="shapes", size=64, splits=splits)
-    dataset, _ = prepare(config, tmp_path / "shapes")
+    dataset = prepare(config, tmp_path / "shapes")
     assert dataset.split("train").image_count == 3
     for split in dataset.splits.values():
         for image in json.loads(split.annotations.read_text())["images"]:
             assert (split.images / image["file_name"]).is_file()
     files = tree(tmp_path / "shapes")
-    assert prepare(config, tmp_path / "shapes")[1] == [f"shapes: already prepared in {tmp_path / 'shapes'}"]
-    other, _ = prepare(config, tmp_path / "other")
+    said.clear()
+    prepare(config, tmp_path / "shapes")
+    assert said == [f"shapes: already prepared in {tmp_path / 'shapes'}"]
+    other = prepare(config, tmp_path / "other")
     assert other.fingerprint == dataset.fingerprint
     assert tree(tmp_path / "other") == files
     more = config.model_copy(update={"splits": {**splits, "test": ShapesSplit(images=1, seed=3)}})
-    assert set(prepare(more, tmp_path / "shapes")[0].splits) == {"train", "val", "test"}
+    assert set(prepare(more, tmp_path / "shapes").splits) == {"train", "val", "test"}
 
 
 def test_drawn_splits_do_not_depend_on_where_or_when(tmp_path: Path, voc_root: Path) -> None:
@@ -403,7 +408,7 @@ def test_drawn_splits_do_not_depend_on_where_or_when(tmp_path: Path, voc_root: P
     contents = []
     for root in (voc_root, moved):
         config = VocDataset(name="mine", format="voc", root=str(root), draw=Draw(val=0.25, seed=5))
-        dataset, _ = prepare(config, tmp_path / root.name / "out")
+        dataset = prepare(config, tmp_path / root.name / "out")
         contents.append({name: split.annotations.read_bytes() for name, split in dataset.splits.items()})
     assert contents[0] == contents[1]
 

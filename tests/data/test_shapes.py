@@ -36,21 +36,20 @@ def scenes() -> list[Scene]:
 
 def test_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        assert generate_shapes(config(train=1, val=2), tmp_path / folder, lambda _: None) == CLASSES
+        assert generate_shapes(config(train=1, val=2), tmp_path / folder) == CLASSES
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     assert len(first) == 9 + 9 + 2
 
 
 def test_splits_with_other_seeds_share_no_picture(tmp_path: Path) -> None:
-    generate_shapes(config(train=1, val=2), tmp_path, lambda _: None)
+    generate_shapes(config(train=1, val=2), tmp_path)
     files = contents(tmp_path)
     assert len(set(files.values())) == len(files)
 
 
-def test_files_match_their_annotations(tmp_path: Path) -> None:
-    messages: list[str] = []
-    generate_shapes(config(train=1, val=2), tmp_path, messages.append)
+def test_files_match_their_annotations(tmp_path: Path, said: list[str]) -> None:
+    generate_shapes(config(train=1, val=2), tmp_path)
     content = [json.loads((tmp_path / f"annotations/{name}.json").read_text()) for name in ("train", "val")]
     images = [image for part in content for image in part["images"]]
     boxes = [box for part in content for box in part["annotations"]]
@@ -58,7 +57,7 @@ def test_files_match_their_annotations(tmp_path: Path) -> None:
     assert len({box["id"] for box in boxes}) == len(boxes) > 18
     assert {Path(image["file_name"]).suffix for image in images} == {".jpg", ".png"}
     assert [category["name"] for category in content[0]["categories"]] == list(CLASSES)
-    assert any("train 9/9" in message for message in messages)
+    assert any("train 9/9" in message for message in said)
     for image in images:
         with Image.open(tmp_path / "images" / image["file_name"]) as picture:
             assert picture.size == (image["width"], image["height"])
@@ -168,7 +167,7 @@ def test_splits_may_not_share_a_seed() -> None:
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
     with pytest.raises(UserError, match=r"images.*cannot be written"):
-        generate_shapes(config(train=1), tmp_path, lambda _: None)
+        generate_shapes(config(train=1), tmp_path)
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
@@ -176,4 +175,4 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         small_disk(tmp_path / "disk", "16k") as disk,
         pytest.raises(UserError, match="cannot be written: No space left on device; free some space"),
     ):
-        generate_shapes(config(train=1), disk, lambda _: None)
+        generate_shapes(config(train=1), disk)

@@ -70,7 +70,6 @@ def test_the_real_data_sets(
         tmp_path / name,
         mirror=SHARED / name,
         params_root=PARAMS,
-        echo=lambda line: None,
     )
     assert {key: split.image_count for key, split in dataset.splits.items()} == images
     assert dataset.notes == notes

@@ -72,7 +72,6 @@ def get(of: Source, tmp_path: Path, manifest: Manifest | None, mirror: Path | No
         work=tmp_path / "data" / ".work",
         mirror=mirror,
         manifest=manifest,
-        echo=lambda line: None,
         patience=QUICK,
     )
     return target
@@ -87,7 +86,7 @@ def test_a_download_is_unpacked_verified_and_cut_down_to_the_manifest(upstream, 
     of = source(upstream[0], counts=COUNTS)
     target = get(of, tmp_path, manifest)
     assert tree(target) == FILES
-    assert obtained(target, of, manifest, lambda line: None)
+    assert obtained(target, of, manifest)
 
 
 def test_a_mirror_of_files_or_of_archives_replaces_the_download(upstream, tmp_path: Path, original, manifest) -> None:
@@ -169,7 +168,7 @@ def test_wherever_it_is_killed_the_files_are_there_completely_or_not_at_all(
         get(source(), tmp_path, None, original)
     monkeypatch.undo()
     target = tmp_path / "data" / "raw"
-    if obtained(target, source(), None, lambda line: None):
+    if obtained(target, source(), None):
         assert tree(target) in (before, tree(original))
     assert tree(get(source(), tmp_path, None, original)) == tree(original)
 
@@ -183,14 +182,13 @@ def test_a_downloaded_archive_without_checksum_is_not_trusted_twice(upstream, tm
     assert tree(get(source(upstream[0]), tmp_path, manifest)) == FILES
 
 
-def test_files_of_another_source_or_changed_since_are_not_taken_for_these(tmp_path, original, manifest) -> None:
+def test_files_of_another_source_or_changed_since_are_not_taken_for_these(tmp_path, original, manifest, said) -> None:
     target = get(source(), tmp_path, manifest, original)
-    lines: list[str] = []
-    assert obtained(target, source(), manifest, lines.append)
-    assert not obtained(target, source("http://elsewhere"), manifest, lines.append)
+    assert obtained(target, source(), manifest)
+    assert not obtained(target, source("http://elsewhere"), manifest)
     (target / "images/a.jpg").write_bytes(b"FIRST")
-    assert not obtained(target, source(), manifest, lines.append)
-    assert "Obtaining the files again" in lines[-1]
+    assert not obtained(target, source(), manifest)
+    assert "Obtaining the files again" in said[-1]
 
 
 def test_counts_that_are_off_are_named(tmp_path: Path, original: Path) -> None:

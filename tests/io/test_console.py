@@ -1,6 +1,7 @@
 """Saying something never stops the work, whatever has become of the console and the log."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,34 @@ from tood.io import console
 from tood.io.errors import UserError
 
 SCRIPT = """
-import sys
+import logging, sys
 from pathlib import Path
 from tood.io import console
+console.start()
 console.open_log(Path(sys.argv[1]))
 for number in range(3000):
-    console.say(f"{number} \\u00e9\\u5b57 \\udcff " + 40 * "x")
+    logging.getLogger("tood.speaker").info("%d \\u00e9\\u5b57 \\udcff %s", number, 40 * "x")
 Path(sys.argv[1]).with_name("done").touch()
+"""
+
+LEVELS = """
+import logging
+from pathlib import Path
+from tood.io import console
+log, run_log = logging.getLogger("tood.speaker"), console.run_log("tood.speaker", "atss")
+log.info("as a library")
+log.error("as a library")
+console.start()
+console.start()
+console.open_log(Path("log"))
+run_log.info("trained: %s", "model.pt")
+run_log.debug("Traceback")
+log.info("100 %")
+log.error("tood: bad\\x1b\\nworse")
+console.leave_out_progress()
+log.info("of another process")
+log.debug("its traceback")
+log.error("its failure")
 """
 
 
@@ -34,6 +56,22 @@ def talk(log: Path, tail: str = "", **environment: str) -> subprocess.CompletedP
         errors="replace",
         check=False,
     )
+
+
+def test_each_line_goes_where_its_level_belongs_and_names_its_run(tmp_path: Path) -> None:
+    said = subprocess.run([sys.executable, "-c", LEVELS], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout == "atss         trained: model.pt\n100 %\n"
+    assert said.stderr == "tood: bad\\x1b\nworse\nits failure\n"
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines if line != "worse")
+    assert [line[9:] for line in lines if line != "worse"] == [
+        "atss         trained: model.pt",
+        "atss         Traceback",
+        "100 %",
+        "tood: bad\\x1b",
+        "its traceback",
+        "its failure",
+    ]
 
 
 @pytest.mark.parametrize("tail", ["| head -n 1", ">&-", ">&- 2>&-"])

@@ -1,5 +1,6 @@
 """A store that cannot be used says so in one sentence, soon, and is mirrored exactly once it can."""
 
+import logging
 import os
 import shutil
 import socket
@@ -68,7 +69,7 @@ def project(tmp_path: Path, make_study: Make, monkeypatch: pytest.MonkeyPatch) -
 
 
 def sync() -> str:
-    return sync_study(Path("results"), "cells", echo=lambda line: None).summary().split(" in ")[0]
+    return sync_study(Path("results"), "cells").summary().split(" in ")[0]
 
 
 def refused(kind: type[UserError] = UserError) -> str:
@@ -284,8 +285,20 @@ def test_any_name_of_the_project_s_folder_is_kept_to_or_refused(
     assert not made, "nothing beside the folder"
 
 
+class EndOnceHeard(logging.Handler):
+    """Lets another process end as soon as something is said."""
+
+    def __init__(self, other: "subprocess.Popen[bytes]") -> None:
+        super().__init__()
+        self.other = other
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert self.other.stdin is not None
+        self.other.stdin.close()
+
+
 def test_a_second_mirroring_says_that_it_waits(
-    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     shutil.copy(empty_store, "mlflow.db")
     monkeypatch.setattr(locks, "_SILENCE", 0.1)
@@ -296,14 +309,10 @@ def test_a_second_mirroring_says_that_it_waits(
     other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     other.stdout.readline()
-    said: list[str] = []
-
-    def note(line: str) -> None:
-        said.append(line)
-        assert other.stdin is not None
-        other.stdin.close()
-
-    assert sync_study(Path("results"), "cells", echo=note).created == ("cells", "tood")
+    end, logger = EndOnceHeard(other), logging.getLogger("tood.io.lock")
+    logger.addHandler(end)
+    assert sync_study(Path("results"), "cells").created == ("cells", "tood")
+    logger.removeHandler(end)
     other.wait()
     assert said == [f"waiting for another process that mirrors into MLflow, which holds {project}/.mlflow.db.lock"]
     assert os.path.exists("mlflow.db")

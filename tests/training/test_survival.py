@@ -96,7 +96,7 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     monkeypatch.chdir(project)
     monkeypatch.setattr(trainer, "_LOG_ROWS", 4)
     folder, machine = Path(RUN), Machine(gpu="0")
-    verb.train(folder, machine, 1, [], print)
+    verb.train(folder, machine, 1, [])
     whole, rows = weights(project, "atss"), history(project, "atss")
     assert [row["step"] for row in rows] == ["4", "6", "8", "12", "16", "18"]
     for steps in (1, 3, 5, 6, 7, 13, 17):
@@ -104,8 +104,8 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
         with monkeypatch.context() as patch:
             patch.setattr(verb, "stop_requests", stop_after(steps))
             with pytest.raises(StoppedError, match=f"after step {steps} of 18; repeat the command"):
-                verb.train(folder, machine, 1, [], print)
-        verb.train(folder, machine, 1, [], print)
+                verb.train(folder, machine, 1, [])
+        verb.train(folder, machine, 1, [])
         assert history(project, "atss") == rows
         assert same(whole, weights(project, "atss"))
 
@@ -182,11 +182,12 @@ def test_a_process_whose_launcher_died_before_it_looked_is_asked_to_stop(monkeyp
 
 def test_a_long_step_does_not_keep_a_training_beyond_the_time_that_engines_grant(project: Path) -> None:
     script = (
-        "import time; from tood.training.processes import stopping; from tood.verbs import train\n"
-        "stopping._GRACE = 0.5\n"
+        "import time; from tood.io import console; from tood.training.processes import stopping\n"
+        "from tood.verbs import train\n"
+        "console.start(); stopping._GRACE = 0.5\n"
         "def step(*_): print('a step', flush=True); time.sleep(60)\n"
         "train._train_here = step\n"
-        f"train.train(train.Path('{RUN}'), train.Machine(gpu='0'), 1, [], lambda line: print(line, flush=True))"
+        f"train.train(train.Path('{RUN}'), train.Machine(gpu='0'), 1, [])"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=project, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -64,7 +64,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def prepare(name: str) -> None:
     config = load_dataset(name, PARAMS)
     code = code_behind("prepare")
-    prepare_dataset(config, DATA / name, mirror=None, params_root=PARAMS, echo=lambda _: None, code=code)
+    prepare_dataset(config, DATA / name, mirror=None, params_root=PARAMS, code=code)
 
 
 def look_finished(study: Study, name: str, seconds: float = 3600.0) -> Path:

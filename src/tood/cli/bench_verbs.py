@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from tood.cli.options import GpuOption, LogOption
-from tood.io.console import open_log, say
+from tood.io.console import open_log
 
 
 def bench(
@@ -67,4 +67,4 @@ def bench(
         seed=seed,
         sync_check=sync_check,
     )
-    verb(request, gpu, json, say)
+    verb(request, gpu, json)

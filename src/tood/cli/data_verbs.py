@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tood.cli.options import LogOption, ThreadsOption
-from tood.io.console import open_log, say, thread_count
+from tood.io.console import open_log, thread_count
 from tood.io.errors import UserError
 
 
@@ -24,7 +24,7 @@ def prepare(
     open_log(log)
     from tood.verbs.prepare_data import prepare as verb
 
-    verb(name, mirror, say)
+    verb(name, mirror)
 
 
 def check(
@@ -40,7 +40,7 @@ def check(
     open_log(log)
     from tood.verbs.check_data import check as verb
 
-    if not verb(name, mirror, out, say):
+    if not verb(name, mirror, out):
         raise typer.Exit(UserError.status)
 
 
@@ -57,4 +57,4 @@ def pretrain(
     open_log(log)
     from tood.verbs.pretrain_backbone import pretrain as run
 
-    run(backbone, out, thread_count(threads), say)
+    run(backbone, out, thread_count(threads))

@@ -1,5 +1,6 @@
 """The command line: which verbs there are, and how an error reaches the user."""
 
+import logging
 import os
 import sys
 import traceback
@@ -15,11 +16,13 @@ from tood.cli import data_verbs as data
 from tood.cli import run_verbs as runs
 from tood.cli import study_verbs as comparison
 from tood.cli import weights_verbs as weights
-from tood.io.console import complain, log_file, note
+from tood.io.console import log_file, start
 from tood.io.errors import UserError
 from tood.io.escape import escape
 from tood.io.os_errors import machine_failure
 from tood.io.shared_constants import BUG, INTERRUPTED, RAISED, USER_ERROR
+
+log = logging.getLogger(__name__)
 
 _INTRO = """Which one-stage object detector to train on your data, with numbers you can trust.
 
@@ -80,6 +83,7 @@ def _root(
 
 def main() -> None:
     """Entry point: one sentence for a user's error, a pointer to the details for ours."""
+    start()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -99,7 +103,7 @@ def main() -> None:
             sys.exit(int(getattr(error, "exit_code", USER_ERROR)))
         if type(error).__name__ == "Abort":
             _fail(_INTERRUPTION, INTERRUPTED, False)
-        note(traceback.format_exc())
+        log.debug("%s", traceback.format_exc())
         refused = machine_failure(error)
         if refused is not None:
             _leave_word(refused)
@@ -117,9 +121,9 @@ def _fail(sentence: str, status: int, debug: bool) -> None:
     sentence = escape(sentence, most=_LONGEST_SENTENCE)
     if debug:
         traceback.print_exc()
-        note(f"tood: {sentence}")
+        log.debug("tood: %s", sentence)
     else:
-        complain(f"tood: {sentence}")
+        log.error("tood: %s", sentence)
     sys.exit(status)
 
 

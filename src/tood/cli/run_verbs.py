@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tood.cli.options import GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
-from tood.io.console import open_log, say, thread_count
+from tood.io.console import open_log, thread_count
 from tood.io.errors import UserError
 from tood.training.processes.stopping import PATIENCE
 from tood.workflow.code_choice import CODE_MINUTES, read_code_choice
@@ -72,7 +72,7 @@ def train(
         rendezvous=rendezvous,
         patience=timeout,
     )
-    verb(run, machine, attempt, read_code_choice(code, code_minutes), arguments, say)
+    verb(run, machine, attempt, read_code_choice(code, code_minutes), arguments)
 
 
 def replay(run: RunOption, log: LogOption = None) -> None:
@@ -83,7 +83,7 @@ def replay(run: RunOption, log: LogOption = None) -> None:
     open_log(log)
     from tood.verbs.replay import replay as verb
 
-    verb(run, say)
+    verb(run)
 
 
 def evaluate(
@@ -113,9 +113,9 @@ def evaluate(
     from tood.verbs.evaluate import evaluate_weights
 
     if run is not None and weights is None and dataset is None:
-        verb(run, split, out, gpu, thread_count(threads), say)
+        verb(run, split, out, gpu, thread_count(threads))
     elif run is None and weights is not None and dataset is not None:
-        evaluate_weights(weights, dataset, split or "val", out, gpu, thread_count(threads), say)
+        evaluate_weights(weights, dataset, split or "val", out, gpu, thread_count(threads))
     else:
         raise UserError("evaluate: give either --run FOLDER, or --weights FILE and --dataset NAME.")
 
@@ -142,7 +142,7 @@ def predict(
         weights = model_of(run)
     elif run is not None or weights is None:
         raise UserError("predict: give either --run FOLDER or --weights FILE.")
-    verb(weights, images, out, threshold, gpu, thread_count(threads), say)
+    verb(weights, images, out, threshold, gpu, thread_count(threads))
 
 
 def analyse(
@@ -158,7 +158,7 @@ def analyse(
     open_log(log)
     from tood.verbs.analyse import analyse as verb
 
-    verb(run, gpu, thread_count(threads), say)
+    verb(run, gpu, thread_count(threads))
 
 
 def submit(
@@ -181,6 +181,6 @@ def submit(
     if (run is None) == (weights is None):
         raise UserError("submit: give either --run FOLDER or --weights FILE.")
     if run is not None:
-        submit_run(run, dataset, split, out, gpu, thread_count(threads), say)
+        submit_run(run, dataset, split, out, gpu, thread_count(threads))
     elif weights is not None:
-        submit_weights(weights, dataset, split, out, gpu, thread_count(threads), say)
+        submit_weights(weights, dataset, split, out, gpu, thread_count(threads))

@@ -1,11 +1,14 @@
 """Studies as a whole: tables, mirrors, pipelines."""
 
+import logging
 from typing import Annotated
 
 import typer
 
 from tood.cli.options import LogOption, StudyOption, ThreadsOption
-from tood.io.console import open_log, say, thread_count
+from tood.io.console import open_log, thread_count
+
+logger = logging.getLogger(__name__)
 
 
 def compare(study: StudyOption = "demo", threads: ThreadsOption = 0, log: LogOption = None) -> None:
@@ -16,7 +19,7 @@ def compare(study: StudyOption = "demo", threads: ThreadsOption = 0, log: LogOpt
     open_log(log)
     from tood.verbs.compare import compare as verb
 
-    verb(study, thread_count(threads), say)
+    verb(study, thread_count(threads))
 
 
 def show(study: StudyOption = "demo") -> None:
@@ -26,7 +29,7 @@ def show(study: StudyOption = "demo") -> None:
     """
     from tood.verbs.show import show as verb
 
-    verb(study, say)
+    verb(study)
 
 
 def sync(
@@ -41,7 +44,7 @@ def sync(
     open_log(log)
     from tood.verbs.sync import sync as verb
 
-    verb(study, to, say)
+    verb(study, to)
 
 
 def dvc(
@@ -55,4 +58,4 @@ def dvc(
     from tood.workflow.dvc_pipelines import study_names, write_pipelines
 
     for path in write_pipelines(studies or study_names(PARAMS), PARAMS):
-        say(f"written: {path}")
+        logger.info("written: %s", path)

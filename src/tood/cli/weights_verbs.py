@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from tood.cli.options import LogOption, SomeRunOption
-from tood.io.console import open_log, say
+from tood.io.console import open_log
 from tood.io.errors import UserError
 
 
@@ -35,7 +35,7 @@ def import_(
     open_log(log)
     from tood.verbs.import_weights import import_weights
 
-    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes, echo=say)
+    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes)
 
 
 def info(
@@ -52,10 +52,10 @@ def info(
     from tood.verbs.info import info_of_file, info_of_method, info_of_run
 
     if method is not None and backbone is not None and file is None and run is None:
-        info_of_method(method, backbone, classes, say)
+        info_of_method(method, backbone, classes)
     elif run is not None and file is None and method is None and backbone is None:
-        info_of_run(run, classes, say)
+        info_of_run(run, classes)
     elif file is not None and run is None and method is None and backbone is None and classes is None:
-        info_of_file(file, say)
+        info_of_file(file)
     else:
         raise UserError("info: give a FILE, or --run FOLDER, or --method NAME and --backbone NAME.")

@@ -1,7 +1,8 @@
 """``tood data check``: what is wrong with a data set, in plain words, and what is in it."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from tood.data.prepared import open_prepared
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
 
-Echo = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 _SMALL, _LARGE = 32.0**2, 96.0**2  # COCO's limits of object area in px
 _EVERY = 2000  # images between two lines of progress
 _NAMED = 5  # absent classes that are named
@@ -78,9 +80,7 @@ class CheckReport:
         return lines
 
 
-def check_dataset(
-    config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo
-) -> CheckReport:
+def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path) -> CheckReport:
     """Look through a data set: read it in its own format, decode every image, compare the splits.
 
     ``folder`` is its prepared folder (``data/<name>``), which for the user's own files need not exist; data
@@ -89,7 +89,7 @@ def check_dataset(
     """
     findings = Findings()
     if isinstance(config, ShapesDataset):
-        prepare_dataset(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+        prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)
         splits = {
             name: CocoSplit(
@@ -102,10 +102,10 @@ def check_dataset(
             CocoDataset(name=config.name, format="coco", root=str(folder), splits=splits), folder, findings
         )
     else:
-        with preparation_lock(folder, echo) if config.root is None else nullcontext():
-            root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+        with preparation_lock(folder) if config.root is None else nullcontext():
+            root = locate(config, folder, mirror=mirror, params_root=params_root)
         dataset = read_dataset(config, root, findings)
-    _find_undecodable(dataset, findings, echo)
+    _find_undecodable(dataset, findings)
     _find_copies(dataset, findings)
     _find_repeated_boxes(dataset, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
@@ -125,7 +125,7 @@ def _files(dataset: RawDataset) -> dict[Path, list[str]]:
     return files
 
 
-def _find_undecodable(dataset: RawDataset, findings: Findings, echo: Echo) -> None:
+def _find_undecodable(dataset: RawDataset, findings: Findings) -> None:
     """Decode every image as training would; headers alone do not show a truncated file."""
     files = list(_files(dataset))
     with ThreadPoolExecutor() as pool:
@@ -133,7 +133,7 @@ def _find_undecodable(dataset: RawDataset, findings: Findings, echo: Echo) -> No
             if problem is not None:
                 findings.error(path, problem)
             if number % _EVERY == 0:
-                echo(f"{number:,} of {len(files):,} images decoded")
+                log.info("%s of %s images decoded", f"{number:,}", f"{len(files):,}")
 
 
 def _decoding_problem(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from tood.data.content import (
     read_content,
     write_content,
 )
-from tood.data.fetch.sources import Echo, obtain, obtained
+from tood.data.fetch.sources import obtain, obtained
 from tood.data.findings import Findings
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
 from tood.data.formats.records import Category, RawSplit, to_coco
@@ -53,6 +54,8 @@ from tood.io.errors import UserError
 from tood.io.lock import announce_wait, lock_file
 from tood.io.write import atomic_path, remove
 
+log = logging.getLogger(__name__)
+
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
@@ -64,7 +67,6 @@ def prepare_dataset(
     *,
     mirror: Path | None,
     params_root: Path,
-    echo: Echo,
     code: Mapping[str, str] | None = None,
 ) -> PreparedDataset:
     """Bring a data set into the prepared layout at ``folder`` (``data/<name>``).
@@ -76,22 +78,22 @@ def prepare_dataset(
     no ``dataset.json`` unless an earlier, still valid one is there.
     """
     folder = Path(folder)
-    with preparation_lock(folder, echo):
+    with preparation_lock(folder):
         state = data_state(config, folder, params_root, code)
         if not state.problem:
-            echo(f"{config.name}: already prepared in {folder}")
+            log.info("%s: already prepared in %s", config.name, folder)
             return open_prepared(folder)
         if state.entry is not None:
-            echo(f"{state.problem}; preparing it again")
+            log.info("%s; preparing it again", state.problem)
         made_from = made_from_digest(config, manifest_of(config, params_root))
         if isinstance(config, ShapesDataset):
-            parts = _generate(config, folder, echo)
+            parts = _generate(config, folder)
         else:
-            parts = _convert(config, folder, mirror, params_root, echo)
+            parts = _convert(config, folder, mirror, params_root)
         return _complete(config, folder, parts, made_from, code or {})
 
 
-def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path, echo: Echo) -> Path:
+def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Path) -> Path:
     """The folder of the data set's files: the user's ``root``, or ``folder/raw``, obtained where needed."""
     root = files_folder(config, folder, params_root)
     if config.root is not None:
@@ -102,8 +104,8 @@ def locate(config: OnDisk, folder: Path, *, mirror: Path | None, params_root: Pa
         return root
     assert config.source is not None
     manifest = manifest_of(config, params_root)
-    if not obtained(root, config.source, manifest, echo):
-        obtain(config.source, root, work=folder / _WORK, mirror=mirror, manifest=manifest, echo=echo)
+    if not obtained(root, config.source, manifest):
+        obtain(config.source, root, work=folder / _WORK, mirror=mirror, manifest=manifest)
     return root
 
 
@@ -132,26 +134,26 @@ class _Parts:
     """The user's own folder."""
 
 
-def preparation_lock(folder: Path, echo: Echo) -> AbstractContextManager[None]:
+def preparation_lock(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from preparing the same data set meanwhile."""
-    waiting = announce_wait(echo, f"{folder.name}: another process is preparing it; waiting")
+    waiting = announce_wait(f"{folder.name}: another process is preparing it; waiting")
     return lock_file(folder.parent / f".{folder.name}.lock", folder, waiting)
 
 
-def _generate(config: ShapesDataset, folder: Path, echo: Echo) -> _Parts:
+def _generate(config: ShapesDataset, folder: Path) -> _Parts:
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
-    classes = generate_shapes(config, work, echo)
+    classes = generate_shapes(config, work)
     cache = digest_cache(folder)
     content = content_of_folder(work / IMAGES, cache)
     files = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in content.files.items()).encode()).hexdigest()
     return _Parts(list(classes), dict.fromkeys(config.splits, IMAGES), [], files, content, content.files)
 
 
-def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path, echo: Echo) -> _Parts:
-    root = locate(config, folder, mirror=mirror, params_root=params_root, echo=echo)
+def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path) -> _Parts:
+    root = locate(config, folder, mirror=mirror, params_root=params_root)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
-    echo(f"{config.name}: reading {root}")
+    log.info("%s: reading %s", config.name, root)
     findings = Findings()
     with consulted() as asked:
         dataset = read_dataset(config, root, findings)

@@ -1,5 +1,6 @@
 """One process at a time: locks on files, which the system gives back when a process dies."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from filelock import FileLock, Timeout
 
 from tood.io.errors import UserError
 from tood.io.os_errors import refusal
+
+log = logging.getLogger(__name__)
 
 _PAUSE = 0.2
 _SILENCE = 5.0  # seconds of waiting of which nothing is said
@@ -53,7 +56,7 @@ def _try_lock_of(file: Path, guarded: Path) -> FileLock | None:
         raise UserError(refusal(guarded, error)) from error
 
 
-def announce_wait(echo: Callable[[str], None], line: str) -> Callable[[float], None]:
+def announce_wait(line: str) -> Callable[[float], None]:
     """What to do while waiting: say ``line`` once, after five seconds."""
     said = False
 
@@ -61,6 +64,6 @@ def announce_wait(echo: Callable[[str], None], line: str) -> Callable[[float], N
         nonlocal said
         if seconds >= _SILENCE and not said:
             said = True
-            echo(line)
+            log.info(line)
 
     return waiting

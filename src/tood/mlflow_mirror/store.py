@@ -23,7 +23,6 @@ from tood.io.lock import announce_wait, lock_file
 from tood.io.os_errors import machine_failure, refusal
 from tood.io.write import atomic_path
 
-Echo = Callable[[str], None]
 _SQLITE = "sqlite:///"
 DEFAULT_URI = f"{_SQLITE}mlflow.db"
 _ANSWER = 3.0  # seconds for the first sign of life
@@ -78,7 +77,7 @@ def database_file(uri: str) -> Path | None:
 
 
 @contextmanager
-def open_store(uri: str, results: Path, echo: Echo) -> Iterator[Any]:
+def open_store(uri: str, results: Path) -> Iterator[Any]:
     """An MLflow client of an address that has answered, for one process at a time.
 
     Raises UserError where the store cannot be used as it is, and TransientError where it may be later: both say
@@ -89,7 +88,7 @@ def open_store(uri: str, results: Path, echo: Echo) -> Iterator[Any]:
         # Two that open a fresh database at once leave it unusable.
         lock = results / ".sync.lock" if file is None else file.with_name(f".{file.name}.lock")
         waits = f"waiting for another process that mirrors into MLflow, which holds {lock}"
-        with lock_file(lock, file or lock, announce_wait(echo, waits)):
+        with lock_file(lock, file or lock, announce_wait(waits)):
             yield _reach(uri) if file is None else _open_database(uri, file)
     except UserError:
         raise

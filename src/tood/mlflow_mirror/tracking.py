@@ -23,7 +23,7 @@ from tood.mlflow_mirror.entries import (
     mirrored_study,
     run_folders,
 )
-from tood.mlflow_mirror.store import Echo, database_file, mask_credentials, open_store, store_address
+from tood.mlflow_mirror.store import database_file, mask_credentials, open_store, store_address
 from tood.reporting.flat_settings import MISSING
 
 _CONTENT = "tood.content"  # tag, set last: digest of what was mirrored
@@ -52,7 +52,7 @@ class SyncReport:
         return f"{self.study}: {', '.join(parts)} in {self.tracking_uri}"
 
 
-def sync_study(results: Path, study: str, tracking_uri: str | None = None, echo: Echo = print) -> SyncReport:
+def sync_study(results: Path, study: str, tracking_uri: str | None = None) -> SyncReport:
     """Mirror ``results/<study>`` into MLflow at ``tracking_uri`` (see ``store_address``).
 
     Unfinished runs are mirrored as running. Raises UserError if the study has no runs, a file is broken, or the
@@ -66,7 +66,7 @@ def sync_study(results: Path, study: str, tracking_uri: str | None = None, echo:
     parent = mirrored_study(study, folder, runs)
     uri = store_address(tracking_uri)
     outcomes: dict[str, list[str]] = {"created": [], "updated": [], "replaced": [], "unchanged": []}
-    with open_store(uri, results, echo) as client:
+    with open_store(uri, results) as client:
         experiment = _experiment(client, study, local=database_file(uri) is not None)
         present = _present_runs(client, experiment)
         outcome, parent_id = _mirror(client, experiment, parent, present, {})

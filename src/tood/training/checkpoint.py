@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 
 from tood.io.os_errors import machine_failure
 from tood.io.write import atomic_path, remove, write_json
+
+log = logging.getLogger(__name__)
 
 _KEEP = 2
 _MAGIC = b"tood-state-3\n"
@@ -68,8 +71,8 @@ class CheckpointStore:
             if other not in kept:
                 remove(other)
 
-    def load(self, warn: Callable[[str], None], fits: Callable[[Any], bool] = lambda _: True) -> Any | None:
-        """The newest intact state that ``fits``, or None; any other is named in a warning and passed over."""
+    def load(self, fits: Callable[[Any], bool] = lambda _: True) -> Any | None:
+        """The newest intact state that ``fits``, or None; any other is named and passed over."""
         files = self.files()
         for path in files:
             state = _read(path)
@@ -77,7 +80,7 @@ class CheckpointStore:
                 return state
             is_last = path == files[-1]
             then = "there is no other, so the training starts anew" if is_last else "using the checkpoint before it"
-            warn(f"{path}: is damaged or from another version; {then}.")
+            log.info("%s: is damaged or from another version; %s.", path, then)
         return None
 
     def others(self) -> list[str]:

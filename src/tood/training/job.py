@@ -48,7 +48,6 @@ class Job:
     group: Group
     evaluate: Evaluate
     stop: StopRequest
-    echo: Callable[[str], None]
 
     @property
     def history_file(self) -> Path:

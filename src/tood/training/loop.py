@@ -9,7 +9,7 @@ from tood.data.loader import train_batches
 from tood.io.errors import StoppedError
 from tood.training.job import Clock, Cost, Job, peak_memory
 from tood.training.processes.distributed import Agreement
-from tood.training.progress import Progress
+from tood.training.progress import ProgressLine
 from tood.training.trainer import Trainer
 
 _SAVING_SHARE = 0.01  # of the training's time, for checkpoints at the ends of epochs
@@ -31,9 +31,7 @@ class TrainingLoop:
             self.clock.start()
         trainer.resume()
         self.agreement = Agreement(self.group)
-        self.progress = Progress(
-            job.config.run, self.schedule.epochs, trainer.total, job.echo, started_step=trainer.step
-        )
+        self.progress = ProgressLine(job.config.run, self.schedule.epochs, trainer.total, started_step=trainer.step)
         self.progress.evaluated = next(
             (_evaluated(row) for row in reversed(trainer.history.rows) if "val_AP50" in row), "AP50 –"
         )

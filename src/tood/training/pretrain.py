@@ -1,7 +1,7 @@
 """Pretraining of a backbone on generated crops: the embedded stand-in for ImageNet weights."""
 
+import logging
 import time
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from tood.config.backbone import PretrainingConfig
 from tood.data.transforms import normalise
 from tood.detection.backbones import Backbone
 from tood.training.precision import autocast
+
+log = logging.getLogger(__name__)
 
 
 class _Classifier(nn.Module):
@@ -34,7 +36,6 @@ def pretrain_backbone(
     labels: Tensor,
     config: PretrainingConfig,
     precision: str,
-    echo: Callable[[str], None],
 ) -> float:
     """Train ``backbone`` in place to tell the classes of crops apart.
 
@@ -73,5 +74,5 @@ def pretrain_backbone(
             if time.monotonic() - printed > 5:
                 printed = time.monotonic()
                 recent = torch.stack(hits[-20:]).mean()
-                echo(f"backbone        step {step}/{steps}  accuracy {recent:.3f}")
+                log.info("backbone        step %d/%d  accuracy %.3f", step, steps, recent)
     return float(torch.stack(hits[-max(1, steps // 10) :]).mean())

@@ -1,11 +1,12 @@
 """The live view of a training: one line every few seconds."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tood.io.console import run_log
 
-def duration(seconds: float) -> str:
+
+def time_left(seconds: float) -> str:
     """``1h 02m``, ``3m 07s`` or ``12s``."""
     whole = max(0, round(seconds))
     if whole >= 3600:
@@ -14,13 +15,12 @@ def duration(seconds: float) -> str:
 
 
 @dataclass
-class Progress:
+class ProgressLine:
     """Says what runs, how far it is, and how long it will take."""
 
-    name: str
+    run: str
     epochs: int
     steps: int
-    echo: Callable[[str], None]
     interval: float = 5.0
     started_step: int = 0
     _started: float = field(default_factory=time.monotonic)
@@ -36,7 +36,7 @@ class Progress:
         self._paused += seconds
 
     def show(self, *, step: int, epoch: int, loss: float, batch: int) -> None:
-        """Print the line for ``step`` steps done in the 0-based ``epoch``."""
+        """Log the line for ``step`` steps done in the 0-based ``epoch``."""
         now = time.monotonic()
         self._printed = now
         done = max(1, step - self.started_step)
@@ -44,7 +44,14 @@ class Progress:
         training = max(1e-9, elapsed - self._paused)
         left = elapsed / done * (self.steps - step)
         speed = done * batch / training
-        self.echo(
-            f"{self.name:<12} epoch {min(epoch + 1, self.epochs)}/{self.epochs}  step {step}/{self.steps}  "
-            f"loss {loss:.3f}  {self.evaluated}  {speed:.0f} images/s  {duration(left)} left"
+        run_log(__name__, self.run).info(
+            "epoch %d/%d  step %d/%d  loss %.3f  %s  %.0f images/s  %s left",
+            min(epoch + 1, self.epochs),
+            self.epochs,
+            step,
+            self.steps,
+            loss,
+            self.evaluated,
+            speed,
+            time_left(left),
         )

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tood.data.loader import Batch, steps_per_epoch
 from tood.detection.training_batch import Progress
+from tood.io.console import run_log
 from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, write_breakdown
 from tood.training.checkpoint import CheckpointStore
@@ -54,6 +55,7 @@ class Trainer:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self._log = run_log(__name__, job.config.run)
         schedule = job.config.schedule
         self.device = job.group.device
         job.detector.train()  # wrapping depends on which normalisations learn statistics
@@ -80,12 +82,12 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the newest intact checkpoint, if there is one; UserError where that would change the result."""
         job = self.job
-        kept = job.group.broadcast(self.store.load(job.echo, self._can_continue) if job.group.is_main else None)
+        kept = job.group.broadcast(self.store.load(self._can_continue) if job.group.is_main else None)
         if kept is None:
             return
         state = TrainingState(**kept)
         if state.step == self.total and state.code != self.code:
-            job.echo(f"{job.config.run:<12} starts anew: it was complete, but the code changed since")
+            self._log.info("starts anew: it was complete, but the code changed since")
             return
         if state.data not in (job.data, job.earlier_data):
             raise UserError(
@@ -107,7 +109,7 @@ class Trainer:
         self._losses = list(losses.to(self.device).unbind())
         self._healthy = [torch.zeros_like(self._broken)] * len(self._losses)
         code = "" if state.code == self.code else ", with code that changed since"
-        job.echo(f"{job.config.run:<12} continues after step {self.step} of {self.total}{code}")
+        self._log.info("continues after step %d of %d%s", self.step, self.total, code)
 
     def _can_continue(self, kept: Any) -> bool:
         """Whether a training of this version wrote a checkpoint; on other data it may be longer or wider."""
@@ -146,9 +148,8 @@ class Trainer:
         else:
             change = f"with {_processes(world)} instead of {state.world}"
             in_parts = f" in {_parts(parts)}" if parts > 1 else ""
-        job.echo(
-            f"{job.config.run:<12} goes on {change}: still {batch} images a step in the same order, {share} a process"
-            f"{in_parts}"
+        self._log.info(
+            "goes on %s: still %d images a step in the same order, %d a process%s", change, batch, share, in_parts
         )
         return parts
 

@@ -11,27 +11,28 @@ from tood.evaluation.alignment_boxes import count_boxes
 from tood.evaluation.alignment_files import write_alignment
 from tood.evaluation.alignment_split import analyse_split
 from tood.evaluation.outputs import MadeOf
+from tood.io.console import run_log
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import Echo
 from tood.verbs.open_run import study_at
 from tood.verbs.trained import open_trained
 from tood.workflow.code_digest import code_behind
 from tood.workflow.standing import measurement_standing
 
 
-def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
+def analyse(folder: Path, gpu: str, threads: int) -> None:
     """Write ``alignment.json`` and ``alignment.npz`` into the folder of an evaluated run.
 
     Raises UserError unless the run was trained and evaluated with the settings that its study has now.
     """
     study = study_at(folder)
     config = study.run(folder.name)
+    log = run_log(__name__, config.run)
     code = code_behind("analyse")
     if measurement_standing(folder, "analyse", config, study.split, code).state == "current":
-        echo(f"{config.run:<12} is analysed already (same model, settings and code): {folder / 'alignment.json'}")
+        log.info("is analysed already (same model, settings and code): %s", folder / "alignment.json")
         return
     torch.set_num_threads(threads)
     model, prepared = open_trained(folder, config)
@@ -46,8 +47,8 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
     split = prepared.split(study.split)
     table = SplitTable.of_split(split, prepared.classes)
     counts = count_boxes(table, run.detections(), folder / "detections.json")
-    with one_device(gpu, echo) as device:
-        echo(f"{config.run:<12} ranking anchors in {split.image_count:,} images of {split.name}")
+    with one_device(gpu) as device:
+        log.info("ranking anchors in %s images of %s", f"{split.image_count:,}", split.name)
         found = analyse_split(
             model.detector.to(device),
             table,
@@ -71,4 +72,4 @@ def analyse(folder: Path, gpu: str, threads: int, echo: Echo) -> None:
         f"{name} –" if value is None else f"{name} {value:.3f}"
         for name, value in (("PCC top-50", found.pcc_top50), ("IoU top-10", found.iou_top10))
     )
-    echo(f"{config.run:<12} {means}  correct {counts.correct}  redundant {counts.redundant}  error {counts.error}")
+    log.info("%s  correct %d  redundant %d  error %d", means, counts.correct, counts.redundant, counts.error)

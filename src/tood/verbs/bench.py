@@ -1,5 +1,6 @@
 """``tood bench``: how fast training, inference, assignment and post-processing are, beside yardsticks."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import torch
 
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
-from tood.benchmarks.timing_table import as_table
+from tood.benchmarks.timing_table import Row, as_table
 from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
 from tood.config.backbone import load_backbone
 from tood.config.blocks import load_block
@@ -20,7 +21,9 @@ from tood.config.schedule import ScheduleConfig
 from tood.io.errors import UserError
 from tood.io.write import write_json
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import PARAMS, Echo
+from tood.verbs.folders import PARAMS
+
+log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "tf32", "bf16"]
 _SCHEDULE = "1x"
@@ -47,12 +50,12 @@ class Request:
     sync_check: bool
 
 
-def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
-    """Print a table, write it to ``json`` too if given; or with ``sync_check`` only look for waits."""
+def bench(request: Request, gpu: str, json: Path | None) -> None:
+    """Log a table, write it to ``json`` too if given; or with ``sync_check`` only look for waits."""
     parts = _parts(request)
     methods = [_method(name, "--methods") for name in request.methods.split(",")]
     against = None if request.against is None else _method(request.against, "--against")
-    with one_device(gpu, echo) as device:
+    with one_device(gpu) as device:
         if request.sync_check and device.type != "cuda":
             raise UserError("--sync-check: looks for waits for a GPU, and none is used here; leave it out.")
         if request.dtype == "tf32" and device.type != "cuda":
@@ -81,16 +84,20 @@ def bench(request: Request, gpu: str, json: Path | None, echo: Echo) -> None:
         )
         if request.sync_check:
             for name in check_syncs(suite):
-                echo(f"no wait for the GPU in a training step of {name}")
+                log.info("no wait for the GPU in a training step of %s", name)
             return
-        rows = run_suite(suite, lambda row: echo(f"{row.work.part} {row.work.name}: ratio {row.timing.ratio:.3f}"))
+        rows = run_suite(suite, _report)
         content = as_json(suite, rows)
-    echo("")
+    log.info("")
     for line in as_table(rows):
-        echo(line)
+        log.info(line)
     if json is not None:
         write_json(json, content)
-        echo(f"written: {json}")
+        log.info("written: %s", json)
+
+
+def _report(row: Row) -> None:
+    log.info("%s %s: ratio %.3f", row.work.part, row.work.name, row.timing.ratio)
 
 
 def _parts(request: Request) -> tuple[Part, ...]:

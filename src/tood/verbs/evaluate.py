@@ -15,12 +15,13 @@ from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
 from tood.evaluation.outputs import MadeOf, write_evaluation
 from tood.evaluation.samples import write_samples
+from tood.io.console import run_log
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 from tood.training.checkpoint import forget_states
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import PARAMS, Echo
+from tood.verbs.folders import PARAMS
 from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.trained import open_trained
 from tood.weights.class_layer import fit_classes
@@ -43,7 +44,7 @@ class _Job:
     made_of: MadeOf | None = None
 
 
-def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int, echo: Echo) -> None:
+def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int) -> None:
     """Write ``detections.json``, ``pr.csv``, ``metrics.json`` and ``samples/`` into the run's folder.
 
     An evaluation that would be the same again is left as it is, apart from missing pictures of samples. A split other
@@ -62,24 +63,24 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
             split = prepared.split(split_name)
             table = SplitTable.of_split(split, prepared.classes)
             write_samples(folder / "samples", table, split.images, run.detections())
-        echo(f"{config.run:<12} is evaluated already (same model, settings and code): {folder / 'metrics.json'}")
+        log = run_log(__name__, config.run)
+        log.info("is evaluated already (same model, settings and code): %s", folder / "metrics.json")
     else:
         model, prepared = open_trained(folder, config)
         made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code)
         split = prepared.split(split_name)
         job = _Job(config.run, model, config, config.method.inference, split, model.classes, out or folder, made_of)
-        _evaluate(job, gpu, threads, echo)
+        _evaluate(job, gpu, threads)
     if out is None:
         forget_states(folder / "state")
 
 
-def evaluate_weights(
-    weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int, echo: Echo
-) -> None:
+def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int) -> None:
     """The same of any ``model.pt`` on any data set that has its classes, which are matched by name.
 
     The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``.
     """
+    log = run_log(__name__, weights.name)
     model = load_detection_model(weights)
     described = load_dataset(dataset, PARAMS, f"--dataset {dataset}")
     if described.format == "images":
@@ -88,19 +89,20 @@ def evaluate_weights(
     split = prepared.split(split_name)
     left_out = fit_classes(model, prepared.classes, str(weights), dataset)
     if left_out:
-        echo(f"{weights.name:<12} without {len(left_out)} classes that {dataset} does not have")
+        log.info("without %d classes that %s does not have", len(left_out), dataset)
     target = out or weights.with_suffix("") / f"{dataset}-{split_name}"
     job = _Job(weights.name, model, model.config, model.method.inference, split, prepared.classes, target)
-    _evaluate(job, gpu, threads, echo)
+    _evaluate(job, gpu, threads)
     if out is None:
-        echo(f"{weights.name:<12} results: {target}")
+        log.info("results: %s", target)
 
 
-def _evaluate(job: _Job, gpu: str, threads: int, echo: Echo) -> None:
+def _evaluate(job: _Job, gpu: str, threads: int) -> None:
+    log = run_log(__name__, job.name)
     torch.set_num_threads(threads)
     table = SplitTable.of_split(job.split, job.classes)
-    with one_device(gpu, echo) as device:
-        echo(f"{job.name:<12} detecting objects in {job.split.image_count:,} images of {job.split.name}")
+    with one_device(gpu) as device:
+        log.info("detecting objects in %s images of %s", f"{job.split.image_count:,}", job.split.name)
         found = detect_split(
             job.model.detector.to(device),
             table,
@@ -126,7 +128,7 @@ def _evaluate(job: _Job, gpu: str, threads: int, echo: Echo) -> None:
     shown = "  ".join(
         f"{name} {value:.3f}" if value is not None else f"{name} –" for name, value in result.stats.items()
     )
-    echo(f"{job.name:<12} {shown}")
+    log.info(shown)
 
 
 def _checkpoint(config: RunConfig | ImportedConfig) -> str:

@@ -1,7 +1,6 @@
 """Where things are: ``results/<study>/<run>`` and ``data/<name>``."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from tood.config.datasets import DatasetConfig
@@ -11,8 +10,6 @@ from tood.io.shared_constants import MIRROR
 PARAMS = Path("params")
 RESULTS = Path("results")
 DATA = Path("data")
-
-Echo = Callable[[str], None]
 
 
 def dataset_folder(config: DatasetConfig) -> Path:

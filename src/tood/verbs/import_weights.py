@@ -1,15 +1,17 @@
 """``tood import``: weights trained with another code base, as a ``model.pt`` of ours."""
 
+import logging
 from pathlib import Path
 
 from tood.config.imported import Dialect
 from tood.detection.cost import count_parameters
 from tood.io.errors import UserError
 from tood.io.read import read_bytes
-from tood.verbs.folders import Echo
 from tood.weights.mmdet.detector_kinds import MethodName
 from tood.weights.mmdet.importing import Boxes, Given, ImportedModel, import_checkpoint
 from tood.weights.model_file import save_model
+
+log = logging.getLogger(__name__)
 
 
 def import_weights(
@@ -20,7 +22,6 @@ def import_weights(
     boxes: Boxes | None,
     dialect: Dialect | None,
     classes: Path | None,
-    echo: Echo,
 ) -> None:
     """Recognise a checkpoint of MMDetection or the TOOD authors and write it to ``out``."""
     if out.exists() and out.samefile(checkpoint):
@@ -29,8 +30,8 @@ def import_weights(
     imported = import_checkpoint(checkpoint, Given(boxes, dialect, names, method))
     save_model(out, imported.config, imported.classes, imported.category_ids, imported.detector)
     for line in _described(imported):
-        echo(line)
-    echo(f"written: {out}")
+        log.info(line)
+    log.info("written: %s", out)
 
 
 def _read_names(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """``tood info``: what a detector consists of and costs."""
 
+import logging
 from pathlib import Path
 
 from tood.config.backbone import load_backbone
@@ -11,24 +12,26 @@ from tood.data.prepared import read_entry
 from tood.detection.cost import COUNTED, DetectorCost, PartCost, detector_cost
 from tood.detection.detector import build_detector
 from tood.io.errors import UserError
-from tood.verbs.folders import PARAMS, Echo, dataset_folder
+from tood.verbs.folders import PARAMS, dataset_folder
 from tood.verbs.open_run import run_at
 from tood.weights.model_file import DetectionModel, load_detection_model
+
+log = logging.getLogger(__name__)
 
 _HEAD = "bbox_head"
 _WORDS = {"backbone": "backbone", "neck": "neck", _HEAD: "head"}
 
 
-def info_of_method(method: str, backbone: str, classes: int | None, echo: Echo) -> None:
+def info_of_method(method: str, backbone: str, classes: int | None) -> None:
     """Of a combination of building blocks, with random weights."""
     config: MethodConfig = load_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
     described = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
     count = classes or len(COCO_CATEGORIES)
-    echo(f"{method} with {backbone}, {count} classes")
-    _say(detector_cost(build_detector(config, described, count)), echo)
+    log.info("%s with %s, %d classes", method, backbone, count)
+    _log_cost(detector_cost(build_detector(config, described, count)))
 
 
-def info_of_run(folder: Path, classes: int | None, echo: Echo) -> None:
+def info_of_run(folder: Path, classes: int | None) -> None:
     """Of a run of a study; the number of classes is its data set's."""
     config = run_at(folder)
     count = classes
@@ -40,20 +43,21 @@ def info_of_run(folder: Path, classes: int | None, echo: Echo) -> None:
                 f"give --classes NUMBER, or make it with: tood data prepare {config.dataset.name}"
             )
         count = len(read_entry(prepared).classes)
-    echo(f"{config.study}/{config.run}: {config.method.name} with {config.backbone.name}, {count} classes")
-    _say(detector_cost(build_detector(config.method, config.backbone, count)), echo)
+    names = (config.study, config.run, config.method.name, config.backbone.name)
+    log.info("%s/%s: %s with %s, %d classes", *names, count)
+    _log_cost(detector_cost(build_detector(config.method, config.backbone, count)))
 
 
-def info_of_file(path: Path, echo: Echo) -> None:
+def info_of_file(path: Path) -> None:
     """Of a ``model.pt``, trained here or imported."""
     model = load_detection_model(path)
-    echo(f"{path}: {model.method.name} with {model.config.backbone.name}, {len(model.classes)} classes")
+    log.info("%s: %s with %s, %d classes", path, model.method.name, model.config.backbone.name, len(model.classes))
     for line in _origin(model):
-        echo(line)
+        log.info(line)
     frozen = build_detector(  # unlike the loaded one, as in training
         model.method, model.config.backbone, len(model.classes), head_width=model.head_width
     )
-    _say(detector_cost(frozen), echo)
+    _log_cost(detector_cost(frozen))
 
 
 def _origin(model: DetectionModel) -> list[str]:
@@ -72,15 +76,15 @@ def _origin(model: DetectionModel) -> list[str]:
     ]
 
 
-def _say(cost: DetectorCost, echo: Echo) -> None:
+def _log_cost(cost: DetectorCost) -> None:
     height, width = cost.size
-    echo(f"{'part':<24} {'parameters':>12} {'trainable':>12} {'GFLOPs':>9}")
+    log.info("%-24s %12s %12s %9s", "part", "parameters", "trainable", "GFLOPs")
     for part in cost.parts:
         whole = part.name in _WORDS
         name = _WORDS[part.name] if whole else f"  {part.name.removeprefix(f'{_HEAD}.')}"
-        echo(_row(name, part))
-    echo(_row("total", cost.total))
-    echo(f"GFLOPs at {width}x{height} are {COUNTED}.")
+        log.info(_row(name, part))
+    log.info(_row("total", cost.total))
+    log.info("GFLOPs at %dx%d are %s.", width, height, COUNTED)
 
 
 def _row(name: str, part: PartCost) -> str:

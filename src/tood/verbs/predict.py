@@ -1,5 +1,6 @@
 """``tood predict``: pictures with boxes and a COCO-format json for any images."""
 
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
 from tood.io.write import atomic_path, write_json
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import Echo
 from tood.weights.model_file import DetectionModel, load_detection_model
+
+log = logging.getLogger(__name__)
 
 
 def model_of(run: Path) -> Path:
@@ -30,7 +32,7 @@ def model_of(run: Path) -> Path:
     return run / "model.pt"
 
 
-def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, echo: Echo) -> None:
+def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int) -> None:
     """Detect objects in one image or a folder of them with any ``model.pt``.
 
     Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
@@ -50,7 +52,7 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
             try:
                 picture = _decode(path)
             except UserError as error:
-                echo(str(error))
+                log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
             found = _detect(model, picture, number, device)
@@ -60,7 +62,8 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
             entries.append({"id": number, "file_name": name.as_posix(), "width": width, "height": height})
             results += as_coco_results([found], [number], model.category_ids)
             shown = int((found.scores >= threshold).sum())
-            echo(f"{name}: {plural(shown, 'object')} at {threshold:g} or above, {len(found.scores)} in all")
+            objects = plural(shown, "object")
+            log.info("%s: %s at %g or above, %d in all", name, objects, threshold, len(found.scores))
     if not entries:
         raise UserError(f"{images}: {_unread(unreadable, len(paths))}; nothing was written.")
     categories = [
@@ -68,7 +71,7 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
     ]
     content = {"images": entries, "annotations": results, "categories": categories}
     write_json(out / "detections.json", content, indent=None)
-    echo(f"{plural(len(entries), 'picture')} and detections.json are in {out}")
+    log.info("%s and detections.json are in %s", plural(len(entries), "picture"), out)
     if unreadable:
         raise UserError(f"{images}: {_unread(unreadable, len(paths))}.")
 

@@ -1,26 +1,29 @@
 """``tood data prepare``: a data set in the prepared layout."""
 
+import logging
 from pathlib import Path
 
 from tood.config.datasets import DatasetConfig, load_dataset
 from tood.data.findings import plural
 from tood.data.prepare import prepare_dataset
 from tood.io.errors import UserError
-from tood.verbs.folders import PARAMS, Echo, dataset_folder, mirror_for
+from tood.verbs.folders import PARAMS, dataset_folder, mirror_for
 from tood.workflow.code_digest import code_behind
 
+log = logging.getLogger(__name__)
 
-def prepare(name: str, mirror: Path | None, echo: Echo) -> None:
+
+def prepare(name: str, mirror: Path | None) -> None:
     """Download or generate, verify and convert the data set described by ``params/datasets/<name>.yaml``."""
     config, source = described(name, mirror)
     prepared = prepare_dataset(
-        config, dataset_folder(config), mirror=source, params_root=PARAMS, echo=echo, code=code_behind("prepare")
+        config, dataset_folder(config), mirror=source, params_root=PARAMS, code=code_behind("prepare")
     )
     for note in prepared.notes:
-        echo(f"  note: {note}")
+        log.info("  note: %s", note)
     for split in prepared.splits.values():
-        echo(f"  {split.name:<6} {split.image_count:>7,} images  {split.box_count:>9,} boxes")
-    echo(f"{prepared.name}: {plural(len(prepared.classes), 'class')}, ready in {dataset_folder(config)}")
+        log.info("  %-6s %s images  %s boxes", split.name, f"{split.image_count:>7,}", f"{split.box_count:>9,}")
+    log.info("%s: %s, ready in %s", prepared.name, plural(len(prepared.classes), "class"), dataset_folder(config))
 
 
 def described(name: str, mirror: Path | None) -> tuple[DatasetConfig, Path | None]:

@@ -1,5 +1,6 @@
 """``tood replay``: compute once more the step at which a training broke down, as a whole and image by image."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.distributed import Group
 from tood.training.setup import prepare_training
 from tood.training.step import step_gradient
-from tood.verbs.folders import Echo
 from tood.verbs.open_run import open_dataset, run_at
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class _Computed:
         return all(math.isfinite(value) for value in (*self.losses.values(), self.norm))
 
 
-def replay(folder: Path, echo: Echo) -> None:
+def replay(folder: Path) -> None:
     """Say what the losses and the gradient of the step are, and those of each of its images alone.
 
     Computes in one process on the CPU, with the weights from before the step. Raises UserError if the run did not
@@ -64,17 +66,20 @@ def replay(folder: Path, echo: Echo) -> None:
         return _compute(detector, setup.criterion, images, progress, kept)
 
     terms = "  ".join(f"{name} {value:.6g}" for name, value in kept.losses.items())
-    echo(f"step {kept.step + 1}, epoch {kept.epoch + 1}, in the training: {terms}")
+    log.info("step %d, epoch %d, in the training: %s", kept.step + 1, kept.epoch + 1, terms)
     whole = compute(batch)
-    echo(f"the same step here, in {kept.precision}: {whole.line()}")
+    log.info("the same step here, in %s: %s", kept.precision, whole.line())
     if whole.broken:
         count = len(list(detector.parameters()))
-        echo(f"the gradient is not finite in {len(whole.broken)} of {count} parameters: {listed(whole.broken)}")
+        log.info(
+            "the gradient is not finite in %d of %d parameters: %s", len(whole.broken), count, listed(whole.broken)
+        )
     for name, image in zip(dataset.file_names_of(kept.image_ids), batch.split(len(kept.image_ids)), strict=True):
         alone = compute(image)
-        echo(f"{' ' if alone.finite else '!'} {name}, {int(image.valid.sum())} objects: {alone.line()}")
+        mark = " " if alone.finite else "!"
+        log.info("%s %s, %d objects: %s", mark, name, int(image.valid.sum()), alone.line())
     if whole.finite:
-        echo("all is finite here, so it came of the device or of the division into processes")
+        log.info("all is finite here, so it came of the device or of the division into processes")
 
 
 def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown) -> Batch | None:

@@ -10,30 +10,29 @@ from tood.data.prepared import PreparedDataset, PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.evaluation.detections import detect_split
 from tood.evaluation.submission import write_submission
+from tood.io.console import run_log
 from tood.io.errors import UserError
 from tood.training.processes.devices import one_device
-from tood.verbs.folders import PARAMS, Echo
+from tood.verbs.folders import PARAMS
 from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.trained import open_trained
 from tood.weights.class_layer import fit_classes
 from tood.weights.model_file import DetectionModel, load_detection_model
 
 
-def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int, echo: Echo) -> None:
+def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of a run's last checkpoint, named after the run."""
     config = run_at(folder)
     prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
     model, _ = open_trained(folder, config)
     model = replace(model, config=config)  # inference as the study has it now
-    _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads, echo)
+    _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads)
 
 
-def submit_weights(
-    weights: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int, echo: Echo
-) -> None:
+def submit_weights(weights: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of any ``model.pt``, named after its file."""
     prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
-    _submit(load_detection_model(weights), weights, weights.stem, prepared, split, out, gpu, threads, echo)
+    _submit(load_detection_model(weights), weights, weights.stem, prepared, split, out, gpu, threads)
 
 
 def _submit(
@@ -45,14 +44,14 @@ def _submit(
     out: Path,
     gpu: str,
     threads: int,
-    echo: Echo,
 ) -> None:
+    log = run_log(__name__, name)
     split = _split(prepared, split_name)
     table = SplitTable.of_split(split, prepared.classes)
     fit_classes(model, prepared.classes, str(path), prepared.name)
     torch.set_num_threads(threads)
-    with one_device(gpu, echo) as device:
-        echo(f"{name:<12} detecting objects in {split.image_count:,} images of {split.name}")
+    with one_device(gpu) as device:
+        log.info("detecting objects in %s images of %s", f"{split.image_count:,}", split.name)
         found = detect_split(
             model.detector.to(device),
             table,
@@ -63,7 +62,7 @@ def _submit(
             workers=threads if device.type == "cuda" else 0,
         )
     archive = write_submission(out, split.name, name, found.results)
-    echo(f"{name:<12} {len(found.results):,} detections; to be uploaded: {archive}")
+    log.info("%s detections; to be uploaded: %s", f"{len(found.results):,}", archive)
 
 
 def _split(prepared: PreparedDataset, name: str | None) -> PreparedSplit:

@@ -1,20 +1,23 @@
 """``tood sync``: mirror results into MLflow."""
 
 import dataclasses
+import logging
 
 from tood.io.errors import UserError
 from tood.io.write import write_json
 from tood.mlflow_mirror.entries import find_studies
 from tood.mlflow_mirror.tracking import sync_study
-from tood.verbs.folders import RESULTS, Echo
+from tood.verbs.folders import RESULTS
+
+log = logging.getLogger(__name__)
 
 
-def sync(study: str | None, address: str | None, echo: Echo) -> None:
+def sync(study: str | None, address: str | None) -> None:
     """Mirror one study, or all that have results; ``results/<study>/tracked.json`` keeps what was done."""
     studies = [study] if study else find_studies(RESULTS)
     if not studies:
         raise UserError(f"{RESULTS}: holds no results yet; make some with: snakemake --cores all")
     for name in studies:
-        report = sync_study(RESULTS, name, address, echo)
+        report = sync_study(RESULTS, name, address)
         write_json(RESULTS / name / "tracked.json", dataclasses.asdict(report))
-        echo(report.summary())
+        log.info(report.summary())

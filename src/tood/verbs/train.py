@@ -20,6 +20,7 @@ from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
+from tood.io.console import RunLog, leave_out_progress, run_log
 from tood.io.errors import StoppedError, UserError, listed
 from tood.io.read import read_json
 from tood.io.write import write_json, write_yaml
@@ -38,7 +39,7 @@ from tood.training.processes.run_lock import Hold, exclusive
 from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
 from tood.training.results import publish, publish_interrupted, staging_folder
 from tood.training.setup import prepare_training
-from tood.verbs.folders import DATA, PARAMS, RESULTS, Echo, dataset_folder
+from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
 from tood.verbs.open_run import open_dataset, run_at
 from tood.verbs.twins import adopt, find_twin
 from tood.weights.model_file import save_model
@@ -49,7 +50,7 @@ from tood.workflow.finished import expected_training, stays
 from tood.workflow.standing import Expected
 
 
-def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, arguments: Sequence[str], echo: Echo) -> None:
+def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, arguments: Sequence[str]) -> None:
     """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process.
 
     A finished training is left as it is unless what it depends on changed; for ``code`` see ``CodeChoice``. The second
@@ -57,15 +58,13 @@ def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, argume
     """
     config = run_at(folder)
     if in_worker():
-        _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu", echo)
+        _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu")
         return
     with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
-        _train(config, folder, machine, code, arguments, echo)
+        _train(config, folder, machine, code, arguments)
 
 
-def _train(
-    config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str], echo: Echo
-) -> None:
+def _train(config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]) -> None:
     prepared = open_dataset(config.dataset)
     refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
     expected = expected_training(config, prepared, DATA)
@@ -73,21 +72,21 @@ def _train(
     finished = stays(folder, expected, code)
     if finished is not None:
         since = f", by code that changed since ({listed(finished.changed_code)})" if finished.changed_code else ""
-        echo(f"{config.run:<12} is trained already (same configuration){since}: {folder / 'model.pt'}")
+        _log(config).info("is trained already (same configuration)%s: %s", since, folder / "model.pt")
         return
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
     if machine.nodes == 1:
-        with exclusive(folder / "state", echo) as hold:
-            if _taken_from_twin(folder, expected, "cuda" if gpus else "cpu", echo):
+        with exclusive(folder / "state") as hold:
+            if _taken_from_twin(folder, expected, "cuda" if gpus else "cpu"):
                 return
-            _name_other_states(config, folder, echo)
+            _name_other_states(config, folder)
             if processes == 1:
-                _train_alone(config, folder, machine, gpus, hold, echo)
+                _train_alone(config, folder, machine, gpus, hold)
                 return
     # Several processes: the one that writes takes the lock, so that it is held for as long as that one lives.
-    with lease_gpus(gpus, echo) as leased:
+    with lease_gpus(gpus) as leased:
         plan = Launch(
             processes=processes,
             gpus=leased,
@@ -99,43 +98,43 @@ def _train(
         launch([*arguments, "--gpu", str(gpus)], plan)
 
 
-def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold, echo: Echo) -> None:
+def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold) -> None:
     def heard(request: StopRequest) -> None:
-        end_in_time(request, lambda: echo(f"{config.run:<12} {UNSAVED}"))
+        end_in_time(request, lambda: _log(config).info(UNSAVED))
         hold.ending()
-        echo(f"{config.run:<12} is asked to stop ({request.reason}); saving after this step")
+        _log(config).info("is asked to stop (%s); saving after this step", request.reason)
 
-    with lease_gpus(gpus, echo) as leased, stop_requests(heard) as stop:
+    with lease_gpus(gpus) as leased, stop_requests(heard) as stop:
         if gpus:
-            _train_here(config, folder, machine, "cuda", stop, echo, gpu_index(leased[0]))
+            _train_here(config, folder, machine, "cuda", stop, gpu_index(leased[0]))
         else:
-            _train_here(config, folder, machine, "cpu", stop, echo)
+            _train_here(config, folder, machine, "cpu", stop)
 
 
-def _train_among_others(config: RunConfig, folder: Path, machine: Machine, device_type: str, echo: Echo) -> None:
-    with exclusive(folder / "state", echo) if is_writer() else nullcontext() as hold:
+def _train_among_others(config: RunConfig, folder: Path, machine: Machine, device_type: str) -> None:
+    with exclusive(folder / "state") if is_writer() else nullcontext() as hold:
 
         def heard(request: StopRequest) -> None:
-            end_in_time(request, lambda: echo(f"{config.run:<12} {UNSAVED}") if hold is not None else None)
+            end_in_time(request, lambda: _log(config).info(UNSAVED) if hold is not None else None)
             if hold is not None:
                 hold.ending()
 
         with stop_requests(heard) as stop:
-            _train_here(config, folder, machine, device_type, stop, echo)
+            _train_here(config, folder, machine, device_type, stop)
 
 
-def _taken_from_twin(folder: Path, expected: Expected, device_type: str, echo: Echo) -> bool:
+def _taken_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
     """Spare a training that another study has done; False where there is none such."""
     config = expected.config
     twin = find_twin(RESULTS, folder, expected, resolve_precision(config.schedule.precision, torch.device(device_type)))
     if twin is None:
         return False
     adopt(twin, folder, config)
-    echo(f"{config.run:<12} is taken from {twin}: same configuration, data, seed and code")
+    _log(config).info("is taken from %s: same configuration, data, seed and code", twin)
     return True
 
 
-def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
+def _name_other_states(config: RunConfig, folder: Path) -> None:
     """Say what changed when an unfinished training of another configuration lies in the folder."""
     store = CheckpointStore(folder / "state", config.fingerprint)
     if store.files():
@@ -148,7 +147,7 @@ def _name_other_states(config: RunConfig, folder: Path, echo: Echo) -> None:
                 science.parent.rename(store.folder)
                 return
             changes = changed_fields(kept if isinstance(kept, dict) else {}, config.science())
-            echo(f"{config.run:<12} starts anew, for the configuration changed: {'; '.join(changes[:5])}")
+            _log(config).info("starts anew, for the configuration changed: %s", "; ".join(changes[:5]))
 
 
 def _train_here(
@@ -157,7 +156,6 @@ def _train_here(
     machine: Machine,
     device_type: str,
     stop: StopRequest,
-    echo: Echo,
     gpu: int = 0,
 ) -> None:
     with process_group(device_type, gpu, machine.patience) as group:
@@ -166,15 +164,16 @@ def _train_here(
         if machine.workers is None:
             # A GPU must not wait for decoding; on the CPU a worker would only take the core that trains.
             machine = replace(machine, workers=threads if group.device.type == "cuda" else 0)
-        say = echo if group.is_main else (lambda _: None)
+        if not group.is_main:
+            leave_out_progress()
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
-        job = _job(config, folder, prepared, machine, group, precision, stop, say)
-        say(_opening(config, job))
+        job = _job(config, folder, prepared, machine, group, precision, stop)
+        _log_opening(config, job)
         cost = TrainingLoop(job).run()
         if group.is_main:
             _write_results(job, prepared, cost)
-            say(f"{config.run:<12} trained: {folder / 'model.pt'}")
+            _log(config).info("trained: %s", folder / "model.pt")
 
 
 def _job(
@@ -185,11 +184,10 @@ def _job(
     group: Group,
     precision: str,
     stop: StopRequest,
-    say: Echo,
 ) -> Job:
     setup = prepare_training(config, prepared, DATA / "pretrained")
     for line in setup.weights:
-        say(f"{config.run:<12} {line}")
+        _log(config).info(line)
     return Job(
         config=config,
         folder=folder,
@@ -205,7 +203,6 @@ def _job(
         group=group,
         evaluate=_val_evaluation(config, prepared, setup.detector, group, machine.workers or 0, stop),
         stop=stop,
-        echo=say,
     )
 
 
@@ -248,13 +245,17 @@ def _val_evaluation(
     return evaluate
 
 
-def _opening(config: RunConfig, job: Job) -> str:
+def _log(config: RunConfig) -> RunLog:
+    return run_log(__name__, config.run)
+
+
+def _log_opening(config: RunConfig, job: Job) -> None:
     schedule = config.schedule
     steps = steps_per_epoch(job.dataset, batch=schedule.batch)
     where = f"{job.group.world} x {device_name(job.group.device)}"
     parts = f" in {job.micro_batches} parts" if job.micro_batches and job.micro_batches > 1 else ""
-    return (
-        f"{config.run:<12} {config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
+    _log(config).info(
+        f"{config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
         f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images{parts}, "
         f"learning rate {base_learning_rate(schedule):g} "
         f"({schedule.lr:g} at {schedule.lr_batch} images), {job.precision}, {where}"

@@ -1,10 +1,11 @@
 """Downloading an archive: resumed where it broke off, checked before it is used."""
 
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,8 @@ from tood.data.fetch.manifest import digests
 from tood.io.deadline import with_deadline
 from tood.io.errors import TransientError, UserError
 
-Echo = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 16
 _AGAIN = "the part downloaded so far is kept; run the same command again to go on, or give a 'mirror'"
 
@@ -55,7 +57,7 @@ def archive_name(archive: Archive) -> str:
     return unquote(PurePosixPath(urlsplit(archive.url).path).name)
 
 
-def download(archive: Archive, folder: Path, echo: Echo, patience: Patience = DEFAULT_PATIENCE) -> Path:
+def download(archive: Archive, folder: Path, patience: Patience = DEFAULT_PATIENCE) -> Path:
     """Bring an archive into ``folder`` and return its path; what an earlier try left is continued.
 
     Raises UserError when the server cannot be reached, refuses, stalls, or gives something else than the
@@ -66,7 +68,7 @@ def download(archive: Archive, folder: Path, echo: Echo, patience: Patience = DE
         try:
             verify_archive(archive, target)
         except UserError as error:
-            echo(f"{error} Downloading it again.")
+            log.info("%s Downloading it again.", error)
             target.unlink()
         else:
             return target
@@ -76,13 +78,13 @@ def download(archive: Archive, folder: Path, echo: Echo, patience: Patience = DE
     while True:
         before = _size(part)
         try:
-            _fetch(archive, part, echo, patience)
+            _fetch(archive, part, patience)
             break
         except _TransferError as error:
             failures = failures + 1 if _size(part) - before <= patience.next_to_nothing else 0
             if failures >= patience.tries:
                 raise TransientError(f"{archive.url}: the server {error}; {_AGAIN}.") from error
-            echo(f"{target.name}: the server {error}; trying again")
+            log.info("%s: the server %s; trying again", target.name, error)
             time.sleep(patience.pause * failures)
     try:
         verify_archive(archive, part)
@@ -128,7 +130,7 @@ def _version(response: requests.Response) -> str:
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
-def _fetch(archive: Archive, part: Path, echo: Echo, patience: Patience) -> None:
+def _fetch(archive: Archive, part: Path, patience: Patience) -> None:
     """One try: continue the partial file to its end."""
     headers = {"Accept-Encoding": "identity"}
     version = _version_file(part).read_text(encoding="utf-8") if _version_file(part).is_file() else ""
@@ -146,7 +148,7 @@ def _fetch(archive: Archive, part: Path, echo: Echo, patience: Patience) -> None
         if total is not None and start >= total:
             return
         _check_space(part, archive, start, total)
-        progress = _Progress(archive_name(archive), start, total, echo, patience.report_every)
+        progress = _Progress(archive_name(archive), start, total, patience.report_every)
         with part.open("r+b" if start else "wb") as sink:
             sink.seek(start)
             sink.truncate()
@@ -257,12 +259,12 @@ def _amount(size: float) -> str:
 class _Progress:
     """Says now and then how far a download is."""
 
-    def __init__(self, name: str, start: int, total: int | None, echo: Echo, every: float) -> None:
+    def __init__(self, name: str, start: int, total: int | None, every: float) -> None:
         self.have = start
-        self._name, self._start, self._total, self._echo, self._every = name, start, total, echo, every
+        self._name, self._start, self._total, self._every = name, start, total, every
         self._began = self._reported = time.monotonic()
         if start:
-            echo(f"{name}: continuing after {_amount(start)}")
+            log.info("%s: continuing after %s", name, _amount(start))
 
     def add(self, size: int) -> None:
         self.have += size
@@ -276,4 +278,4 @@ class _Progress:
             left = (self._total - self.have) / max(rate, 1.0)
             share = 100 * self.have / self._total
             line += f" of {_amount(self._total)} ({share:.0f} %), {left / 60:.0f} min left"
-        self._echo(f"{line}, {_amount(rate)}/s")
+        log.info("%s, %s/s", line, _amount(rate))

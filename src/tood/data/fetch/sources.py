@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from tood.config.datasets import Source
@@ -14,7 +14,8 @@ from tood.data.findings import plural
 from tood.io.errors import UserError
 from tood.io.os_errors import refusal
 
-Echo = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 STAMP = ".source"
 
 
@@ -25,7 +26,6 @@ def obtain(
     work: Path,
     mirror: Path | None,
     manifest: Manifest | None,
-    echo: Echo,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> None:
     """Make ``target`` hold the verified files of ``source``, replacing what was there.
@@ -39,9 +39,9 @@ def obtain(
     staging.mkdir(parents=True)
     try:
         if mirror is None:
-            _from_upstream(source, staging, work / "archives", manifest, echo, patience)
+            _from_upstream(source, staging, work / "archives", manifest, patience)
         else:
-            _from_mirror(source, mirror, staging, manifest, echo)
+            _from_mirror(source, mirror, staging, manifest)
         (staging / STAMP).write_text(stamp(source, manifest), encoding="utf-8")
         _exchange(staging, target, work / "replaced")
     except OSError as error:
@@ -66,36 +66,36 @@ def stamp(source: Source, manifest: Manifest | None) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def obtained(target: Path, source: Source, manifest: Manifest | None, echo: Echo) -> bool:
+def obtained(target: Path, source: Source, manifest: Manifest | None) -> bool:
     """Whether ``target`` already holds the verified files of this source."""
     file = target / STAMP
     if not file.is_file() or file.read_text(encoding="utf-8") != stamp(source, manifest):
         return False
     try:
-        verify(source, target, manifest, echo)
+        verify(source, target, manifest)
     except UserError as error:
-        echo(f"{error} Obtaining the files again.")
+        log.info("%s Obtaining the files again.", error)
         return False
     return True
 
 
-def verify(source: Source, folder: Path, manifest: Manifest | None, echo: Echo) -> None:
+def verify(source: Source, folder: Path, manifest: Manifest | None) -> None:
     """Check files against the manifest and the counts that there are; UserError if they differ."""
     if manifest is not None:
         manifest.verify(folder)
-        echo(f"{plural(len(manifest.entries), 'file')} verified against {manifest.file.name}")
+        log.info("%s verified against %s", plural(len(manifest.entries), "file"), manifest.file.name)
     if source.counts:
         verify_counts(folder, source.counts)
-        echo(f"counts verified: {', '.join(f'{name} {count:,}' for name, count in source.counts.items())}")
+        log.info("counts verified: %s", ", ".join(f"{name} {count:,}" for name, count in source.counts.items()))
 
 
 def _from_upstream(
-    source: Source, staging: Path, archives: Path, manifest: Manifest | None, echo: Echo, patience: Patience
+    source: Source, staging: Path, archives: Path, manifest: Manifest | None, patience: Patience
 ) -> None:
-    files = [download(archive, archives, echo, patience) for archive in source.archives]
+    files = [download(archive, archives, patience) for archive in source.archives]
     try:
-        _unpack_all(source, files, staging, manifest, echo)
-        verify(source, staging, manifest, echo)
+        _unpack_all(source, files, staging, manifest)
+        verify(source, staging, manifest)
     except UserError:
         for archive, file in zip(source.archives, files, strict=True):
             if archive.md5 is None and archive.sha256 is None:
@@ -103,14 +103,14 @@ def _from_upstream(
         raise
 
 
-def _unpack_all(source: Source, files: list[Path], staging: Path, manifest: Manifest | None, echo: Echo) -> None:
+def _unpack_all(source: Source, files: list[Path], staging: Path, manifest: Manifest | None) -> None:
     wanted = None if manifest is None else manifest.entries.keys()
     for archive, file in zip(source.archives, files, strict=True):
-        echo(f"unpacking {file.name}")
+        log.info("unpacking %s", file.name)
         unpack(file, staging, strip=archive.strip, wanted=wanted)
 
 
-def _from_mirror(source: Source, mirror: Path, staging: Path, manifest: Manifest | None, echo: Echo) -> None:
+def _from_mirror(source: Source, mirror: Path, staging: Path, manifest: Manifest | None) -> None:
     if not mirror.is_dir():
         raise UserError(f"{mirror}: the mirror is not a folder; give one with the data set's files or archives.")
     files = [mirror / archive_name(archive) for archive in source.archives]
@@ -121,7 +121,7 @@ def _from_mirror(source: Source, mirror: Path, staging: Path, manifest: Manifest
             raise UserError(f"{mirror}: the mirror has {present[0].name} but not {missing[0]}; add it.")
         for archive, file in zip(source.archives, files, strict=True):
             verify_archive(archive, file)
-        _unpack_all(source, files, staging, manifest, echo)
+        _unpack_all(source, files, staging, manifest)
     else:
         if manifest is not None:
             manifest.verify(mirror)  # before copying, so that the sentence names the mirror's file
@@ -129,10 +129,10 @@ def _from_mirror(source: Source, mirror: Path, staging: Path, manifest: Manifest
         else:
             verify_counts(mirror, source.counts)
             names = list(source.counts) or [entry.name for entry in sorted(mirror.iterdir())]
-        echo(f"copying {plural(len(names), 'entry')} from {mirror}")
+        log.info("copying %s from %s", plural(len(names), "entry"), mirror)
         for name in names:
             _copy(mirror / name, staging / name)
-    verify(source, staging, manifest, echo)
+    verify(source, staging, manifest)
 
 
 def _copy(source: Path, target: Path) -> None:

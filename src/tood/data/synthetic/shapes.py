@@ -7,7 +7,7 @@ the full outline (also where another object covers it) inside the image; ``area`
 ``disc`` and ``hexagon`` are the pair that is easily confused.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from tood.data.synthetic.scenes import (
     finish,
 )
 from tood.io.write import write_json, write_with
+
+log = logging.getLogger(__name__)
 
 MIN_VISIBLE = 0.35
 _TRIES = 8
@@ -190,7 +192,7 @@ def _draw_crop(rng: np.random.Generator, label: int, size: int) -> NDArray[np.ui
     return _draw_crop(rng, label, size)  # the neighbour was in the way
 
 
-def generate_shapes(config: ShapesDataset, folder: Path, echo: Callable[[str], None]) -> tuple[str, ...]:
+def generate_shapes(config: ShapesDataset, folder: Path) -> tuple[str, ...]:
     """Write ``folder/images/<split>/*`` and ``folder/annotations/<split>.json``; return the classes.
 
     Deterministic; JPEG bytes may differ between versions of the JPEG library. The annotations of a split are
@@ -198,7 +200,7 @@ def generate_shapes(config: ShapesDataset, folder: Path, echo: Callable[[str], N
     """
     first_image_id, first_box_id = 1, 1
     for name, split in config.splits.items():
-        boxes = _write_split(config, name, split, folder, first_image_id, first_box_id, echo)
+        boxes = _write_split(config, name, split, folder, first_image_id, first_box_id)
         first_image_id += split.images
         first_box_id += boxes
     return CLASSES
@@ -211,7 +213,6 @@ def _write_split(
     folder: Path,
     first_image_id: int,
     first_box_id: int,
-    echo: Callable[[str], None],
 ) -> int:
     target = folder / "images" / name
     images: list[dict[str, object]] = []
@@ -236,7 +237,7 @@ def _write_split(
                 }
             )
         if (index + 1) % 500 == 0 or index + 1 == split.images:
-            echo(f"{config.name}: {name} {index + 1}/{split.images} pictures drawn")
+            log.info("%s: %s %d/%d pictures drawn", config.name, name, index + 1, split.images)
     categories = [{"id": k + 1, "name": kind} for k, kind in enumerate(CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(folder / "annotations" / f"{name}.json", content, indent=None)

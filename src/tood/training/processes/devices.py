@@ -1,11 +1,12 @@
 """Which devices a run computes on: found, checked, leased, named."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tood.io.errors import UserError
 from tood.io.lock import try_lock
 from tood.training.precision import cpu_field
 from tood.training.processes.gpus import visible_gpus
+
+log = logging.getLogger(__name__)
 
 _LEASE_PAUSE = 1.0  # seconds
 
@@ -39,7 +42,7 @@ def resolve_gpus(requested: str) -> int:
 
 
 @contextmanager
-def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list[str]]:
+def lease_gpus(count: int) -> Iterator[list[str]]:
     """Reserve ``count`` GPUs that no other run of this user works on, waiting for them; yields their names.
 
     Snakemake counts GPUs but never says which, so runs side by side settle it with one lock file a device.
@@ -60,7 +63,7 @@ def lease_gpus(count: int, echo: Callable[[str], None] = print) -> Iterator[list
                         leased.append(name)
             if len(leased) < count:
                 if not waiting:
-                    echo(f"waiting for {count} of {len(names)} GPUs that other runs work on")
+                    log.info("waiting for %d of %d GPUs that other runs work on", count, len(names))
                 waiting = True
                 # Give back what others may be waiting for, then queue again.
                 stack.close()
@@ -95,10 +98,10 @@ def versions(device: torch.device) -> dict[str, str]:
 
 
 @contextmanager
-def one_device(gpu: str, echo: Callable[[str], None] = print) -> Iterator[torch.device]:
+def one_device(gpu: str) -> Iterator[torch.device]:
     """A single device for inference: a leased GPU if there is one and it is wanted, the CPU otherwise."""
     if min(resolve_gpus(gpu), 1) == 0:
         yield torch.device("cpu")
         return
-    with lease_gpus(1, echo) as names:
+    with lease_gpus(1) as names:
         yield torch.device("cuda", gpu_index(names[0]))

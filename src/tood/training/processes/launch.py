@@ -1,6 +1,7 @@
 """Several processes for one run, on one machine or several: torchrun around the same command."""
 
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -12,11 +13,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tood.io.console import note
 from tood.io.errors import StoppedError, TransientError, UserError
 from tood.io.shared_constants import LAUNCHER, MEETING, RAISED
 from tood.training.processes.rendezvous import Rendezvous
 from tood.training.processes.stopping import StopRequest, stop_requests
+
+log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
@@ -78,7 +80,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         said = message.read_text(encoding="utf-8").strip() if message.exists() else ""
     if status == 0:
         return
-    note(words.read_text(encoding="utf-8", errors="replace"))
+    log.debug("%s", words.read_text(encoding="utf-8", errors="replace"))
     if stop:
         raise StoppedError(
             f"{plan.folder.parent}: was asked to stop ({stop.reason}) and is saved; repeat the command to continue.",

@@ -1,8 +1,9 @@
 """One trainer at a time in a run's folder, and by name who it is."""
 
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tood.io.lock import lock_file
 from tood.io.read import read_json
 from tood.io.write import write_json
 from tood.training.processes.stopping import starters
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0  # seconds for a trainer that is ending; it saves its state within 30
 
@@ -54,7 +57,7 @@ class Hold:
 
 
 @contextmanager
-def exclusive(state: Path, echo: Callable[[str], None], patience: float = _PATIENCE) -> Iterator[Hold]:
+def exclusive(state: Path, patience: float = _PATIENCE) -> Iterator[Hold]:
     """Keep every other trainer out of the run whose ``state`` folder this is, while the block runs.
 
     A trainer that is about to end (asked to stop, or an orphan whose workflow was killed) is waited for. Raises
@@ -69,7 +72,7 @@ def exclusive(state: Path, echo: Callable[[str], None], patience: float = _PATIE
         _refuse_unless_ending(state.parent, owner, seconds > patience)
         if owner is not None and not said:
             said = True
-            echo(f"waiting for {owner.described()}, which is about to stop training this run")
+            log.info("waiting for %s, which is about to stop training this run", owner.described())
 
     with lock_file(state / "lock", state.parent, waiting):
         try:
