@@ -1,10 +1,17 @@
-"""The order of the tests: files that start processes come first, so that no worker is left with one at the end."""
+"""The order of the tests, and what they share.
 
+Files that start processes come first, so that no worker is left with one at the end.
+"""
+
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-_LONG = ("workflow", "training")  # folders, longest first
+_FIRST = ("workflow", "training", "golden", "weights", "mlflow_mirror")  # folders, longest first
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -12,4 +19,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(path: Path) -> int:
-    return next((place for place, name in enumerate(_LONG) if path.parent.name == name), len(_LONG))
+    return next((place for place, name in enumerate(_FIRST) if path.parent.name == name), len(_FIRST))
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> BuildOnce:
+    """Gives the folder of a name, which the first worker that asks for it builds; it is for reading only."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent  # pytest-xdist: the folder of all workers
+
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared / "once" / name, shared / "once" / f"{name}.whole"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return build

@@ -2,31 +2,33 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE, STUDY, tood, train
+from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE, STUDY, reschedule, tood, train
 from tood_process import ToodProcess
 
-Trained = Callable[..., tuple[Path, str]]
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+Trained = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(build_once: BuildOnce) -> Path:
     """A project folder with the tiny study's params and data."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "params", folder / "params")
-    for path, content in {
-        "studies/tiny": STUDY,
-        "datasets/tiny": DATASET,
-        "backbones/tiny": BACKBONE,
-        "schedules/tiny": SCHEDULE,
-    }.items():
-        (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
-    tood(folder, "data", "prepare", "tiny")
-    return folder
+
+    def make(folder: Path) -> None:
+        shutil.copytree(ROOT / "params", folder / "params")
+        for path, content in {
+            "studies/tiny": STUDY,
+            "datasets/tiny": DATASET,
+            "backbones/tiny": BACKBONE,
+            "schedules/tiny": SCHEDULE,
+        }.items():
+            (folder / "params" / f"{path}.yaml").write_text(yaml.safe_dump(content))
+        tood(folder, "data", "prepare", "tiny")
+
+    return build_once("tiny", make)
 
 
 @pytest.fixture
@@ -43,16 +45,20 @@ def copy_of(template: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The project folder in which a run was trained once for all tests, undisturbed, and what the command said.
+def trained(template: Path, build_once: BuildOnce) -> Trained:
+    """The project folder in which a run was trained undisturbed, once for all tests.
 
-    It is for reading; ``finished`` has a copy to do with as a test likes.
+    What the command said is in its said.txt. A test that changes something takes a copy of ``results``.
     """
 
-    @cache
-    def train_once(run: str) -> tuple[Path, str]:
-        folder = copy_of(template, tmp_path_factory.mktemp("trained"))
-        return folder, train(folder, run)
+    def train_once(run: str, *more: str, **schedule: object) -> Path:
+        def make(folder: Path) -> None:
+            copy_of(template, folder)
+            reschedule(folder, **schedule)
+            (folder / "said.txt").write_text(train(folder, run, *more))
+
+        parts = (run, *more, *(f"{key}={value}" for key, value in schedule.items()))
+        return build_once("trained " + " ".join(parts), make)
 
     return train_once
 
@@ -60,5 +66,5 @@ def trained(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained
 @pytest.fixture
 def finished(project: Path, trained: Trained) -> Path:
     """A project in which the run 'atss' is trained."""
-    shutil.copytree(trained("atss")[0] / "results", project / "results")
+    shutil.copytree(trained("atss") / "results", project / "results")
     return project

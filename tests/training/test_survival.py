@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tiny_run import (
     EXPLODES,
     checkpoints,
     history,
+    interrupt,
     listening_at,
     reschedule,
     start,
@@ -29,35 +29,26 @@ from tiny_run import (
 
 from tood.io.errors import StoppedError
 from tood.training import trainer
+from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.machine import Machine
 from tood.training.processes.stopping import StopRequest, stop_requests
 from tood.verbs import train as verb
 
 RUN = "results/tiny/atss"
 EIGHT = {"epochs": 8, "evaluate_every": 8}
+Trained = Callable[..., Path]
 LeftAlone = Callable[[int], tuple[dict[str, torch.Tensor], list[dict[str, str]]]]
 
 
-@pytest.fixture(scope="module")
-def reference(template: Path, tmp_path_factory: pytest.TempPathFactory) -> LeftAlone:
-    """Weights and history of eight epochs that nobody disturbed, by number of processes."""
+@pytest.fixture
+def left_alone(trained: Trained, project: Path) -> LeftAlone:
+    """Weights and history of eight epochs that nobody disturbed, by number of processes; ``project`` has them too."""
+    reschedule(project, **EIGHT)
 
-    @cache
-    def trained(processes: int) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
-        folder = tmp_path_factory.mktemp("reference")
-        shutil.copytree(template / "params", folder / "params")
-        (folder / "data").symlink_to(template / "data")
-        reschedule(folder, **EIGHT)
-        train(folder, "atss", "--processes", str(processes))
+    def reference(processes: int) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+        folder = trained("atss", "--processes", str(processes), **EIGHT)
         return weights(folder, "atss"), history(folder, "atss")
 
-    return trained
-
-
-@pytest.fixture
-def left_alone(reference: LeftAlone, project: Path) -> LeftAlone:
-    """The reference, for a project that has the same schedule."""
-    reschedule(project, **EIGHT)
     return reference
 
 
@@ -107,7 +98,7 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     ("number", "more"),
     [
         (signal.SIGTERM, ("--workers", "3")),
-        (signal.SIGINT, ("--processes", "2", "--workers", "1")),
+        pytest.param(signal.SIGINT, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
     ],
 )
 def test_a_signal_costs_no_digit(
@@ -252,10 +243,11 @@ def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, lef
 
 def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: Path) -> None:
     reschedule(project, **EIGHT)
-    process = start(project, "pisa", "--processes", "2")
-    wait_for(lambda: bool(checkpoints(project, "pisa")))
-    process.send_signal(signal.SIGTERM)
-    assert process.end()[0] == 143
+    interrupt(project, "pisa")
+    (state,) = (project / "results/tiny/pisa/state").glob("*/")
+    store = CheckpointStore(state.parent, state.name)
+    kept = store.load(pytest.fail)
+    store.save(kept["step"], {**kept, "world": 2, "losses": kept["losses"] * 2})
     said = train(project, "pisa", status=2)
     assert "began with 2 processes in 1 part" in said
     assert "criterion.kind 'pisa' compares the images of a process" in said
