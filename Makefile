@@ -34,8 +34,7 @@ lint: $(READY)
 	snakemake --lint
 	mypy
 
-# One thread each (also of the processes that tests start): there is a worker for every processor.
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+PYTEST := pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST) -m "not long"

@@ -1,14 +1,18 @@
-"""The order of the tests, and what they share.
+"""The order of the tests, what they share, and their threads.
 
 Files that start processes come first, so that no worker is left with one at the end.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+# Before torch is imported, here and in the processes that tests start: there is a worker for every processor already.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 _FIRST = ("workflow", "training", "golden", "weights", "mlflow_mirror")  # folders, longest first
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]

@@ -27,7 +27,7 @@ class ToodProcess:
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         with tempfile.NamedTemporaryFile(prefix="tood-said-", delete=False) as said:
             self._said = Path(said.name)
-        everything = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        everything = {**os.environ, **environment}
         self._process: ForkServerProcess = _SERVER.Process(
             target=_run, args=(folder, arguments, everything, self._said)
         )
