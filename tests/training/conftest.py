@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forked_command import ForkedCommand
 from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE, STUDY, reschedule, tood, train
-from tood_process import ToodProcess
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 Trained = Callable[..., Path]
@@ -34,7 +34,7 @@ def template(build_once: BuildOnce) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Iterator[Path]:
     yield copy_of(template, tmp_path)
-    for process in list(ToodProcess.running):
+    for process in list(ForkedCommand.running):
         process.kill()
 
 

@@ -75,7 +75,10 @@ def stop_after(steps: int) -> Callable[..., object]:
     return requests
 
 
-def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stops", [(1, 6, 17), pytest.param((3, 5, 7, 13), marks=pytest.mark.long)])
+def test_stopping_after_any_step_changes_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
     """Rows of the history cover four steps here, so that most stops are in the middle of one."""
     monkeypatch.chdir(project)
     monkeypatch.setattr(trainer, "_LOG_ROWS", 4)
@@ -83,7 +86,7 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     verb.train(folder, machine, 1, [], print)
     whole, rows = weights(project, "atss"), history(project, "atss")
     assert [row["step"] for row in rows] == ["4", "6", "8", "12", "16", "18"]
-    for steps in (1, 3, 5, 6, 7, 13, 17):
+    for steps in stops:
         shutil.rmtree("results")
         with monkeypatch.context() as patch:
             patch.setattr(verb, "stop_requests", stop_after(steps))

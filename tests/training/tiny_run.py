@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 import yaml
-from tood_process import ToodProcess
+from forked_command import ForkedCommand
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -61,7 +61,7 @@ SCHEDULE = {
 
 
 def tood(folder: Path, *arguments: str, status: int = 0) -> str:
-    ended, said = ToodProcess(folder, *arguments).end()
+    ended, said = ForkedCommand(folder, "tood", *arguments).end()
     assert ended == status, said
     assert "Traceback" not in said
     return said
@@ -71,9 +71,9 @@ def train(folder: Path, run: str, *more: str, status: int = 0) -> str:
     return tood(folder, *training(run, *more), status=status)
 
 
-def start(folder: Path, run: str, *more: str, **environment: str) -> ToodProcess:
+def start(folder: Path, run: str, *more: str, **environment: str) -> ForkedCommand:
     """A training that goes on while the test does."""
-    return ToodProcess(folder, *training(run, *more), **environment)
+    return ForkedCommand(folder, "tood", *training(run, *more), **environment)
 
 
 def training(run: str, *more: str) -> tuple[str, ...]:

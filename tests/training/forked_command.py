@@ -1,6 +1,6 @@
-"""The command ``tood`` in a process of its own that need not import torch, which takes longer than a tiny training.
+"""Commands in processes of their own that need not import torch, which takes longer than a tiny training.
 
-It is forked from a server that has imported everything and does nothing else, so that no test meets what another one
+They are forked from a server that has imported everything and does nothing else, so that no test meets what another one
 left in memory, and signals, exit statuses and output are those of the command.
 """
 
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+from importlib.metadata import entry_points
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import ClassVar
@@ -19,17 +20,17 @@ _SERVER.set_forkserver_preload(
 )
 
 
-class ToodProcess:
-    """``tood <arguments>`` at work in ``folder``, with ``environment`` added to this process's own."""
+class ForkedCommand:
+    """A program of the environment at work in ``folder``, with ``environment`` added to this process's own."""
 
-    running: ClassVar["list[ToodProcess]"] = []
+    running: ClassVar["list[ForkedCommand]"] = []
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        with tempfile.NamedTemporaryFile(prefix="tood-said-", delete=False) as said:
+    def __init__(self, folder: Path, program: str, *arguments: str, **environment: str) -> None:
+        with tempfile.NamedTemporaryFile(prefix="said-", delete=False) as said:
             self._said = Path(said.name)
         everything = {**os.environ, **environment}
         self._process: ForkServerProcess = _SERVER.Process(
-            target=_run, args=(folder, arguments, everything, self._said)
+            target=_run, args=(folder, program, arguments, everything, self._said)
         )
         self._process.start()
         self.running.append(self)
@@ -57,7 +58,7 @@ class ToodProcess:
         self.end()
 
 
-def _run(folder: Path, arguments: tuple[str, ...], environment: dict[str, str], said: Path) -> None:
+def _run(folder: Path, program: str, arguments: tuple[str, ...], environment: dict[str, str], said: Path) -> None:
     """In the new process: the command, as a shell would start it."""
     multiprocessing.set_start_method("fork", force=True)  # the default of a process that nobody forked
     os.chdir(folder)
@@ -66,7 +67,6 @@ def _run(folder: Path, arguments: tuple[str, ...], environment: dict[str, str], 
     output = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.argv = ["tood", *arguments]
-    from tood.cli.main import main
-
-    main()
+    sys.argv = [str(Path(sys.executable).with_name(program)), *arguments]
+    (script,) = entry_points(group="console_scripts", name=program)
+    sys.exit(script.load()())
