@@ -1,5 +1,6 @@
 # make demo     the default study, from data to report
-# make test     everything that must hold
+# make test     everything that must hold, before every commit
+# make test-all the same, and the tests marked long
 # make setup    the environment alone, in .venv
 # make pull     data and results of another clone from the DVC remote, with nothing left to redo
 SHELL := /bin/bash
@@ -10,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo setup test lint pull clean
+.PHONY: demo setup test test-all test-long lint pull clean
 
 demo: $(READY)
 	@snakemake results/demo/report.html --cores all
@@ -33,8 +34,15 @@ lint: $(READY)
 	snakemake --lint
 	mypy
 
+PYTEST := pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+
 test: lint
-	pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+test-long: $(READY)
+	$(PYTEST) -m long
+
+test-all: test test-long
 
 pull: $(READY)
 	dvc pull --allow-missing    # other studies may not be recorded yet

@@ -1,14 +1,24 @@
-"""The order of the tests, and what all of them may use."""
+"""The order of the tests, what they share, and their threads.
+
+Files that start processes come first, so that no worker is left with one at the end.
+"""
 
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tood.io.console import LineFormatter
 
-_LONG = ("workflow", "training")  # folders, longest first
+# Before torch is imported, here and in the processes that tests start: there is a worker for every processor already.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+_FIRST = ("workflow", "training", "golden", "weights", "mlflow_mirror")  # folders, longest first
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 class _Kept(logging.Handler):
@@ -41,4 +51,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(path: Path) -> int:
-    return next((place for place, name in enumerate(_LONG) if path.parent.name == name), len(_LONG))
+    return next((place for place, name in enumerate(_FIRST) if path.parent.name == name), len(_FIRST))
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> BuildOnce:
+    """Gives the folder of a name, which the first worker that asks for it builds; it is for reading only."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent  # pytest-xdist: the folder of all workers
+
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared / "once" / name, shared / "once" / f"{name}.whole"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return build

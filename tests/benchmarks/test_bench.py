@@ -3,7 +3,6 @@
 import json
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,8 @@ TINY = Request(
 
 
 @pytest.fixture(autouse=True)
-def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tests run side by side; one thread each."""
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path, said: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Scenes and methods for the tests of the detection core."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,15 +10,6 @@ from torch import Tensor
 from tood.config.method import MethodConfig
 from tood.detection.points import STRIDES, Points, make_points, valid_points
 from tood.detection.targets import Targets
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Tests run side by side; one thread each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)

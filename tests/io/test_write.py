@@ -57,12 +57,8 @@ def test_every_library_s_refusal_is_one_sentence_and_the_old_file_stays(
     tmp_path: Path, name: str, limited: None
 ) -> None:
     (tmp_path / name).write_text("old")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=rf"{name}: cannot be written: File too large; .*ulimit -f.*\.$"):
         write_with(tmp_path / name, WRITERS[name])
-    assert str(caught.value) == (
-        f"{tmp_path / name}: cannot be written: File too large; raise the limit on the size of a file (ulimit -f), "
-        "then repeat the command."
-    )
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
 
 

@@ -253,10 +253,12 @@ def without_objects() -> Callable[[ComparisonStudy], ComparisonStudy]:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(build_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A fresh MLflow database, which takes seconds to make: the tests copy it."""
-    folder = tmp_path_factory.mktemp("store")
-    script = "from mlflow.tracking import MlflowClient; MlflowClient('sqlite:///mlflow.db').search_experiments()"
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True, capture_output=True)
-    return folder / "mlflow.db"
+
+    def make(folder: Path) -> None:
+        script = "from mlflow.tracking import MlflowClient; MlflowClient('sqlite:///mlflow.db').search_experiments()"
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True, capture_output=True)
+
+    return build_once("store", make) / "mlflow.db"

@@ -113,15 +113,14 @@ def test_a_state_with_other_fields_is_another_version() -> None:
 
 
 @pytest.mark.parametrize("step", [-1, 99])
-def test_a_training_goes_on_past_a_state_that_cannot_be_its_own(project: Path, step: int) -> None:
-    train(project, "atss")
-    folder = project / "results/tiny/atss"
+def test_a_training_goes_on_past_a_state_that_cannot_be_its_own(finished: Path, step: int) -> None:
+    folder = finished / "results/tiny/atss"
     state = next((folder / "state").glob("*/step-*18.pt"))
     store = CheckpointStore(folder / "state", state.parent.name)
     store.save(18, {**store.load(), "step": step})
     (state.parent / "clock.json").write_text('["garbage"]')
     (folder / "model.pt").unlink()
-    said = train(project, "atss", "--accumulate", "2")
+    said = train(finished, "atss", "--accumulate", "2")
     assert f"{state.name}: is damaged or from another version; using the checkpoint before it." in said
     assert "goes on in 2 parts instead of 1: still 4 images a step in the same order, 4 a process\n" in said
     assert "continues after step 16 of 18" in said

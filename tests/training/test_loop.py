@@ -1,25 +1,37 @@
 """Training on a tiny generated set: it learns, is repeatable, continues after a kill, and splits over processes."""
 
 import csv
+import re
 import shutil
-import signal
-import subprocess
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from tiny_run import SCHEDULE, command, history, tood, train, wait_for, weights, workers_in
+from tiny_run import (
+    EXPLODES,
+    checkpoints,
+    history,
+    interrupt,
+    reschedule,
+    start,
+    tood,
+    train,
+    wait_for,
+    weights,
+    workers_in,
+)
 
 from tood.training.checkpoint import CheckpointStore
 from tood.training.history import History
 
+Trained = Callable[..., Path]
+
 
 @pytest.mark.parametrize("run", ["atss", "gfl", "tood", "paa", "free_anchor"])
-def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, run: str) -> None:
-    said = train(project, run)
-    assert "3 epochs x 6 steps of 4 images" in said
+def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, trained: Trained, run: str) -> None:
+    assert "3 epochs x 6 steps of 4 images" in (trained(run) / "said.txt").read_text()
+    shutil.copytree(trained(run) / "results", project / "results")
     folder = project / "results/tiny" / run
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "history.csv", "model.pt", "train.json", "state"}
     rows = history(project, run)
@@ -34,67 +46,45 @@ def test_a_run_trains_evaluates_and_leaves_its_files(project: Path, run: str) ->
 
 
 @pytest.mark.parametrize("run", ["tood", "noisy"])
-def test_a_killed_run_continues_to_the_same_weights(project: Path, run: str) -> None:
+def test_a_killed_run_continues_to_the_same_weights(project: Path, trained: Trained, run: str) -> None:
     """TOOD has phases, NoisyAnchor divides by a mean over all steps so far."""
-    train(project, run)
-    whole, rows = weights(project, run), history(project, run)
-    shutil.rmtree(project / "results")
-    process = subprocess.Popen(
-        command("train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1"),
-        cwd=project,
-        stdout=subprocess.DEVNULL,
-    )
-    state = project / f"results/tiny/{run}/state"
-    deadline = time.monotonic() + 60
-    while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(state.glob("*/step-*.pt")), "the run ended before it could be killed"
-    said = train(project, run)
-    assert "continues after step" in said
-    assert history(project, run) == rows
-    continued = weights(project, run)
-    assert whole.keys() == continued.keys()
-    assert all(torch.equal(whole[key], continued[key]) for key in whole)
+    undisturbed = trained(run)
+    interrupt(project, run)
+    assert "continues after step" in train(project, run)
+    assert history(project, run) == history(undisturbed, run)
+    assert_same_weights(project, undisturbed, run)
 
 
-def test_a_finished_run_whose_files_were_deleted_is_written_again_without_training(project: Path) -> None:
-    train(project, "atss")
-    whole = weights(project, "atss")
-    (project / "results/tiny/atss/model.pt").unlink()
-    said = train(project, "atss")
-    assert "continues after step 18 of 18" in said
-    again = weights(project, "atss")
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
+def assert_same_weights(one: Path, other: Path, run: str) -> None:
+    ours, theirs = weights(one, run), weights(other, run)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_finished_run_whose_files_were_deleted_is_written_again_without_training(
+    finished: Path, trained: Trained
+) -> None:
+    (finished / "results/tiny/atss/model.pt").unlink()
+    assert "continues after step 18 of 18" in train(finished, "atss")
+    assert_same_weights(finished, trained("atss"), "atss")
 
 
 def test_no_worker_outlives_its_launcher(project: Path) -> None:
-    path = project / "params/schedules/tiny.yaml"
-    path.write_text(yaml.safe_dump({**SCHEDULE, "epochs": 500}))
-    arguments = ("train", "--run", "results/tiny/atss", "--gpu", "0", "--processes", "2")
-    launcher = subprocess.Popen(command(*arguments), cwd=project, stdout=subprocess.DEVNULL)
-    state = project / "results/tiny/atss/state"
-    wait_for(lambda: bool(list(state.glob("*/step-*.pt"))))
+    reschedule(project, epochs=500)
+    launcher = start(project, "atss", "--processes", "2")
+    wait_for(lambda: bool(checkpoints(project)))
     launcher.kill()
-    launcher.wait()
     wait_for(lambda: not workers_in(project))
 
 
-def test_loader_workers_change_nothing(project: Path) -> None:
-    train(project, "atss")
-    alone = weights(project, "atss")
-    shutil.rmtree(project / "results")
+def test_loader_workers_change_nothing(project: Path, trained: Trained) -> None:
     train(project, "atss", "--workers", "2")
-    helped = weights(project, "atss")
-    assert all(torch.equal(alone[key], helped[key]) for key in alone)
+    assert_same_weights(project, trained("atss"), "atss")
 
 
-@pytest.mark.parametrize(("run", "parts"), [("atss", 1), ("tood", 2)])
-def test_two_processes_train_what_one_trains(project: Path, run: str, parts: int) -> None:
-    train(project, run)
-    one = history(project, run)
-    shutil.rmtree(project / "results")
+@pytest.mark.parametrize(("run", "parts"), [pytest.param("atss", 1, marks=pytest.mark.long), ("tood", 2)])
+def test_two_processes_train_what_one_trains(project: Path, trained: Trained, run: str, parts: int) -> None:
+    one = history(trained(run), run)
     said = train(project, run, "--processes", "2", "--accumulate", str(parts))
     assert "2 x " in said
     assert ("steps of 4 images in 2 parts" in said) == (parts == 2)
@@ -102,31 +92,19 @@ def test_two_processes_train_what_one_trains(project: Path, run: str, parts: int
     assert [float(row["loss"]) for row in two[:6]] == pytest.approx([float(row["loss"]) for row in one[:6]], rel=1e-3)
 
 
-def test_a_training_that_continues_with_other_code_says_so(project: Path) -> None:
-    train(project, "atss")
-    (project / "results/tiny/atss/model.pt").unlink()
-    (state,) = (project / "results/tiny/atss/state").glob("*/")
+def test_a_training_that_continues_with_other_code_says_so(finished: Path) -> None:
+    (finished / "results/tiny/atss/model.pt").unlink()
+    (state,) = (finished / "results/tiny/atss/state").glob("*/")
     store = CheckpointStore(state.parent, state.name)
     store.files()[0].unlink()
     kept = store.load(pytest.fail)
     store.save(kept["step"], {**kept, "code": "of yesterday"})
-    assert "continues after step 16 of 18, with code that changed since\n" in train(project, "atss")
+    assert "continues after step 16 of 18, with code that changed since\n" in train(finished, "atss")
 
 
 def test_a_changed_parameter_starts_anew_and_says_what_changed(project: Path) -> None:
-    process = subprocess.Popen(
-        command("train", "--run", "results/tiny/atss", "--gpu", "0", "--threads", "1"),
-        cwd=project,
-        stdout=subprocess.DEVNULL,
-    )
-    state = project / "results/tiny/atss/state"
-    deadline = time.monotonic() + 60
-    while not list(state.glob("*/step-*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    path = project / "params/schedules/tiny.yaml"
-    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 0.02}))
+    interrupt(project, "atss")
+    reschedule(project, lr=0.02)
     said = train(project, "atss")
     assert "starts anew" in said
     assert "schedule.lr: 0.01 -> 0.02" in said
@@ -150,24 +128,19 @@ def test_impossible_machines_are_one_sentence(project: Path, arguments: list[str
 
 
 def test_a_method_that_ranks_a_whole_batch_refuses_parts_of_it(project: Path) -> None:
-    said = tood(project, "train", "--run", "results/tiny/pisa", "--gpu", "0", "--accumulate", "2", status=2)
-    assert said == (
-        "tood: --accumulate 2: criterion.kind 'pisa' of run 'pisa' compares all images that a process computes "
-        "together, so parts would change the result; use 1.\n"
-    )
+    said = train(project, "pisa", "--accumulate", "2", status=2)
+    assert re.fullmatch(r"tood: --accumulate 2: criterion\.kind 'pisa' of run 'pisa' .*; use 1\.\n", said)
 
 
 def test_a_loss_that_explodes_stops_the_run_with_a_sentence(project: Path) -> None:
-    path = project / "params/schedules/tiny.yaml"
-    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 1e12, "grad_clip": None, "warmup": {"iterations": 0}}))
+    reschedule(project, **EXPLODES)
     said = train(project, "atss", status=2)
     assert "the loss or its gradient is no longer finite at step" in said
     assert not (project / "results/tiny/atss/model.pt").exists()
 
 
 def test_an_error_in_a_worker_process_is_the_same_sentence(project: Path) -> None:
-    path = project / "params/schedules/tiny.yaml"
-    path.write_text(yaml.safe_dump({**SCHEDULE, "lr": 1e12, "grad_clip": None, "warmup": {"iterations": 0}}))
+    reschedule(project, **EXPLODES)
     said = train(project, "atss", "--processes", "2", status=2)
     assert "tood: run 'atss': the loss or its gradient is no longer finite at step" in said
 

@@ -7,65 +7,49 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from tiny_run import SCHEDULE, command, history, listening_at, tood, train, wait_for, weights, workers_in
+from tiny_run import (
+    EXPLODES,
+    checkpoints,
+    history,
+    interrupt,
+    listening_at,
+    reschedule,
+    start,
+    tood,
+    train,
+    wait_for,
+    weights,
+    workers_in,
+)
 
 from tood.io.errors import StoppedError
 from tood.training import trainer
+from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.machine import Machine
 from tood.training.processes.stopping import StopRequest, stop_requests
 from tood.verbs import train as verb
 
 RUN = "results/tiny/atss"
 EIGHT = {"epochs": 8, "evaluate_every": 8}
+Trained = Callable[..., Path]
 LeftAlone = Callable[[int], tuple[dict[str, torch.Tensor], list[dict[str, str]]]]
 
 
-@pytest.fixture(scope="module")
-def reference(template: Path, tmp_path_factory: pytest.TempPathFactory) -> LeftAlone:
-    """Weights and history of eight epochs that nobody disturbed, by number of processes."""
+@pytest.fixture
+def left_alone(trained: Trained, project: Path) -> LeftAlone:
+    """Weights and history of eight epochs that nobody disturbed, by number of processes; ``project`` has them too."""
+    reschedule(project, **EIGHT)
 
-    @cache
-    def trained(processes: int) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
-        folder = tmp_path_factory.mktemp("reference")
-        shutil.copytree(template / "params", folder / "params")
-        (folder / "data").symlink_to(template / "data")
-        lengthen(folder, **EIGHT)
-        train(folder, "atss", "--processes", str(processes))
+    def reference(processes: int) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+        folder = trained("atss", "--processes", str(processes), **EIGHT)
         return weights(folder, "atss"), history(folder, "atss")
 
-    return trained
-
-
-@pytest.fixture
-def left_alone(reference: LeftAlone, project: Path) -> LeftAlone:
-    """The reference, for a project that has the same schedule."""
-    lengthen(project, **EIGHT)
     return reference
-
-
-def start(project: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command("train", "--run", RUN, "--gpu", "0", "--threads", "1", *more),
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
-
-
-def checkpoints(project: Path) -> list[Path]:
-    return sorted((project / RUN / "state").glob("*/step-*.pt"))
-
-
-def lengthen(project: Path, **changes: object) -> None:
-    (project / "params/schedules/tiny.yaml").write_text(yaml.safe_dump({**SCHEDULE, **changes}))
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -91,7 +75,10 @@ def stop_after(steps: int) -> Callable[..., object]:
     return requests
 
 
-def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stops", [(1, 6, 17), pytest.param((3, 5, 7, 13), marks=pytest.mark.long)])
+def test_stopping_after_any_step_changes_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
     """Rows of the history cover four steps here, so that most stops are in the middle of one."""
     monkeypatch.chdir(project)
     monkeypatch.setattr(trainer, "_LOG_ROWS", 4)
@@ -99,7 +86,7 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     verb.train(folder, machine, 1, [])
     whole, rows = weights(project, "atss"), history(project, "atss")
     assert [row["step"] for row in rows] == ["4", "6", "8", "12", "16", "18"]
-    for steps in (1, 3, 5, 6, 7, 13, 17):
+    for steps in stops:
         shutil.rmtree("results")
         with monkeypatch.context() as patch:
             patch.setattr(verb, "stop_requests", stop_after(steps))
@@ -114,19 +101,19 @@ def test_stopping_after_any_step_changes_nothing(project: Path, monkeypatch: pyt
     ("number", "more"),
     [
         (signal.SIGTERM, ("--workers", "3")),
-        (signal.SIGINT, ("--processes", "2", "--workers", "1")),
+        pytest.param(signal.SIGINT, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
     ],
 )
 def test_a_signal_costs_no_digit(
     project: Path, left_alone: LeftAlone, number: signal.Signals, more: tuple[str, ...]
 ) -> None:
     whole, rows = left_alone(2 if "--processes" in more else 1)
-    process = start(project, *more)
+    process = start(project, "atss", *more)
     wait_for(lambda: bool(checkpoints(project)))
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    status, said = process.end()
     assert "Traceback" not in said
-    assert process.returncode == 128 + number, said
+    assert status == 128 + number, said
     assert "saved" in said
     assert "repeat the command to continue" in said
     assert not (project / RUN / "model.pt").exists(), "the run ended before it could be stopped"
@@ -139,35 +126,34 @@ def test_a_signal_costs_no_digit(
 
 def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path, left_alone: LeftAlone) -> None:
     whole, _ = left_alone(2)
-    process = start(project, "--processes", "2")
+    process = start(project, "atss", "--processes", "2")
     wait_for(lambda: bool(checkpoints(project)))
     assert listening_at(project) == {"127.0.0.1"}
     ranks = [pid for pid in workers_in(project) if "RANK=1" in Path(f"/proc/{pid}/environ").read_text().split("\0")]
     os.kill(ranks[0], signal.SIGKILL)
-    said, _ = process.communicate(timeout=90)
-    assert process.returncode == 0, said
+    status, said = process.end()
+    assert status == 0, said
     assert "continues after step" in said
     assert same(whole, weights(project, "atss"))
 
 
 def test_a_training_whose_workflow_is_gone_saves_and_ends(project: Path) -> None:
-    lengthen(project, epochs=500)
+    reschedule(project, epochs=500)
     workflow = subprocess.Popen(["sleep", "600"])
-    orphan = start(project, TOOD_WORKFLOW=str(workflow.pid))
+    orphan = start(project, "atss", TOOD_WORKFLOW=str(workflow.pid))
     wait_for(lambda: bool(checkpoints(project)))
-    said = tood(project, "train", "--run", RUN, "--gpu", "0", "--threads", "1", status=75)
-    assert f"process {orphan.pid} is training this run already" in said
+    assert f"process {orphan.pid} is training this run already" in train(project, "atss", status=75)
     workflow.kill()
     workflow.wait()
-    repeated = start(project)  # waits for the orphan instead of refusing, and continues
-    said, _ = orphan.communicate(timeout=30)
-    assert orphan.returncode == 143
+    repeated = start(project, "atss")  # waits for the orphan instead of refusing, and continues
+    status, said = orphan.end()
+    assert status == 143
     assert "the workflow that started it is gone" in said
     step = max(int(path.stem.removeprefix("step-")) for path in checkpoints(project))
     assert f"saved after step {step} of 3000" in said
     wait_for(lambda: max(int(path.stem.removeprefix("step-")) for path in checkpoints(project)) > step)
-    repeated.terminate()
-    said, _ = repeated.communicate(timeout=30)
+    repeated.send_signal(signal.SIGTERM)
+    _, said = repeated.end()
     assert f"continues after step {step} of 3000" in said
 
 
@@ -200,35 +186,34 @@ def test_a_long_step_does_not_keep_a_training_beyond_the_time_that_engines_grant
 
 
 def test_a_failure_of_another_command_stops_no_retry(project: Path) -> None:
-    lengthen(project, epochs=500)
-    first = start(project, "--attempt", "1")
+    reschedule(project, epochs=500)
+    first = start(project, "atss", "--attempt", "1")
     wait_for(lambda: bool(checkpoints(project)))
     train(project, "atss", status=75)
     train(project, "atss", "--processes", "3", status=2)
     first.kill()
-    first.wait()
     kept = checkpoints(project)
-    again = start(project, "--attempt", "2")
+    again = start(project, "atss", "--attempt", "2")
     wait_for(lambda: checkpoints(project) != kept)
-    again.terminate()
-    said, _ = again.communicate(timeout=60)
-    assert again.returncode == 143, said
+    again.send_signal(signal.SIGTERM)
+    status, said = again.end()
+    assert status == 143, said
 
 
 def test_a_failure_for_good_ends_the_next_attempt_at_once(project: Path) -> None:
-    lengthen(project, lr=1e12, grad_clip=None, warmup={"iterations": 0})
+    reschedule(project, **EXPLODES)
     first = train(project, "atss", "--attempt", "1", status=2)
     (project / RUN / "state" / "lock").write_text("")  # whoever trains touches it
     os.utime(project / RUN / "state" / "lock", (1, 1))
     second = train(project, "atss", "--attempt", "2", status=2)
     assert second == first.splitlines(keepends=True)[-1]
     assert (project / RUN / "state" / "lock").stat().st_mtime == 1
-    lengthen(project)
+    reschedule(project)
     assert "trained: " in train(project, "atss", "--attempt", "1")
 
 
 def test_a_breakdown_names_its_images_and_can_be_computed_again(project: Path) -> None:
-    lengthen(project, lr=1e12, grad_clip=None, warmup={"iterations": 0})
+    reschedule(project, **EXPLODES)
     said = train(project, "atss", status=2)
     assert "whose images were " in said
     assert f"tood replay --run {RUN}" in said
@@ -239,16 +224,16 @@ def test_a_breakdown_names_its_images_and_can_be_computed_again(project: Path) -
     assert f"step {content['step'] + 1}, epoch {content['epoch'] + 1}, in the training" in said
     assert "the gradient is not finite in " in said
     assert said.count(" objects: ") == 4
-    lengthen(project)
+    reschedule(project)
     assert "did not break down with the configuration" in tood(project, "replay", "--run", RUN, status=2)
 
 
 def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, left_alone: LeftAlone) -> None:
     _, rows = left_alone(1)
-    process = start(project, "--processes", "2")
+    process = start(project, "atss", "--processes", "2")
     wait_for(lambda: bool(checkpoints(project)))
-    process.terminate()
-    process.communicate(timeout=30)
+    process.send_signal(signal.SIGTERM)
+    process.end()
     said = train(project, "atss")
     assert (
         "goes on with 1 process instead of 2: still 4 images a step in the same order, 4 a process in 2 parts" in said
@@ -261,14 +246,12 @@ def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, lef
 
 
 def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: Path) -> None:
-    lengthen(project, **EIGHT)
-    process = subprocess.Popen(
-        command("train", "--run", "results/tiny/pisa", "--gpu", "0", "--processes", "2"), cwd=project
-    )
-    state = project / "results/tiny/pisa/state"
-    wait_for(lambda: bool(list(state.glob("*/step-*.pt"))))
-    process.terminate()
-    assert process.wait(timeout=30) == 143
+    reschedule(project, **EIGHT)
+    interrupt(project, "pisa")
+    (state,) = (project / "results/tiny/pisa/state").glob("*/")
+    store = CheckpointStore(state.parent, state.name)
+    kept = store.load(pytest.fail)
+    store.save(kept["step"], {**kept, "world": 2, "losses": kept["losses"] * 2})
     said = train(project, "pisa", status=2)
     assert "began with 2 processes in 1 part" in said
     assert "criterion.kind 'pisa' compares the images of a process" in said

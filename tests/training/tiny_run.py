@@ -3,8 +3,6 @@
 import csv
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +12,7 @@ from typing import Any
 import psutil
 import torch
 import yaml
+from forked_command import ForkedCommand
 
 ROOT = Path(__file__).parents[2]
 STUDY = {
@@ -63,16 +62,11 @@ SCHEDULE = {
 }
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tood.cli.main", *arguments]
-
-
 def tood(folder: Path, *arguments: str, status: int = 0) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    ended, said = ForkedCommand(folder, "tood", *arguments).end()
+    assert ended == status, said
+    assert "Traceback" not in said
+    return said
 
 
 def make_project(folder: Path, **schedule: Any) -> None:
@@ -89,7 +83,36 @@ def make_project(folder: Path, **schedule: Any) -> None:
 
 
 def train(folder: Path, run: str, *more: str, status: int = 0) -> str:
-    return tood(folder, "train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1", *more, status=status)
+    return tood(folder, *training(run, *more), status=status)
+
+
+def start(folder: Path, run: str, *more: str, **environment: str) -> ForkedCommand:
+    """A training that goes on while the test does."""
+    return ForkedCommand(folder, "tood", *training(run, *more), **environment)
+
+
+def training(run: str, *more: str) -> tuple[str, ...]:
+    return ("train", "--run", f"results/tiny/{run}", "--gpu", "0", "--threads", "1", *more)
+
+
+def checkpoints(folder: Path, run: str = "atss") -> list[Path]:
+    return sorted((folder / "results/tiny" / run / "state").glob("*/step-*.pt"))
+
+
+def interrupt(folder: Path, run: str) -> None:
+    """Train ``run`` until it has a checkpoint, and kill it."""
+    process = start(folder, run)
+    wait_for(lambda: bool(checkpoints(folder, run)))
+    process.kill()
+    assert not (folder / "results/tiny" / run / "model.pt").exists(), "the run ended before it could be killed"
+
+
+def reschedule(folder: Path, **changes: object) -> None:
+    (folder / "params/schedules/tiny.yaml").write_text(yaml.safe_dump({**SCHEDULE, **changes}))
+
+
+EXPLODES = {"lr": 1e12, "grad_clip": None, "warmup": {"iterations": 0}}
+"""Changes of a schedule with which the loss does not stay finite."""
 
 
 def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
@@ -126,7 +149,7 @@ def listening_at(folder: Path) -> set[str]:
     return found
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "nothing happened in time"

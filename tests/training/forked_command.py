@@ -1,0 +1,72 @@
+"""Commands in processes of their own that need not import torch, which takes longer than a tiny training.
+
+They are forked from a server that has imported everything and does nothing else, so that no test meets what another one
+left in memory, and signals, exit statuses and output are those of the command.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from importlib.metadata import entry_points
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import ClassVar
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    ["pytest", "tood.cli.main", "tood.verbs.train", "tood.verbs.evaluate", "tood.verbs.prepare_data", "torch._dynamo"]
+)
+
+
+class ForkedCommand:
+    """A program of the environment at work in ``folder``, with ``environment`` added to this process's own."""
+
+    running: ClassVar["list[ForkedCommand]"] = []
+
+    def __init__(self, folder: Path, program: str, *arguments: str, **environment: str) -> None:
+        with tempfile.NamedTemporaryFile(prefix="said-", delete=False) as said:
+            self._said = Path(said.name)
+        everything = {**os.environ, **environment}
+        self._process: ForkServerProcess = _SERVER.Process(
+            target=_run, args=(folder, program, arguments, everything, self._said)
+        )
+        self._process.start()
+        self.running.append(self)
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def end(self, seconds: float = 180) -> tuple[int, str]:
+        """Wait for its end; its exit status, negative if a signal ended it, and all that it printed."""
+        self._process.join(seconds)
+        status = self._process.exitcode
+        assert status is not None, "it did not end in time"
+        said = self._said.read_text(errors="replace")
+        self._said.unlink()
+        self.running.remove(self)
+        return status, said
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+        self.end()
+
+
+def _run(folder: Path, program: str, arguments: tuple[str, ...], environment: dict[str, str], said: Path) -> None:
+    """In the new process: the command, as a shell would start it."""
+    multiprocessing.set_start_method("fork", force=True)  # the default of a process that nobody forked
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv = [str(Path(sys.executable).with_name(program)), *arguments]
+    (script,) = entry_points(group="console_scripts", name=program)
+    sys.exit(script.load()())
