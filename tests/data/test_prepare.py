@@ -88,6 +88,7 @@ def test_own_voc_files_stay_in_place_and_become_coco(tmp_path: Path, voc_root: P
     assert sorted(path.name for path in (tmp_path / "data" / "mine").iterdir()) == [
         "annotations",
         "dataset.json",
+        "files.json",
     ]
 
 
@@ -328,7 +329,7 @@ def test_a_missing_image_or_changed_annotations_make_it_prepare_again(
         again = prepare(config, folder, voc_root, params)
         assert again == dataset
         assert (folder / damage).is_file()
-        assert any("Preparing it again" in line for line in said)
+        assert any("preparing it again" in line and damage.rpartition("/")[2] in line for line in said)
 
 
 def test_a_mirror_that_differs_leaves_nothing_behind(tmp_path: Path, voc_root: Path, upstream_voc) -> None:
