@@ -22,7 +22,7 @@ try:
     STUDY = load_study(SETTINGS.study)
     ALONE = WorkflowLock(STUDY.name)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(*error.lines()) from None
 
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
