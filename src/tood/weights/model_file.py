@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tood.config.imported import ImportedConfig
-from tood.config.messages import validate
+from tood.config.messages import validate_written
 from tood.config.method import MethodConfig
 from tood.config.parts import STORED
 from tood.config.schedule import ImagesConfig
@@ -97,9 +97,9 @@ def load_detection_model(path: Path) -> DetectionModel:
     try:
         config: RunConfig | ImportedConfig
         if "imported" in content:
-            config = validate(ImportedConfig, json.loads(content["imported"]), str(path), context=STORED)
+            config = validate_written(ImportedConfig, json.loads(content["imported"]), str(path), again, context=STORED)
         else:
-            config = validate(RunConfig, json.loads(content["config"]), str(path), context=STORED)
+            config = validate_written(RunConfig, json.loads(content["config"]), str(path), again, context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
