@@ -76,7 +76,6 @@ def test_runs_without_proper_names_get_a_clear_sentence(params: Path, runs: str,
         ({"train": {"images": 4, "seed": 1}}, "shapes.yaml: field 'splits' has no 'val'"),
         ({"val": {"images": 4, "seed": 1}}, "shapes.yaml: field 'splits' has no 'train'"),
         ({"train": {"images": 4, "seed": 1}, "val": {"images": 0, "seed": 2}}, "'splits.val.images' is 0 but must be"),
-        ({}, "shapes.yaml: field 'splits' has no 'train'"),
     ],
 )
 def test_a_study_needs_train_and_val(params: Path, splits: dict[str, object], sentence: str) -> None:

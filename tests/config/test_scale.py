@@ -83,9 +83,12 @@ def test_every_block_that_a_scale_names_is_there(name: str) -> None:
 
 
 def test_what_a_scale_has_nothing_for_is_named(params: Path) -> None:
-    sentence = refusal(params, "bccd@demo")
-    assert "params/scales/demo.yaml: field 'backbones' names nothing instead of 'light'" in sentence
-    assert "run 'tood' of " in sentence
+    with pytest.raises(UserError) as caught:
+        load_study("bccd@demo", params)
+    backbones, schedules = caught.value.sentences
+    assert "params/scales/demo.yaml: field 'backbones' names nothing instead of 'light'" in backbones
+    assert "params/scales/demo.yaml: field 'schedules' names nothing instead of 'bccd'" in schedules
+    assert "params/studies/bccd.yaml" in backbones
     edit(params / "studies/paper/table3.yaml", common={"backbone": "r50", "schedule": "bccd"})
     assert "field 'schedules' names nothing instead of 'bccd'" in refusal(params, "paper/table3@demo")
 

@@ -123,6 +123,12 @@ def test_a_typo_is_refused_before_anything_starts(fresh: Project, config: tuple[
     assert not (fresh.folder / "results").exists()
 
 
+def test_every_mistake_of_a_study_is_refused_at_once_in_a_line_of_its_own(fresh: Project) -> None:
+    fresh.edit("studies/demo", baseline="ats", runs={"tood": {"method": "tod"}, "atss": {"method": "atss"}})
+    lines = [line for line in fresh.snakemake("-n", status=1).splitlines() if "params/studies/demo.yaml: " in line]
+    assert ["'runs.tood.method'" in lines[0], "'baseline'" in lines[1], len(lines)] == [True, True, 2]
+
+
 @pytest.mark.parametrize("study", ["coco_1x", "bccd", "coco_tiny"])
 def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str) -> None:
     jobs = planned(fresh.snakemake("-n", "--config", f"study={study}"))

@@ -26,7 +26,7 @@ try:
         PLAN.write_stamps()
         write_code()
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(*error.lines()) from None
 
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"

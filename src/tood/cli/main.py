@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,6 @@ By hand, the same chain is:
 """
 
 _INTERRUPTION = "interrupted; repeat the command to continue."
-_LONGEST_SENTENCE = 2000  # characters; names and values in it can have any length
 
 app = typer.Typer(
     help=_INTRO,
@@ -82,7 +82,7 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: one sentence for a user's error, a pointer to the details for ours."""
+    """Entry point: a sentence for each error of the user's, a pointer to the details for ours."""
     start()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -92,46 +92,44 @@ def main() -> None:
         status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
     except UserError as error:
         if type(error) is UserError:
-            _leave_word(str(error))
-        _fail(str(error), error.status, debug)
+            _leave_word(error)
+        _fail(error.lines(), error.status, debug)
     except KeyboardInterrupt:
-        _fail(_INTERRUPTION, INTERRUPTED, False)
+        _fail([_INTERRUPTION], INTERRUPTED, False)
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors: usage and what was wrong with it
         if callable(show):
             show()
             sys.exit(int(getattr(error, "exit_code", USER_ERROR)))
         if type(error).__name__ == "Abort":
-            _fail(_INTERRUPTION, INTERRUPTED, False)
+            _fail([_INTERRUPTION], INTERRUPTED, False)
         log.debug("%s", traceback.format_exc())
         refused = machine_failure(error)
         if refused is not None:
-            _leave_word(refused)
-            _fail(refused, UserError.status, debug)
+            _leave_word(UserError(refused))
+            _fail(UserError(refused).lines(), UserError.status, debug)
         reason = " ".join(str(error).split()) or "no message"
         hint = f"details are in {log_file()}" if log_file() else "repeat with --debug for details"
-        _fail(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).", BUG, debug)
+        _fail([escape(f"unexpected {type(error).__name__}: {reason[:300]} ({hint}).")], BUG, debug)
     else:
         if status == INTERRUPTED:
-            _fail(_INTERRUPTION, INTERRUPTED, False)
+            _fail([_INTERRUPTION], INTERRUPTED, False)
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(sentence: str, status: int, debug: bool) -> None:
-    sentence = escape(sentence, most=_LONGEST_SENTENCE)
+def _fail(lines: Sequence[str], status: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-        log.debug("tood: %s", sentence)
-    else:
-        log.error("tood: %s", sentence)
+    for line in lines:
+        log.log(logging.DEBUG if debug else logging.ERROR, "tood: %s", line)
     sys.exit(status)
 
 
-def _leave_word(sentence: str) -> None:
+def _leave_word(error: UserError) -> None:
     """Let the launcher of several processes say what one of them failed for."""
     if (said := _sentence_file()) is not None:
         with suppress(OSError):
-            said.write_text(sentence, encoding="utf-8")
+            said.write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
 
 
 def _sentence_file() -> Path | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, PositiveFloat, PositiveInt
+from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, PositiveFloat, PositiveInt, refuse
 from tood.config.blocks import load_block
 
 _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
@@ -56,10 +56,12 @@ class BackboneConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "BackboneConfig":
+        problems = []
         if len(set(self.deformable)) != len(self.deformable):
-            raise ValueError("deformable names a stage twice")
+            problems.append("deformable names a stage twice")
         if self.width % self.norm_groups != 0:
-            raise ValueError(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
+            problems.append(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
+        refuse(problems)
         return self
 
 

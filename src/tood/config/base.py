@@ -1,6 +1,6 @@
 """What every configuration model shares: frozen, unknown fields refused, and true and false no numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -35,6 +35,12 @@ class Config(PlainNumbers):
     """A validated, immutable part of the configuration."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Let a validator raise everything that it found at once; each problem becomes a sentence of its own."""
+    if problems:
+        raise ValueError(*problems)
 
 
 class _TruthValue:

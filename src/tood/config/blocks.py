@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tood.config.messages import nearest, validate
-from tood.io.errors import UserError
+from tood.io.errors import Problems, UserError
 from tood.io.read import read_yaml
 
 _BLOCK_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
@@ -37,8 +37,12 @@ def _read(params: Path, folder: str, name: str, model: Any, named_in: str) -> tu
     """A file's mapping, and what it is validated as by itself, so that its errors name it."""
     path = block_file(params, folder, name, named_in)
     value = read_yaml(path)
+    problems = Problems()
     if isinstance(value, dict):
         if "name" in value:
-            raise UserError(f"{path}: field 'name' is not to be given; the file's name is the name.")
-        value = {"name": name, **value}
-    return value, validate(model, value, str(path))
+            problems.add(f"{path}: field 'name' is not to be given; the file's name is the name.")
+        value = {**value, "name": name}
+    with problems.gather():
+        found = validate(model, value, str(path))
+    problems.raise_all()
+    return value, found

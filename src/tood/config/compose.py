@@ -1,7 +1,8 @@
 """How a run is put together: ``block file <- common.overrides <- run.overrides``, or the stand-ins of a scale."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.scale import ScaleConfig
 from tood.config.schedule import ScheduleConfig
-from tood.io.errors import UserError
+from tood.io.errors import Problems, UserError, listed
 
-_BLOCKS = {"method": MethodConfig, "backbone": BackboneConfig, "schedule": ScheduleConfig}
+_BLOCKS: dict[str, type[Config]] = {"method": MethodConfig, "backbone": BackboneConfig, "schedule": ScheduleConfig}
 _BACKBONE_FIELDS = ("weights", "kind", "deformable", "first_stage_width", "pretraining")
 
 
@@ -63,104 +64,144 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """The building blocks that a run is put together from."""
+
+    method: MethodConfig
+    backbone: BackboneConfig
+    schedule: ScheduleConfig
+
+
 def compose_run(
     name: str, entry: RunEntry, common: Common, where: str, params: Path, scale: ScaleConfig | None = None
+) -> Blocks:
+    """The run's method, backbone and schedule. UserError names file and field of everything that is wrong."""
+    problems = Problems()
+    values: dict[str, dict[str, Any]] = {}
+    for block in _BLOCKS:
+        with problems.gather():
+            values[block] = _compose_block(block, name, entry, common, where, params, scale)
+    problems.raise_all()
+    blocks = Blocks(
+        MethodConfig.model_validate(values["method"]),
+        BackboneConfig.model_validate(values["backbone"]),
+        ScheduleConfig.model_validate(values["schedule"]),
+    )
+    return blocks if scale is None else _shrink(blocks, scale, where, params)
+
+
+def _compose_block(
+    block: str, run: str, entry: RunEntry, common: Common, where: str, params: Path, scale: ScaleConfig | None
 ) -> dict[str, Any]:
-    """The run's method, backbone and schedule as mappings, each valid by itself. UserError names file and field."""
-    blocks: dict[str, Any] = {}
-    for block, model in _BLOCKS.items():
-        chosen = getattr(entry, block) or getattr(common, block)
-        if chosen is None:
-            raise UserError(f"{where}: run '{name}' has no {block}; give it there or under 'common'.")
-        value = read_block(params, f"{block}s", chosen, model, f"{where}: field 'runs.{name}.{block}'")
-        for place, overrides in (("common", common.overrides), (f"runs.{name}", entry.overrides)):
-            changes = getattr(overrides, block)
-            if "name" in changes:
-                raise UserError(
-                    f"{where}: field '{place}.overrides.{block}.name' is not to be given; "
-                    f"choose another file by '{place}.{block}'."
-                )
-            if changes and scale is not None and block != "method":
-                raise UserError(
-                    f"{where}: field '{place}.overrides.{block}' belongs to '{chosen}', which scale '{scale.name}' "
-                    f"replaces; put the changes into a {block} file of its own and name that one in "
-                    f"{params}/scales/{scale.name}.yaml."
-                )
-            if changes:
-                value = merge(value, changes)
-                validate(model, value, where, f"{place}.overrides.{block}")
-        blocks[block] = value
-    return blocks if scale is None else _shrink(blocks, scale, f"run '{name}' of {where}", params)
+    """The file that the run or else the study names, with the changes of both."""
+    model = _BLOCKS[block]
+    place = f"runs.{run}" if getattr(entry, block) else "common"
+    chosen = getattr(entry, block) or getattr(common, block)
+    if chosen is None:
+        raise UserError(f"{where}: run '{run}' has no {block}; give it there or under 'common'.")
+    value = read_block(params, f"{block}s", chosen, model, f"{where}: field '{place}.{block}'")
+    problems = Problems()
+    for place, overrides in (("common", common.overrides), (f"runs.{run}", entry.overrides)):
+        field = f"{place}.overrides.{block}"
+        changes = dict(getattr(overrides, block))
+        if "name" in changes:
+            del changes["name"]
+            problems.add(f"{where}: field '{field}.name' is not to be given; choose another file by '{place}.{block}'.")
+        if changes and scale is not None and block != "method":
+            problems.add(
+                f"{where}: field '{field}' belongs to '{chosen}', which scale '{scale.name}' "
+                f"replaces; put the changes into a {block} file of its own and name that one in "
+                f"{params}/scales/{scale.name}.yaml."
+            )
+        elif changes:
+            changed = merge(value, changes)
+            if wrong := _problems(model, changed, where, field):
+                before = _problems(model, value, where, field)  # of 'common', and named there already
+                problems.add(*(sentence for sentence in wrong if sentence not in before))
+            value = changed
+    problems.raise_all()
+    return value
 
 
-def _shrink(blocks: dict[str, Any], scale: ScaleConfig, used_by: str, params: Path) -> dict[str, Any]:
+def _problems(model: type[Config], value: dict[str, Any], where: str, prefix: str) -> Sequence[str]:
+    try:
+        validate(model, value, where, prefix)
+    except UserError as error:
+        return error.sentences
+    return ()
+
+
+def _shrink(blocks: Blocks, scale: ScaleConfig, used_by: str, params: Path) -> Blocks:
     """The scale's backbone and schedule instead of the run's; what the criterion counts in epochs keeps its share."""
-    epochs = ScheduleConfig.model_validate(blocks["schedule"]).epochs
-    small = {
-        block: read_block(
-            params,
-            f"{block}s",
-            scale.stand_in(block, blocks[block]["name"], used_by, params),
-            _BLOCKS[block],
-            f"{params}/scales/{scale.name}.yaml: field '{block}s.{blocks[block]['name']}'",
-        )
-        for block in ("backbone", "schedule")
-    }
-    criterion = MethodConfig.model_validate(blocks["method"]).criterion.for_schedule(epochs)
-    method = {**blocks["method"], "criterion": criterion.model_dump(mode="json")}
-    return {"method": method, **small}
+    problems = Problems()
+    small: dict[str, Any] = {}
+    for block in ("backbone", "schedule"):
+        name = getattr(blocks, block).name
+        with problems.gather():
+            stand_in = scale.stand_in(block, name, used_by, params)
+            named_in = f"{params}/scales/{scale.name}.yaml: field '{block}s.{name}'"
+            small[block] = _BLOCKS[block].model_validate(
+                read_block(params, f"{block}s", stand_in, _BLOCKS[block], named_in)
+            )
+    problems.raise_all()
+    criterion = blocks.method.criterion.for_schedule(blocks.schedule.epochs)
+    return Blocks(blocks.method.model_copy(update={"criterion": criterion}), **small)
 
 
 def check_splits(dataset: DatasetConfig, split: str, where: str, params: Path) -> None:
     """Refuse a data set without the splits train and val, and a ``split`` that it lacks or trains on."""
     names = split_names(dataset)
     file = f"{params}/datasets/{dataset.name}.yaml"
+    problems = Problems()
     for needed in ("train", "val"):
         if needed in names:
             continue
         if dataset.splits is None:
-            raise UserError(f"{file}: field 'draw.val' is 0, but a study needs a val split; give it a share.")
-        raise UserError(f"{file}: field 'splits' has no '{needed}', but a study needs the splits train and val.")
+            problems.add(f"{file}: field 'draw.val' is 0, but a study needs a val split; give it a share.")
+        else:
+            problems.add(f"{file}: field 'splits' has no '{needed}', but a study needs the splits train and val.")
     others = [name for name in names if name != "train"]
-    if split not in others:
-        raise UserError(
+    if split not in (*others, "val"):
+        problems.add(
             f"{where}: field 'split' is '{split}', which is no split of data set '{dataset.name}' to evaluate on"
             f"{nearest(split, others)}"
         )
+    problems.raise_all()
 
 
-def check_weights(run: str, backbone: BackboneConfig, where: str, params: Path) -> None:
-    """Refuse starting weights that cannot be had, or that would be made for another backbone than the run's."""
+def check_weights(runs: Sequence[str], backbone: BackboneConfig, where: str, params: Path) -> None:
+    """Refuse starting weights that cannot be had, or that would be made for another backbone than that of ``runs``."""
     file = f"{params}/backbones/{backbone.name}.yaml"
+    named = f"{'run' if len(runs) == 1 else 'runs'} {listed([repr(run) for run in runs])}"
+    used = f"field 'weights' is '{backbone.weights}' in {named} of {where}"
     if backbone.weights == "generated":
         written = load_backbone(backbone.name, params)
+        problems = Problems()
         for field in _BACKBONE_FIELDS:
             if getattr(backbone, field) != getattr(written, field):
-                raise UserError(
-                    f"{where}: run '{run}' overrides backbone.{field}, but generated weights are made for {file} "
-                    "as it stands; make a backbone file of its own for it."
+                problems.add(
+                    f"{where}: {named} {'overrides' if len(runs) == 1 else 'override'} backbone.{field}, but generated "
+                    f"weights are made for {file} as it stands; make a backbone file of its own for it."
                 )
+        problems.raise_all()
     elif backbone.weights == "imagenet":
         if backbone.kind == "light":
             raise UserError(
-                f"{file}: field 'weights' is 'imagenet' in run '{run}' of {where}, but there are no ImageNet "
-                "weights for the light backbone; use 'generated', 'none' or a file."
+                f"{file}: {used}, but there are no ImageNet weights for the light backbone; use 'generated', 'none' "
+                "or a file."
             )
         if backbone.kind == "resnext101_32x4d":
             raise UserError(
-                f"{file}: field 'weights' is 'imagenet' in run '{run}' of {where}, but torchvision has no weights of "
-                "ResNeXt-101 32x4d; give the address or the path of a file."
+                f"{file}: {used}, but torchvision has no weights of ResNeXt-101 32x4d; give the address or the path "
+                "of a file."
             )
     elif "://" in backbone.weights:
         if address_digest(backbone.weights) is None:
             raise UserError(
-                f"{file}: field 'weights' is '{backbone.weights}' in run '{run}' of {where}; the file behind an "
-                "address is checked, so its name must end with the first 8 or more digits of its SHA-256, as in "
-                "https://example.org/name-0123abcd.pth."
+                f"{file}: {used}; the file behind an address is checked, so its name must end with the first 8 or "
+                "more digits of its SHA-256, as in https://example.org/name-0123abcd.pth."
             )
     elif backbone.weights != "none" and not os.path.isfile(params.parent / backbone.weights):
         hint = nearest(backbone.weights, ("imagenet", "generated", "none"))
-        raise UserError(
-            f"{file}: field 'weights' is '{backbone.weights}' in run '{run}' of {where}, which is neither a file "
-            f"below the project's folder nor a valid name{hint}"
-        )
+        raise UserError(f"{file}: {used}, which is neither a file below the project's folder nor a valid name{hint}")

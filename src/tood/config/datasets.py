@@ -1,21 +1,20 @@
 """Data sets: where the files come from, how they are laid out, which splits there are."""
 
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tood.config.base import Config, GeneratedImages, PositiveInt, Share
+from tood.config.base import Config, GeneratedImages, PositiveInt, Share, refuse
 from tood.config.blocks import load_block
 
 
 def _each_once(names: list[str]) -> list[str]:
-    for name in names:
-        if not name.strip():
-            raise ValueError("a class has a blank name")
-        if names.count(name) > 1:
-            raise ValueError(f"class '{name}' is listed {names.count(name)} times")
+    counts = Counter(names)
+    blank = ["a class has a blank name"] if any(not name.strip() for name in counts) else []
+    refuse([*blank, *(f"class '{name}' is listed {count} times" for name, count in counts.items() if count > 1)])
     return names
 
 
@@ -85,10 +84,15 @@ class _OnDisk(Config):
     root: str | None = Field(None, description="Folder of data that is already on disk.")
 
     @model_validator(mode="after")
-    def _has_one_origin(self) -> "_OnDisk":
+    def _has_one_origin_and_splits(self) -> "_OnDisk":
+        problems = self._splits_problems()
         if (self.source is None) == (self.root is None):
-            raise ValueError("give either 'root' (a folder on disk) or 'source' (where to download it)")
+            problems.insert(0, "give either 'root' (a folder on disk) or 'source' (where to download it)")
+        refuse(problems)
         return self
+
+    def _splits_problems(self) -> list[str]:
+        return []
 
 
 class CocoSplit(Config):
@@ -103,12 +107,10 @@ class CocoDataset(_OnDisk):
     annotations: str | None = Field(None, description="COCO json when the splits are drawn.")
     draw: Draw | None = None
 
-    @model_validator(mode="after")
-    def _has_splits(self) -> "CocoDataset":
+    def _splits_problems(self) -> list[str]:
         drawn = self.draw is not None and self.images is not None and self.annotations is not None
-        if (self.splits is not None) == drawn or (self.splits is not None and self.draw is not None):
-            raise ValueError("give either 'splits' or all of 'images', 'annotations' and 'draw'")
-        return self
+        fits = (self.splits is None and drawn) or (self.splits is not None and self.draw is None)
+        return [] if fits else ["give either 'splits' or all of 'images', 'annotations' and 'draw'"]
 
 
 class VocDataset(_OnDisk):
@@ -123,11 +125,9 @@ class VocDataset(_OnDisk):
         description="Objects marked difficult: ordinary, unused and ignored in evaluation, or left out.",
     )
 
-    @model_validator(mode="after")
-    def _has_splits(self) -> "VocDataset":
-        if (self.splits is None) == (self.draw is None):
-            raise ValueError("give either 'splits' or 'draw'")
-        return self
+    def _splits_problems(self) -> list[str]:
+        fits = (self.splits is None) != (self.draw is None)
+        return [] if fits else ["give either 'splits' or 'draw'"]
 
 
 class YoloDataset(_OnDisk):
@@ -137,11 +137,9 @@ class YoloDataset(_OnDisk):
     draw: Draw | None = None
     classes: Classes | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
 
-    @model_validator(mode="after")
-    def _has_splits(self) -> "YoloDataset":
-        if (self.splits is None) != (self.draw is not None and self.images is not None):
-            raise ValueError("give either 'splits' or both 'images' and 'draw'")
-        return self
+    def _splits_problems(self) -> list[str]:
+        fits = (self.splits is None) == (self.draw is not None and self.images is not None)
+        return [] if fits else ["give either 'splits' or both 'images' and 'draw'"]
 
 
 class ShapesSplit(Config):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from tood.config.parts import Part
 from tood.io.errors import UserError
@@ -48,9 +49,21 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
+def _is_tag(step: str | int, value: Any) -> bool:
+    """Whether a step of pydantic's location is the tag of a union, and so no field of ``value``."""
+    return isinstance(value, dict) and step not in value and step in value.values()
+
+
+def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
+    return any(get_args(field.annotation) == (tag,) for field in model.model_fields.values())
+
+
 def _field_names(models: Sequence[type[BaseModel]], path: Sequence[str | int], value: Any) -> set[str]:
-    """Names of the fields at ``path`` below the models; steps that are union tags or indices are skipped."""
+    """Names of the fields that can be given at ``path`` below the models; a block's name is its file's."""
     for step in path:
+        if _is_tag(step, value):
+            models = [model for model in models if _has_tag(model, step)]
+            continue
         value = value.get(step, value) if isinstance(value, dict) else value
         deeper = [
             found.of_kind(value) if issubclass(found, Part) and "listed" in vars(found) else found
@@ -59,14 +72,14 @@ def _field_names(models: Sequence[type[BaseModel]], path: Sequence[str | int], v
             for found in _models_in(model.model_fields[str(step)].annotation)
         ]
         models = deeper or models
-    return {name for model in models for name in model.model_fields}
+    return {name for model in models for name in model.model_fields} - {"name"}
 
 
 def _without_tags(path: Sequence[str | int], value: Any) -> list[str]:
     """Drop the union tags that pydantic puts into an error's location."""
     kept: list[str] = []
     for step in path:
-        if isinstance(value, dict) and step not in value and step in value.values():
+        if _is_tag(step, value):
             continue
         kept.append(str(step))
         if isinstance(value, dict):
@@ -78,16 +91,35 @@ def _without_tags(path: Sequence[str | int], value: Any) -> list[str]:
     return kept
 
 
-def explain(error: ValidationError, annotation: Any, value: Any, where: str, prefix: str = "") -> str:
-    """The first problem of a validation as one sentence.
+def explain(error: ValidationError, annotation: Any, value: Any, where: str, prefix: str = "") -> list[str]:
+    """The problems of a validation, one sentence each, in pydantic's order.
 
     ``where`` is the file; ``prefix`` the dotted path of ``value`` inside that file.
     """
-    problem = error.errors()[0]
-    kind, given, context = problem["type"], problem.get("input"), problem.get("ctx", {})
-    path = _without_tags(problem["loc"], value)
+    problems = [one for problem in error.errors() for one in _single(problem)]
+    return list(dict.fromkeys(_sentence(problem, annotation, value, where, prefix) for problem in problems))
+
+
+def _single(problem: ErrorDetails) -> list[ErrorDetails]:
+    """What a validator of ours refused, one by one: it may raise several reasons at once."""
+    error = problem.get("ctx", {}).get("error")
+    reasons = error.args if type(error) is ValueError else ()
+    return [{**problem, "ctx": {"error": reason}} for reason in reasons] if len(reasons) > 1 else [problem]
+
+
+def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, prefix: str) -> str:
+    kind, given, context, location = problem["type"], problem["input"], problem.get("ctx", {}), problem["loc"]
+    of_a_key = kind == "string_type" and location[-1] == "[key]"
+    if kind == "invalid_key" or of_a_key:
+        location = location[: -2 if of_a_key else -1]
+    path = _without_tags(location, value)
+    if kind == "missing":  # a field is none of the tags, even where it is called like the value of another field
+        path = [*_without_tags(location[:-1], value), str(location[-1])]
     field = ".".join(part for part in (prefix, *path) if part)
     named = f"field '{field}'" if field else "the file"
+    if kind == "invalid_key" or of_a_key:
+        # YAML reads 1, 1.5, yes, no, on, off and null as something else than text, also before a colon.
+        return f"{where}: {named} has the name {given!r}, which YAML does not read as text; quote it."
     if kind == "extra_forbidden":
         valid = _field_names(_models_in(annotation), problem["loc"][:-1], value)
         return f"{where}: {named} is unknown{nearest(path[-1], valid)}"
@@ -117,30 +149,19 @@ def explain(error: ValidationError, annotation: Any, value: Any, where: str, pre
     return f"{where}: {named} is {given!r} but must be {message}."
 
 
-def _refuse_other_keys(value: Any, where: str, prefix: str) -> None:
-    """YAML reads 1, 1.5, yes, no, on, off and null as something else than text, also before a colon."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_other_keys(item, where, f"{prefix}.{index}" if prefix else str(index))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                place = f"field '{prefix}'" if prefix else "the file"
-                raise UserError(f"{where}: {place} has the name {key!r}, which YAML does not read as text; quote it.")
-            _refuse_other_keys(item, where, f"{prefix}.{key}" if prefix else key)
-
-
 def validate(
     annotation: Any, value: Any, where: str, prefix: str = "", *, context: dict[str, str] | None = None
 ) -> Any:
-    """Validate ``value`` as ``annotation`` (a model or a union of models); UserError names file and field."""
+    """Validate ``value`` as ``annotation`` (a model or a union of models).
+
+    Raises UserError with a sentence for each problem, which names file and field.
+    """
     if not isinstance(value, dict):
         raise UserError(f"{where}: must hold a mapping of fields, found {type(value).__name__}.")
-    _refuse_other_keys(value, where, prefix)
     try:
         return TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
-        raise UserError(explain(error, annotation, value, where, prefix)) from error
+        raise UserError(*explain(error, annotation, value, where, prefix)) from error
 
 
 def validate_written(
@@ -150,5 +171,5 @@ def validate_written(
     try:
         return validate(annotation, value, where, context=context)
     except UserError as error:
-        problem = str(error).partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
+        problem = error.sentences[0].partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
         raise UserError(f"{escape(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error

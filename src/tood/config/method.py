@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from tood.config.base import Config, Layers, PositiveFloat, PositiveInt, Share
+from tood.config.base import Config, Layers, PositiveFloat, PositiveInt, Share, refuse
 from tood.config.parts import CriterionPart, HeadOutput
 
 
@@ -119,22 +119,22 @@ class MethodConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "MethodConfig":
-        head, criterion = self.head, self.criterion
+        head, criterion, problems = self.head, self.criterion, []
         if head.boxes == "bins" and head.aligned:
-            raise ValueError("head.alignment moves boxes and does not go with head.boxes 'bins'")
+            problems.append("head.alignment moves boxes and does not go with head.boxes 'bins'")
         if self.inference.rank_by == "geometric_mean" and "quality" not in head.outputs:
-            raise ValueError("inference.rank_by 'geometric_mean' needs head.centerness true")
+            problems.append("inference.rank_by 'geometric_mean' needs head.centerness true")
         given = f"criterion.kind '{criterion.kind}' as given"
-        for output in sorted(criterion.needs - head.outputs):
-            raise ValueError(f"{given} needs {_LACKING[output]}")
-        for output in sorted(head.outputs - criterion.trains - {"deltas"}):
-            raise ValueError(f"{_LACKING[output]} is trained by no loss of {given}")
+        problems += [f"{given} needs {_LACKING[output]}" for output in sorted(criterion.needs - head.outputs)]
+        untrained = sorted(head.outputs - criterion.trains - {"deltas"})
+        problems += [f"{_LACKING[output]} is trained by no loss of {given}" for output in untrained]
         if isinstance(head, ParallelHeadConfig) and head.anchors.per_location > 1:
             if "deltas" not in head.outputs or head.centerness:
-                raise ValueError(
+                problems.append(
                     "several head.anchors per location need head.boxes 'delta' and neither head.centerness nor "
                     "head.alignment"
                 )
-            if not criterion.several_anchors:
-                raise ValueError(f"several head.anchors per location are not defined for {given}")
+            elif not criterion.several_anchors:
+                problems.append(f"several head.anchors per location are not defined for {given}")
+        refuse(problems)
         return self

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Config, PositiveFloat, PositiveInt, Share
+from tood.config.base import Config, PositiveFloat, PositiveInt, Share, refuse
 from tood.config.blocks import block_file, load_block
 from tood.config.messages import nearest
 
@@ -46,9 +46,12 @@ class PublishedValue(Config):
 
     @model_validator(mode="after")
     def _loose_overlaps_are_found_more_often(self) -> "PublishedValue":
-        for name, value in (("AP", self.AP), ("AP75", self.AP75)):
-            if self.AP50 is not None and value is not None and value > self.AP50:
-                raise ValueError(f"AP50 {self.AP50} is below {name} {value}, which cannot be")
+        above = (
+            (name, value)
+            for name, value in (("AP", self.AP), ("AP75", self.AP75))
+            if self.AP50 is not None and value is not None and value > self.AP50
+        )
+        refuse([f"AP50 {self.AP50} is below {name} {value}, which cannot be" for name, value in above])
         return self
 
     def fraction(self, name: str) -> float | None:
@@ -76,11 +79,13 @@ class PublishedTable(Config):
 
     @model_validator(mode="after")
     def _sources_are_there(self) -> "PublishedTable":
-        for name, row in self.rows.items():
-            for value in row.values:
-                if value.source not in self.sources:
-                    hint = nearest(value.source, self.sources).rstrip(".?")
-                    raise ValueError(f"row '{name}' has the source '{value.source}', which 'sources' lacks{hint}")
+        lacking = (
+            (name, value.source, nearest(value.source, self.sources).rstrip(".?"))
+            for name, row in self.rows.items()
+            for value in row.values
+            if value.source not in self.sources
+        )
+        refuse([f"row '{name}' has the source '{key}', which 'sources' lacks{hint}" for name, key, hint in lacking])
         return self
 
 

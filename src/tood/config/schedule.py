@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.base import Batch, Config, Epochs, PositiveFloat, PositiveInt, Share, Steps
+from tood.config.base import Batch, Config, Epochs, PositiveFloat, PositiveInt, Share, Steps, refuse
 
 Side = Annotated[int, Field(ge=32, le=65536)]
 """Pixels; less than one padded cell shows nothing, and nothing has the memory for more."""
@@ -23,10 +23,12 @@ class ImagesConfig(Config):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> "ImagesConfig":
+        problems = []
         if self.jitter is not None and self.jitter[0] > self.jitter[1]:
-            raise ValueError("jitter must be [smallest, largest]")
+            problems.append("jitter must be [smallest, largest]")
         if self.long < self.short:
-            raise ValueError("long must not be below short")
+            problems.append("long must not be below short")
+        refuse(problems)
         return self
 
 

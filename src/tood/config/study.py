@@ -16,16 +16,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tood.config.backbone import BackboneConfig
-from tood.config.base import Config
+from tood.config.base import Config, refuse
 from tood.config.blocks import block_file
-from tood.config.compose import Common, RunEntry, check_splits, check_weights, compose_run
+from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run
 from tood.config.datasets import DatasetConfig, ImagesDataset, load_dataset
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.published_table import PublishedTable, load_published
 from tood.config.scale import ScaleConfig, is_scale, load_scale
 from tood.config.schedule import ScheduleConfig
-from tood.io.errors import UserError
+from tood.io.errors import Problems, UserError
 from tood.io.read import read_yaml
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC takes them for steps down
@@ -59,14 +59,24 @@ class StudyFile(Config):
 
     @model_validator(mode="after")
     def _names_fit(self) -> "StudyFile":
+        problems = []
         for name in self.runs:
             if not _RUN_NAME.fullmatch(name):
-                raise ValueError(
+                problems.append(
                     f"run name '{name}' must be 1 to 100 letters, digits, '_' or '-', the first a letter or digit"
                 )
-            if name.lower() in _RESERVED:
-                raise ValueError(f"run name '{name}' is reserved for what a study writes beside its runs")
+            elif name.lower() in _RESERVED:
+                problems.append(f"run name '{name}' is reserved for what a study writes beside its runs")
+        refuse(problems)
         return self
+
+    def row_of(self, run: str) -> str:
+        return self.runs[run].row or run
+
+    def seed_of(self, run: str) -> int:
+        """The run's own seed, or the one that all share."""
+        seed = self.runs[run].seed
+        return self.common.seed if seed is None else seed
 
 
 class RunConfig(Config):
@@ -134,8 +144,8 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
     """Compose a study from its file.
 
     ``reference`` is a path below ``params/studies`` without suffix, optionally followed by ``@<dataset>`` to
-    run the same study on another data set, or by ``@<scale>`` to run it in a small form. Raises UserError, one
-    sentence naming file, field, value and the nearest valid name.
+    run the same study on another data set, or by ``@<scale>`` to run it in a small form. Raises UserError with a
+    sentence for each problem, naming file, field, value and the nearest valid name.
     """
     if not (params / "studies").is_dir():
         raise UserError(f"{params}/studies: no such folder; run this in the project's folder.")
@@ -152,25 +162,18 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
     where = str(path)
     study: StudyFile = validate(StudyFile, read_yaml(path), where)
     scale = load_scale(other, params) if at and is_scale(other, params) else None
-    dataset = _dataset(study, where, other, scale, params)
-    check_splits(dataset, study.split, where, params)
-    runs: dict[str, RunConfig] = {}
-    for run, entry in study.runs.items():
-        value = {
-            "study": reference,
-            "run": run,
-            "row": entry.row or run,
-            "dataset": dataset.model_dump(mode="json"),
-            "seed": study.common.seed if entry.seed is None else entry.seed,
-            **compose_run(run, entry, study.common, where, params, scale),
-        }
-        runs[run] = validate(RunConfig, value, where, f"runs.{run}")
-        check_weights(run, runs[run].backbone, where, params)
-        if os.path.isfile(path.with_suffix("") / f"{run}.yaml"):
-            raise UserError(
-                f"{where}: run '{run}' and the study '{name}/{run}' would write into the same folder; rename one."
-            )
-    composed = Study(
+    problems = Problems()
+    with problems.gather():
+        dataset = _dataset(study, where, other, scale, params)
+        check_splits(dataset, study.split, where, params)
+    blocks = _compose_runs(study, path, name, scale, params, problems)
+    with problems.gather():
+        published = _published(study, where, params)
+    with problems.gather():
+        submission = None if at else _submission(study, where, params)
+    _check_rows(study, blocks, where, problems)
+    problems.raise_all()  # or else all of the above is there
+    return Study(
         name=reference,
         file=path,
         title=study.title if scale is None else f"{study.title} (at scale {scale.name}: {scale.label})",
@@ -178,13 +181,44 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
         baseline=study.baseline,
         dataset=dataset,
         split=study.split,
-        runs=runs,
-        published=_published(study, where, params),
+        runs={
+            run: RunConfig(
+                study=reference,
+                run=run,
+                row=study.row_of(run),
+                dataset=dataset,
+                method=own.method,
+                backbone=own.backbone,
+                schedule=own.schedule,
+                seed=study.seed_of(run),
+            )
+            for run, own in blocks.items()
+        },
+        published=published,
         analysis=tuple(dict.fromkeys(study.analysis)),
-        submission=None if at else _submission(study, where, params),
+        submission=submission,
     )
-    _check_rows(composed, where)
-    return composed
+
+
+def _compose_runs(
+    study: StudyFile, path: Path, name: str, scale: ScaleConfig | None, params: Path, problems: Problems
+) -> dict[str, Blocks]:
+    """The building blocks of every run that can be composed; what is wrong with the others is gathered."""
+    where = str(path)
+    blocks: dict[str, Blocks] = {}
+    users: dict[BackboneConfig, list[str]] = {}
+    for run, entry in study.runs.items():
+        with problems.gather():
+            blocks[run] = compose_run(run, entry, study.common, where, params, scale)
+            users.setdefault(blocks[run].backbone, []).append(run)
+        if os.path.isfile(path.with_suffix("") / f"{run}.yaml"):
+            problems.add(
+                f"{where}: run '{run}' and the study '{name}/{run}' would write into the same folder; rename one."
+            )
+    for backbone, runs in users.items():
+        with problems.gather():
+            check_weights(runs, backbone, where, params)
+    return blocks
 
 
 def _dataset(study: StudyFile, where: str, other: str, scale: ScaleConfig | None, params: Path) -> DatasetConfig:
@@ -215,21 +249,19 @@ def _submission(study: StudyFile, where: str, params: Path) -> ImagesDataset | N
     return dataset
 
 
-def _check_rows(study: Study, where: str) -> None:
-    if study.baseline not in study.row_names():
-        hint = nearest(study.baseline, study.row_names())
-        raise UserError(f"{where}: field 'baseline' is '{study.baseline}', which is not a row{hint}")
-    first: dict[str, RunConfig] = {}
+def _check_rows(study: StudyFile, blocks: Mapping[str, Blocks], where: str, problems: Problems) -> None:
+    rows = [study.row_of(run) for run in study.runs]
+    if study.baseline not in rows:
+        hint = nearest(study.baseline, rows)
+        problems.add(f"{where}: field 'baseline' is '{study.baseline}', which is not a row{hint}")
+    first: dict[str, str] = {}
     seeds: set[tuple[str, int]] = set()
-    for run in study.runs.values():
-        other = first.setdefault(run.row, run)
-        names = {"study", "run", "row", "seed"}
-        same = run.model_dump(exclude=names) == other.model_dump(exclude=names)
-        if not same or (run.row, run.seed) in seeds:
-            raise UserError(
-                f"{where}: runs '{other.run}' and '{run.run}' share the row '{run.row}' and must differ in seed only."
-            )
-        seeds.add((run.row, run.seed))
+    for run, own in blocks.items():
+        row, seed = study.row_of(run), study.seed_of(run)
+        other = first.setdefault(row, run)
+        if own != blocks[other] or (row, seed) in seeds:
+            problems.add(f"{where}: runs '{other}' and '{run}' share the row '{row}' and must differ in seed only.")
+        seeds.add((row, seed))
 
 
 def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:

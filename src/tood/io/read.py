@@ -50,8 +50,9 @@ class UnreadableError(UserError):
         self.problem = problem
         self._remedy = remedy
 
-    def __str__(self) -> str:
-        return f"{self.problem}; {self._remedy}." if self._remedy else f"{self.problem}."
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return (f"{self.problem}; {self._remedy}." if self._remedy else f"{self.problem}.",)
 
 
 @contextmanager

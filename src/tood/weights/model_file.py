@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tood.config.imported import ImportedConfig
-from tood.config.messages import validate
+from tood.config.messages import validate_written
 from tood.config.method import MethodConfig
 from tood.config.parts import STORED
 from tood.config.schedule import ImagesConfig
@@ -100,11 +100,11 @@ def load_detection_model(path: Path) -> DetectionModel:
     try:
         config: RunConfig | ImportedConfig
         if "imported" in content:
-            config = validate(
-                ImportedConfig, with_current_names(json.loads(content["imported"])), str(path), context=STORED
-            )
+            stored = with_current_names(json.loads(content["imported"]))
+            config = validate_written(ImportedConfig, stored, str(path), again, context=STORED)
         else:
-            config = validate(RunConfig, with_current_names(json.loads(content["config"])), str(path), context=STORED)
+            stored = with_current_names(json.loads(content["config"]))
+            config = validate_written(RunConfig, stored, str(path), again, context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:

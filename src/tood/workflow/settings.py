@@ -10,6 +10,7 @@ from tood.config.messages import nearest
 from tood.config.scale import is_scale
 from tood.config.study import Study
 from tood.io.errors import UserError
+from tood.io.shared_constants import MIRROR, WORKFLOW
 from tood.training.processes.gpus import visible_gpus
 from tood.workflow.code_choice import CODE_MINUTES, CodeChoice, read_code_choice
 
@@ -41,10 +42,10 @@ def enter_environment(mirror: object) -> None:
     The mirror goes by environment variable: where files come from is no parameter of what they become.
     """
     tools = str(Path(sys.executable).parent)
-    os.environ["TOOD_WORKFLOW"] = str(os.getpid())  # a training ends (saved) when its workflow is gone
+    os.environ[WORKFLOW] = str(os.getpid())  # a training ends (saved) when its workflow is gone
     os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
     if mirror:
-        os.environ["TOOD_MIRROR"] = str(Path(str(mirror)).expanduser().absolute())
+        os.environ[MIRROR] = str(Path(str(mirror)).expanduser().absolute())
 
 
 def study_reference(study: str | None, dataset: str | None, scale: str | None, params: Path = Path("params")) -> str:

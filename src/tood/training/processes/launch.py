@@ -87,7 +87,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
             stop.number or signal.SIGTERM,
         )
     if said:
-        raise UserError(said)
+        raise UserError(*said.split("\n"))
     raise TransientError(
         f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "
         f"those of another node were; what they said is in {words}; repeat the command to continue."

@@ -14,11 +14,11 @@ def failures_remembered(state: Path, attempt: int, command: str) -> Iterator[Non
     """Run the block, unless it is the second or a later ``attempt`` and this ``command`` failed for good before.
 
     A first attempt is a person's: whatever was wrong may have been put right, so it always tries. Raises UserError
-    with the sentence of the attempt before.
+    with the sentences of the attempt before.
     """
     memory = state / "failure.json"
     if attempt > 1 and (said := _remembered(memory, command)):
-        raise UserError(said)
+        raise UserError(*said)
     with suppress(OSError):
         memory.unlink(missing_ok=True)
     try:
@@ -27,15 +27,16 @@ def failures_remembered(state: Path, attempt: int, command: str) -> Iterator[Non
         raise
     except UserError as error:
         with suppress(UserError):
-            write_json(memory, {"command": command, "said": str(error)})
+            write_json(memory, {"command": command, "said": error.sentences})
         raise
 
 
-def _remembered(memory: Path, command: str) -> str | None:
-    """What was said to the same command; None where nothing was, or nothing that can be read."""
+def _remembered(memory: Path, command: str) -> list[str]:
+    """What was said to the same command; nothing where nothing was, or nothing that can be read."""
     try:
         content = read_json(memory)
     except UserError:
-        return None
+        return []
     known = isinstance(content, dict) and content.get("command") == command
-    return str(content["said"]) if known and content.get("said") else None
+    said = content.get("said") if known else None
+    return [str(sentence) for sentence in said] if isinstance(said, list) else []
