@@ -15,14 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from tood.config.parts import code_of
 from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
 from tood.io.write import visible
 from tood.reporting.flat_settings import MISSING, aligned
 from tood.reporting.run_folder import RunFolder
-from tood.workflow.code_digest import code_behind
 from tood.workflow.standing import changed_since
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
@@ -162,7 +160,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
 
 def _changed_code(run: RunFolder) -> dict[str, str]:
     """A tag that names the modules that changed since the run was trained, where there are any."""
-    changed = changed_since(run.path, code_behind("train", code_of(run.resolved().method)))
+    changed = changed_since(run.path)
     return {"tood.changed_code": ", ".join(changed)} if changed else {}
 
 

@@ -7,7 +7,7 @@ depends on the files of its method's assigner and criterion, which may be the pr
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -93,6 +93,12 @@ def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
     if verb == "compare":
         found |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] for path in _templates()}
     return dict(sorted(found.items()))
+
+
+def digests_of(names: Iterable[str]) -> dict[str, str]:
+    """The digests of modules and files of the project as they are now, of those that there are."""
+    files = {name: Path(name) if is_own_file(name) else package_file(name) for name in names}
+    return {name: _digest_of(_parsed(path)) for name, path in files.items() if path.is_file()}
 
 
 def combined(code: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.io.errors import UserError
 from tood.io.read import read_json, read_yaml
-from tood.workflow.code_digest import changed_modules, is_own_file
+from tood.workflow.code_digest import changed_modules, digests_of, is_own_file
 
 _LEGACY = Path(__file__).with_name("first_digests.json")
 _MEASUREMENTS = {"evaluate": "metrics.json", "analyse": "alignment.json"}
@@ -111,12 +111,16 @@ def measurement_standing(
     return Standing("outdated" if reasons or changed else "current", tuple(reasons), tuple(changed))
 
 
-def changed_since(folder: Path, code: Mapping[str, str]) -> list[str]:
-    """Modules that changed since the training in ``folder``."""
+def changed_since(folder: Path, code: Mapping[str, str] | None = None) -> list[str]:
+    """Modules that changed since the training in ``folder``; without ``code``, of those that its summary names."""
     try:
-        return changed_modules(_code_of(_mapping(read_json(folder / "train.json")), code), code)
+        kept = _mapping(read_json(folder / "train.json"))
     except UserError:
         return []
+    if code is None:
+        recorded = kept.get("code")
+        code = digests_of(recorded) if isinstance(recorded, dict) else {}
+    return changed_modules(_code_of(kept, code), code)
 
 
 def _changed_settings(written: Any, config: RunConfig) -> list[str]:
