@@ -184,9 +184,10 @@ def test_analysis_made_with_other_settings_is_refused(make_study: Make) -> None:
     }
     wanted = RunConfig.model_validate(config)
     inference = wanted.method.inference.model_dump(mode="json")
-    analyse(run, fingerprint=wanted.fingerprint, inference=inference)
+    trained = RunFolder(run.path).training().fingerprint
+    analyse(run, fingerprint=trained, inference=inference)
     assert RunFolder(run.path, wanted).alignment().correct == 70
-    analyse(run, fingerprint=wanted.fingerprint, inference={**inference, "nms_iou": 0.5})
+    analyse(run, fingerprint=trained, inference={**inference, "nms_iou": 0.5})
     with pytest.raises(UserError, match=r"nms_iou: 0.5 -> 0.6.*tood analyse"):
         RunFolder(run.path, wanted).alignment()
     analyse(run, fingerprint="0" * 16, inference=inference)

@@ -215,11 +215,11 @@ def test_a_run_trained_with_older_settings_is_refused_and_the_difference_named(
     assert "\n" not in text
 
 
-def test_a_summary_older_than_the_configuration_beside_it_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_numbers_of_an_earlier_training_are_refused(make_study: MakeStudy, tmp_path: Path) -> None:
     write_study(tmp_path / "params")
     study = as_composed(make_study, tmp_path / "params")
-    edit(study.rows[1].runs[0].path / "train.json", fingerprint="0" * 16)
-    with pytest.raises(UserError, match=r"run 'wide'.*has not finished"):
+    edit(study.rows[1].runs[0].path / "metrics.json", fingerprint="0" * 16)
+    with pytest.raises(UserError, match=r"run 'wide'.*trained again since.*tood evaluate"):
         compare(study, resamples=20)
 
 
