@@ -1,18 +1,19 @@
 """Fixtures for tests that run the real tools on a tiny project."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny_project import Project, build_project
 
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
 
 @pytest.fixture(scope="session")
-def finished_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_template(build_once: BuildOnce) -> Path:
     """The tiny study run once by Snakemake, for tests that start from a finished one."""
-    project = build_project(tmp_path_factory.mktemp("finished") / "project")
-    project.snakemake()
-    return project.folder
+    return build_once("finished", lambda folder: build_project(folder).snakemake())
 
 
 @pytest.fixture

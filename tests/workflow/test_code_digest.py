@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tood.config.parts import code_of
+from tood.config.study import load_study
 from tood.workflow.code_digest import (
     COMPUTING,
     NEUTRAL,
@@ -143,9 +145,22 @@ def test_neutral_interfaces_exist_and_are_few() -> None:
     assert all(package_file(root).is_file() for roots in ROOTS.values() for root in roots)
 
 
-def test_an_edit_outside_every_digest_changes_none(tmp_path: Path) -> None:
+def test_most_modules_are_outside_every_digest() -> None:
     outside = [name for name in MODULES if name not in INSIDE]
     assert {"tood.io.console", "tood.cli.main", "tood.verbs.train", "tood.training.processes.launch"} <= set(outside)
+
+
+def test_code_of_a_run_is_its_own_assigner_and_criterion_too() -> None:
+    runs = load_study("family", PACKAGE.parents[1] / "params").runs
+    plain = set(code_behind("train"))
+    more = {
+        row: set(code_behind("train", code_of(runs[f"{row}_s0"].method))) - plain for row in ("tood", "gfl", "pisa")
+    }
+    folder = "tood.detection"
+    assert {f"{folder}.criteria.task_aligned", f"{folder}.assigners.task_aligned"} <= more["tood"]
+    assert f"{folder}.criteria.gfl" in more["gfl"]
+    assert {f"{folder}.criteria.pisa", f"{folder}.assigners.max_iou"} <= more["pisa"]
+    assert not any("gfl" in name or "task_aligned" in name for name in more["pisa"])
 
 
 def test_a_method_of_ones_own_is_part_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,32 +5,30 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import requests
 import yaml
 from moto.server import ThreadedMotoServer
+from PIL import Image
 from tiny_project import ROOT, Project
 
 from tood.config.study import load_study
 from tood.workflow.dvc_pipelines import pipeline
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-METHOD_CODE = re.compile("src/tood/detection/(assigners|criteria)/")
 
 
 @pytest.fixture
 def versioned(finished: Project) -> Project:
     """The finished project under git and DVC, with the pipelines of all studies."""
-    for name in ("src", "workflow"):
-        (finished.folder / name).unlink()
-        unwanted = shutil.ignore_patterns("__pycache__", "dvc")
-        shutil.copytree(ROOT / name, finished.folder / name, ignore=unwanted)
-    finished.run("tood", "dvc")
+    (finished.folder / "workflow").unlink()
+    shutil.copytree(ROOT / "workflow", finished.folder / "workflow", ignore=shutil.ignore_patterns("dvc"))
     finished.git("init", "--quiet")
     finished.run("dvc", "init", "--quiet")
+    finished.run("tood", "dvc")
+    finished.run("tood", "compare")
     finished.git("add", "--all")
     finished.git("commit", "--quiet", "--message", "Start")
     return finished
@@ -61,8 +59,8 @@ def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, s3_store
     assert "up to date" in versioned.run("dvc", "repro")
     assert not (versioned.folder / "data/bccd").exists(), "plain dvc repro is the default study's alone"
     metrics = json.loads(versioned.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    shown = {path for path, content in metrics.items() if content.get("data")}
-    assert shown == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
+    assert set(metrics) == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
+    assert all(content.get("data") for content in metrics.values())
     versioned.run("dvc", "plots", "show", "--out", "plots")
     assert (versioned.folder / "plots/index.html").is_file()
 
@@ -97,48 +95,64 @@ def test_an_experiment_changes_one_parameter_and_retrains_what_depends_on_it(ver
     assert list(difference) == ["results/demo/tood/metrics.json"]
 
 
-def test_the_stages_depend_on_what_the_rules_take(versioned: Project) -> None:
-    """Dependencies of every DVC stage = inputs of the rule behind it, as Snakemake itself lists them."""
-    summary = versioned.snakemake("--detailed-summary")
-    header, *lines = [line.split("\t") for line in summary.splitlines() if "\t" in line]
-    inputs = {line[header.index("output_file")]: set(line[header.index("input-file(s)")].split(",")) for line in lines}
-    shared = yaml.safe_load((versioned.folder / "workflow/dvc/dvc.yaml").read_text())["stages"]
-    stages = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())["stages"]
-    stages |= {name: shared[name] for name in ("shapes", "pretrain-light")}
-    assert set(inputs) - hold_against_rules(inputs, stages, ("tood", "atss")) == {"results/demo/tracked.json"}
+def test_dvc_sees_what_was_edited_and_nothing_else(versioned: Project) -> None:
+    """Comments and places redo nothing; numbers, code and the user's own files do."""
+    versioned.run("dvc", "repro")
+    status = ("dvc", "status", "dvc.yaml", "workflow/dvc/dvc.yaml:shapes")
+    assert "up to date" in versioned.run(*status)
+    for block in ("studies/demo", "datasets/shapes", "methods/atss", "schedules/demo"):
+        path = versioned.folder / f"params/{block}.yaml"
+        path.write_text(f"# a comment\n{path.read_text()}")
+    versioned.snakemake("-n")
+    assert "up to date" in versioned.run(*status)
+    code = versioned.folder / "workflow/dvc/code.yaml"
+    kept = code.read_text()
+    for verb in ("train", "evaluate", "compare"):
+        digests = yaml.safe_load(kept)
+        code.write_text(yaml.safe_dump({**digests, verb: "0" * 16}))
+        said = versioned.run(*status)
+        assert f"{verb}@atss:" in said or f"{verb}:" in said
+    code.write_text(kept)
+    versioned.edit("schedules/demo", lr=0.02)
+    assert "train@atss" in versioned.run(*status)
 
 
-@pytest.mark.parametrize("study", ["paper/table5", "paper/table6"])
-def test_so_do_the_stages_of_submission_and_analysis(fresh: Project, study: str) -> None:
-    """The same from Snakemake's plan, before anything has been made."""
+def test_a_changed_label_of_ones_own_is_seen_by_dvc(versioned: Project, tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for split, count in (("train", 3), ("val", 1)):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (64, 48), (number, 90, 0)).save(root / "images" / split / f"{split}{number}.png")
+            (root / "labels" / split / f"{split}{number}.txt").write_text("0 0.5 0.5 0.4 0.5\n")
+    content = {"format": "yolo", "root": str(root), "splits": {"train": "images/train", "val": "images/val"}}
+    (versioned.folder / "params/datasets/mine.yaml").write_text(yaml.safe_dump({**content, "classes": ["cat", "dog"]}))
+    versioned.run("tood", "dvc")
+    stage = "workflow/dvc/dvc.yaml:mine"
+    versioned.run("dvc", "repro", stage)
+    assert "up to date" in versioned.run("dvc", "status", stage)
+    (root / "labels/train/train1.txt").write_text("1 0.5 0.5 0.4 0.5\n")
+    assert "own" in versioned.run("dvc", "status", stage)
+    assert "train1.txt: has changed since data/mine was prepared" in versioned.run("dvc", "repro", stage)
+    assert "up to date" in versioned.run("dvc", "status", stage)
+
+
+@pytest.mark.parametrize("study", ["demo", "paper/table5", "paper/table6"])
+def test_stages_make_what_rules_make_of_what_they_take(fresh: Project, study: str) -> None:
+    """Outputs and dependencies of every stage are those of the rule behind it, as Snakemake plans it, but stamps."""
     plan = fresh.snakemake("-n", "--quiet", "host", "--config", f"study={study}")
     inputs: dict[str, set[str]] = {}
     for taken, made in re.findall(r"^    input: (.+)\n    output: (.+)$", plan, re.MULTILINE):
-        inputs |= {path: set(taken.split(", ")) for path in made.split(", ")}
+        taken_files = {path for path in taken.split(", ") if not path.startswith(".snakemake/")}
+        inputs |= dict.fromkeys(made.split(", "), taken_files)
     composed = load_study(study, fresh.folder / "params")
-    stages = pipeline(composed)["stages"]
-    rest = set(inputs) - hold_against_rules(inputs, stages, tuple(composed.runs))
-    assert {path for path in rest if not path.startswith("data/")} == {f"results/{study}/tracked.json"}
-    assert {"train", "evaluate", "compare", "submit" if composed.submission else "analyse"} == set(stages)
-
-
-def hold_against_rules(inputs: dict[str, set[str]], stages: dict[str, Any], runs: tuple[str, ...]) -> set[str]:
-    """Compare the stages' dependencies with the rules' inputs by output; the outputs that were compared.
-
-    A stage is the same for all runs and so depends on the code of all their methods, a rule on that of its run's.
-    """
     compared = set()
-    for stage in stages.values():
-        body, taken = stage.get("do", stage), set()
-        for run in runs if "do" in stage else ("",):
-            paths = [next(iter(out)) for out in [*body["outs"], *body.get("metrics", [])]]
-            outputs = [path.replace("${key}", run) for path in paths]
-            outputs = ["data/shapes/dataset.json" if path == "data/shapes" else path for path in outputs]
+    for stage in pipeline(composed)["stages"].values():
+        body = stage.get("do", stage)
+        for run in composed.runs if "do" in stage else ("",):
             wanted = {path.replace("${key}", run) for path in body["deps"]}
-            for path in outputs:
-                assert inputs[path] <= wanted, path
-                assert all(METHOD_CODE.match(name) for name in wanted - inputs[path]), path
-                taken |= {name for name in inputs[path] if METHOD_CODE.match(name)}
+            for path in (next(iter(out)).replace("${key}", run) for out in body["outs"]):
+                assert inputs[path] == wanted, path
                 compared.add(path)
-        assert taken == {name for name in body["deps"] if METHOD_CODE.match(name)}
-    return compared
+    rest = {path for path in inputs if not path.startswith("data/")} - compared
+    assert rest == {f"results/{study}/tracked.json"}

@@ -10,7 +10,15 @@ import yaml
 
 from tood.config.study import load_study
 from tood.evaluation.submission import submission_name
-from tood.workflow.dvc_pipelines import SHARED, pipeline, pipeline_path, shared_pipeline, study_names
+from tood.workflow.dvc_pipelines import (
+    CODE,
+    SHARED,
+    code_digests,
+    pipeline,
+    pipeline_path,
+    shared_pipeline,
+    study_names,
+)
 from tood.workflow.settings import study_reference, submission_files
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +72,19 @@ def test_every_study_has_an_up_to_date_pipeline(study: str) -> None:
 
 def test_what_studies_share_has_an_up_to_date_pipeline() -> None:
     assert yaml.safe_load((ROOT / SHARED).read_text()) == shared_pipeline(ROOT / "params")
+
+
+def test_the_digests_of_code_are_up_to_date() -> None:
+    """Snakemake and ``tood dvc`` would write what is committed."""
+    assert yaml.safe_load((ROOT / CODE).read_text()) == code_digests()
+
+
+def test_pipelines_are_short_and_name_no_source() -> None:
+    texts = {name: (ROOT / name).read_text() for name in [*(pipeline_path(study) for study in STUDIES), SHARED]}
+    assert not any("src/" in text or ".venv" in text for text in texts.values())
+    lines = {name: len(text.splitlines()) for name, text in texts.items()}
+    assert lines[pipeline_path("demo")] <= 60
+    assert sum(lines.values()) <= 1500
 
 
 def test_every_command_of_a_pipeline_names_a_study_that_composes() -> None:

@@ -4,52 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.parts import code_of
-from tood.config.study import load_study
 from tood.io.errors import UserError
-from tood.workflow.code_digest import code_digest, code_files
-from tood.workflow.settings import own_files_digest, read_settings, study_reference, threads_per_run
+from tood.workflow.settings import read_settings, study_reference, threads_per_run
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_code_of_a_verb_is_what_it_can_reach() -> None:
-    prepare, train, compare = code_files("prepare"), code_files("train"), code_files("compare")
-    assert all((ROOT / path).is_file() for path in {*prepare, *train, *compare})
-    assert "src/tood/data/formats/voc.py" in prepare
-    assert not any("/detection/" in path or "/training/" in path for path in prepare)
-    assert {"src/tood/detection/heads/task_aligned.py", "src/tood/training/loop.py"} <= set(train)
-    assert not any("/reporting/" in path or "/data/voc.py" in path for path in train)
-    assert "src/tood/reporting/report.py" in compare
-    assert not any("/training/" in path for path in compare)
-
-
-@pytest.mark.parametrize("verb", ["prepare", "pretrain", "train", "evaluate", "compare"])
-def test_nothing_that_runs_is_missing_from_the_code_of_a_verb(verb: str) -> None:
-    """Import the verb in a fresh interpreter and hold what was really loaded against the static answer."""
-    import subprocess
-    import sys
-
-    script = (
-        f"import sys, tood.verbs.{verb}\n"
-        "print('\\n'.join(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'tood'))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    found = {Path(line).relative_to(ROOT).as_posix() for line in loaded.split()}
-    assert found
-    assert found <= set(code_files(verb))
-
-
-def test_code_of_a_run_is_its_own_assigner_and_criterion_too() -> None:
-    runs = load_study("family", ROOT / "params").runs
-    plain = set(code_files("train"))
-    more = {row: set(code_files("train", code_of(runs[f"{row}_s0"].method))) - plain for row in ("tood", "gfl", "pisa")}
-    folder = "src/tood/detection"
-    assert {f"{folder}/criteria/task_aligned.py", f"{folder}/assigners/task_aligned.py"} <= more["tood"]
-    assert f"{folder}/criteria/gfl.py" in more["gfl"]
-    assert {f"{folder}/criteria/pisa.py", f"{folder}/assigners/max_iou.py"} <= more["pisa"]
-    assert not any("gfl" in path or "task_aligned" in path for path in more["pisa"])
-    assert code_digest("train", code_of(runs["gfl_s0"].method)) != code_digest("train")
 
 
 def test_reading_a_study_loads_no_library_but_torch() -> None:
@@ -80,6 +38,9 @@ def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"threads": -2}, "threads=-2: must be"),
         ({"accumulate": -1}, "accumulate=-1: must be a whole number (0 takes as many as it needs)"),
         ({"accumulate": "twice"}, "accumulate=twice: must be"),
+        ({"code": "maybe"}, "code=maybe: must be ask, keep or new"),
+        ({"code_minutes": "long"}, "code_minutes=long: must be a number of minutes"),
+        ({"code_minutes": -1}, "code_minutes=-1: must be"),
         ({"studdy": "bccd"}, "there is no 'studdy'; did you mean 'study'?"),
         ({"study": "demo@shapes", "dataset": "bccd"}, "names two of data set, scale"),
         ({"study": "demo@demo", "scale": "demo"}, "names two of data set, scale"),
@@ -95,6 +56,16 @@ def test_a_wrong_setting_is_one_sentence(config: dict[str, object], sentence: st
     assert sentence in str(caught.value)
 
 
+def test_what_becomes_of_finished_trainings_is_said_by_the_command_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (read_settings({}).code.choice, read_settings({}).code.minutes) == ("ask", 10)
+    monkeypatch.setenv("TOOD_CODE", "keep")
+    monkeypatch.setenv("TOOD_CODE_MINUTES", "90")
+    assert (read_settings({}).code.choice, read_settings({}).code.minutes) == ("keep", 90)
+    assert read_settings({"code": "new", "code_minutes": 0}).code.choice == "new"
+
+
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert [threads_per_run(read_settings({}), cores, 3) for cores in (1, 2, 8)] == [1, 1, 2]
@@ -102,17 +73,6 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
     assert threads_per_run(read_settings({}), 64, 3) == 64
     assert threads_per_run(read_settings({"gpu": 4}), 64, 3) == 32
-
-
-def test_own_annotations_are_watched_and_pictures_are_not(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("1")
-    (tmp_path / "a.jpg").write_text("1")
-    before = own_files_digest(str(tmp_path))
-    (tmp_path / "a.jpg").write_text("22")
-    assert own_files_digest(str(tmp_path)) == before
-    (tmp_path / "a.txt").write_text("22")
-    assert own_files_digest(str(tmp_path)) != before
-    assert own_files_digest(None) == ""
 
 
 def test_the_default_study_is_demo() -> None:

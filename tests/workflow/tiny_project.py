@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from forked_command import ForkedCommand
 
 ROOT = Path(__file__).parents[2]
 LINKED = ("Snakefile", "workflow", "profiles", "src", "environment.yml")
@@ -60,25 +61,18 @@ class Project:
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
         """What a tool of the environment says; its exit status is checked unless None."""
-        tool = Path(sys.executable).parent / command[0]
+        tools = Path(sys.executable).parent
         variables = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DVC_NO_ANALYTICS": "1",
-            "PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             **environment,
         }
-        variables.pop("MLFLOW_TRACKING_URI", None)
-        variables.pop("TOOD_MIRROR", None)
-        variables.update(environment)
-        program = str(tool) if tool.exists() else command[0]
-        done = subprocess.run(
-            [program, *command[1:]], cwd=self.folder, env=variables, capture_output=True, text=True, check=False
-        )
-        said = done.stdout + done.stderr
+        without = [name for name in ("MLFLOW_TRACKING_URI", "TOOD_MIRROR") if name not in environment]
+        started = ForkedCommand(self.folder, *command, without=without, **variables)
+        ended, said = started.end(seconds=900)
         if status is not None:
-            assert done.returncode == status, said[-6000:]
+            assert ended == status, said[-6000:]
         return said
 
     def snakemake(self, *arguments: str, status: int | None = 0, **environment: str) -> str:

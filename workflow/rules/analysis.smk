@@ -4,11 +4,11 @@
 rule analyse:
     input:
         stamp("analyse", "{run}"),
-        dataset=ancient(DATASET),
-        model=ancient(f"{RESULTS}/{{run}}/model.pt"),
-        summary=ancient(f"{RESULTS}/{{run}}/train.json"),
-        metrics=ancient(f"{RESULTS}/{{run}}/metrics.json"),
-        detections=ancient(f"{RESULTS}/{{run}}/detections.json"),
+        dataset=after(DATASET),
+        model=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/model.pt"),
+        summary=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/train.json"),
+        metrics=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/metrics.json"),
+        detections=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/detections.json"),
     output:
         numbers=update(f"{RESULTS}/{{run}}/alignment.json"),
         arrays=update(f"{RESULTS}/{{run}}/alignment.npz"),

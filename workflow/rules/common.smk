@@ -3,7 +3,9 @@ import re
 from pathlib import Path
 
 from tood.config.study import load_study
+from tood.io.console import start as start_console
 from tood.io.errors import UserError
+from tood.verbs.prepare_data import prepare
 from tood.workflow.dvc_pipelines import write_code
 from tood.workflow.plan import Plan
 from tood.workflow.settings import (
@@ -20,11 +22,13 @@ try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)
+    REMADE = set()
     if workflow.is_main_process:  # not the jobs that it starts on other machines
         PLAN = Plan(STUDY, SETTINGS)
         PLAN.refuse_loss(getattr(workflow.dag_settings, "targets", ()))
         PLAN.write_stamps()
         write_code()
+        REMADE = PLAN.remade()
 except UserError as error:
     raise WorkflowError(*error.lines()) from None
 
@@ -46,9 +50,16 @@ def stamp(rule, name=""):
     return stamp_path("" if shared else STUDY.name, rule, name).as_posix()
 
 
+def after(path):
+    """An input that is made before, where it is made again; its time is not looked at where it is not."""
+    return path if path in REMADE else ancient(path)
+
+
 onstart:
     try:
         ALONE.take()
+        start_console()
+        PLAN.upgrade_data(lambda name: prepare(name, mirror=None))
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

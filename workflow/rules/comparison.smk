@@ -4,7 +4,7 @@
 rule compare:
     input:
         stamp("compare"),
-        dataset=ancient(DATASET),
+        dataset=after(DATASET),
         runs=expand(
             f"{RESULTS}/{{run}}/{{file}}",
             run=STUDY.runs,

@@ -4,8 +4,8 @@
 rule train:
     input:
         stamp("train", "{run}"),
-        dataset=ancient(DATASET),
-        weights=ancient(list(BACKBONES.values())),
+        dataset=after(DATASET),
+        weights=[after(path) for path in BACKBONES.values()],
     output:
         model=update(f"{RESULTS}/{{run}}/model.pt"),
         config=update(f"{RESULTS}/{{run}}/config.yaml"),
@@ -36,8 +36,8 @@ rule train:
 rule evaluate:
     input:
         stamp("evaluate", "{run}"),
-        dataset=ancient(DATASET),
-        model=ancient(f"{RESULTS}/{{run}}/model.pt"),
+        dataset=after(DATASET),
+        model=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/model.pt"),
     output:
         metrics=update(f"{RESULTS}/{{run}}/metrics.json"),
         detections=update(f"{RESULTS}/{{run}}/detections.json"),

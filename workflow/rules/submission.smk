@@ -29,7 +29,7 @@ if STUDY.submission is not None:
     rule submit:
         input:
             stamp("submit", "{run}"),
-            dataset=ancient(DATASET),
+            dataset=after(DATASET),
             images=SUBMITTED,
             model=f"{RESULTS}/{{run}}/model.pt",
         output:

@@ -1,14 +1,16 @@
 """What of a study is made again, and why: decided here, passed on to Snakemake by stamps."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tood.config.backbone import BackboneConfig
 from tood.config.datasets import DatasetConfig
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, Study
 from tood.data.made_from import DataState, data_state
+from tood.data.prepared import read_entry
 from tood.io.errors import UserError, listed
 from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_digest import code_behind, combined
@@ -65,12 +67,36 @@ class Plan:
         if lost:
             raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code.minutes)}")
 
+    def remade(self) -> set[str]:
+        """Files that are there and are made again; whatever is made from them is made after them."""
+        files = {
+            f"{self.place.data}/{name}/dataset.json" for name, one in self.datasets.items() if self._is_redone(one)
+        }
+        files |= {f"{self.place.data}/pretrained/{name}.pt" for name, one in self.backbones.items() if one.because()}
+        for name, trained in self.trainings.items():
+            folder = f"{self.place.results}/{self.study.name}/{name}"
+            files |= {f"{folder}/model.pt", f"{folder}/train.json"} if trained.because() else set()
+            if self._measured(name)["evaluate"]:
+                files |= {f"{folder}/metrics.json", f"{folder}/detections.json"}
+        return files
+
+    def upgrade_data(self, prepare: Callable[[str], None]) -> None:
+        """Let ``prepare`` complete the records of data sets that an earlier version prepared.
+
+        Raises UserError where the data changed since, so that this plan does not hold.
+        """
+        for name, state in self.datasets.items():
+            if state.is_upgrade and state.entry is not None:
+                prepare(name)
+                if read_entry(self.place.data / name).fingerprint != state.entry.fingerprint:
+                    raise UserError(f"data set '{name}': changed since it was prepared; repeat the command to go on.")
+
     def write_stamps(self) -> None:
         """Let Snakemake know, rule by rule."""
         code = {verb: code_behind(verb) for verb in ("prepare", "pretrain", "evaluate", "analyse", "submit", "compare")}
         for name, state in self.datasets.items():
             made_of = {"data set": name, "code": combined(code["prepare"])}
-            judged_stamp(stamp_path("", "prepare", name), made_of, [state.problem] if self._is_prepared(state) else [])
+            judged_stamp(stamp_path("", "prepare", name), made_of, [state.problem] if self._is_redone(state) else [])
         for name, standing in self.backbones.items():
             made_of = {"backbone": name, "code": combined(code["pretrain"])}
             judged_stamp(stamp_path("", "pretrain", name), made_of, standing.because())
@@ -82,22 +108,25 @@ class Plan:
         trained = self.trainings[name]
         stamp = stamp_path(self.study.name, "train", name)
         judged_stamp(stamp, {"run": run.fingerprint, "code": combined(self._code(run))}, trained.because())
-        folder = self.place.results / self.study.name / name
         inference = run.method.inference.model_dump(mode="json")
-        measured: Standing | None = None
-        for verb in ("evaluate", "analyse") if analysis_files(self.study) else ("evaluate",):
-            standing = measurement_standing(folder, verb, run, self.study.split, code[verb])
-            because = self._kept(standing).because()
-            if trained.state == "outdated":
-                because.insert(0, "the run is trained again")
-            if measured is not None and measured.state == "outdated":
-                because.insert(0, "the run is evaluated again")
-            measured = self._kept(standing)
+        for verb, because in self._measured(name).items():
             wanted = {"split": self.study.split, "inference": inference, "code": combined(code[verb])}
             judged_stamp(stamp_path(self.study.name, verb, name), wanted, because)
         if self.study.submission is not None:
             wanted = {"inference": inference, "images": self.study.submission.name, "code": combined(code["submit"])}
             changing_stamp(stamp_path(self.study.name, "submit", name), wanted)
+
+    def _measured(self, name: str) -> dict[Literal["evaluate", "analyse"], list[str]]:
+        """Why the evaluation and the analysis of a run are made again, where they are."""
+        run, folder = self.study.runs[name], self.place.results / self.study.name / name
+        found: dict[Literal["evaluate", "analyse"], list[str]] = {}
+        before = ["the run is trained again"] if self.trainings[name].because() else []
+        verbs: tuple[Literal["evaluate", "analyse"], ...] = ("evaluate", "analyse")
+        for verb in verbs if analysis_files(self.study) else verbs[:1]:
+            standing = measurement_standing(folder, verb, run, self.study.split, code_behind(verb))
+            found[verb] = [*before, *self._kept(standing).because()]
+            before = ["the run is evaluated again"] if found[verb] else []
+        return found
 
     def _compared(self, code: str) -> dict[str, object]:
         """What the table says besides the runs' numbers."""
@@ -122,12 +151,10 @@ class Plan:
             return replace(standing, state="current")
         return standing
 
-    def _is_prepared(self, state: DataState) -> bool:
-        """Whether a prepared data set is prepared again."""
-        return state.entry is not None and bool(state.problem) and not self._keeps(state)
-
-    def _keeps(self, state: DataState) -> bool:
-        return bool(state.changed_code) and self.settings.code.choice == "keep"
+    def _is_redone(self, state: DataState) -> bool:
+        """Whether a data set that is prepared is prepared again, and not for its records alone."""
+        keeps = bool(state.changed_code) and self.settings.code.choice == "keep"
+        return state.entry is not None and bool(state.problem) and not keeps and not state.is_upgrade
 
     def _data(self, dataset: DatasetConfig) -> DataState:
         return data_state(dataset, self.place.data / dataset.name, self.place.params, code_behind("prepare"))
@@ -148,7 +175,7 @@ class Plan:
         if found.state == "missing":
             return found
         reasons, changed = list(found.reasons), list(found.changed_code)
-        if self._is_prepared(state) and not state.is_upgrade:
+        if self._is_redone(state):
             if state.changed_code:
                 changed += state.changed_code
             else:

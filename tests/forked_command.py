@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -16,19 +17,33 @@ from typing import ClassVar
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["pytest", "tood.cli.main", "tood.verbs.train", "tood.verbs.evaluate", "tood.verbs.prepare_data", "torch._dynamo"]
+    [
+        "pytest",
+        "snakemake.cli",
+        "tood.cli.main",
+        "tood.verbs.train",
+        "tood.verbs.evaluate",
+        "tood.verbs.prepare_data",
+        "tood.workflow.plan",
+        "torch._dynamo",
+    ]
 )
 
 
 class ForkedCommand:
-    """A program of the environment at work in ``folder``, with ``environment`` added to this process's own."""
+    """A program of the environment at work in ``folder``.
+
+    ``environment`` is added to this process's own, and variables ``without`` are taken from it.
+    """
 
     running: ClassVar["list[ForkedCommand]"] = []
 
-    def __init__(self, folder: Path, program: str, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, program: str, *arguments: str, without: Sequence[str] = (), **environment: str
+    ) -> None:
         with tempfile.NamedTemporaryFile(prefix="said-", delete=False) as said:
             self._said = Path(said.name)
-        everything = {**os.environ, **environment}
+        everything = {key: value for key, value in os.environ.items() if key not in without} | environment
         self._process: ForkServerProcess = _SERVER.Process(
             target=_run, args=(folder, program, arguments, everything, self._said)
         )
