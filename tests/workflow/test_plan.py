@@ -180,7 +180,9 @@ def test_a_long_training_is_not_thrown_away_for_code_alone_without_asking(projec
     assert json.loads(stamp_path("demo", "compare").read_text())["wanted"]["marks"] == {
         "atss": ["tood.detection.losses"]
     }
+    assert outdated(plan()) == {}, "that is asked once"
     assert outdated(plan(code="new")) == {"atss": ["code: tood.detection.losses"]}
+    stamp_path("demo", "kept").unlink()
     assert outdated(plan(code_minutes=61)) == {"atss": ["code: tood.detection.losses"]}
 
 

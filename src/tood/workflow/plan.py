@@ -16,7 +16,7 @@ from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_digest import code_behind, combined
 from tood.workflow.pretrained import pretrained_standing
 from tood.workflow.settings import Settings, analysis_files
-from tood.workflow.stamps import changing_stamp, judged_stamp, stamp_path
+from tood.workflow.stamps import changing_stamp, judged_stamp, read_kept, stamp_path
 from tood.workflow.standing import Expected, Standing, measurement_standing, training_standing
 
 _MINUTE = 60.0
@@ -52,8 +52,13 @@ class Plan:
             backbone = run.backbone
             if backbone.weights == "generated" and backbone.name not in self.backbones:
                 self.backbones[backbone.name] = self._backbone(backbone)
+        remembered = read_kept(self._kept_file)
         for name, run in self.study.runs.items():
-            self.trainings[name] = self._kept(self._training(run))
+            standing = self._training(run)
+            is_kept = self.settings.code.choice != "new" and remembered.get(name) == combined(self._code(run))
+            if is_kept and standing.by_code_alone:
+                standing = replace(standing, state="current")
+            self.trainings[name] = self._kept(standing)
 
     def refuse_loss(self, targets: Collection[str] = ()) -> None:
         """Raise UserError where finished trainings that took long would be thrown away for code alone, unasked.
@@ -103,6 +108,13 @@ class Plan:
         for name, run in self.study.runs.items():
             self._write_run_stamps(name, run, code)
         changing_stamp(stamp_path(self.study.name, "compare"), self._compared(combined(code["compare"])))
+        kept = [name for name, one in self.trainings.items() if one.state == "current" and one.changed_code]
+        changing_stamp(self._kept_file, {name: combined(self._code(self.study.runs[name])) for name in kept})
+
+    @property
+    def _kept_file(self) -> Path:
+        """Remembers which results were to be kept, and for which code, so that it is asked once."""
+        return stamp_path(self.study.name, "kept")
 
     def _write_run_stamps(self, name: str, run: RunConfig, code: Mapping[str, Mapping[str, str]]) -> None:
         trained = self.trainings[name]

@@ -41,6 +41,12 @@ def changing_stamp(path: Path, wanted: Any) -> None:
     _write_unless_equal(path, {"wanted": wanted})
 
 
+def read_kept(path: Path) -> dict[str, str]:
+    """What a changing stamp was written for, by name; empty without one."""
+    wanted = _kept(path).get("wanted")
+    return wanted if isinstance(wanted, dict) else {}
+
+
 def _write_unless_equal(path: Path, content: dict[str, Any]) -> None:
     if _kept(path) != json.loads(json.dumps(content)):
         write_json(path, content)
