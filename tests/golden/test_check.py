@@ -1,21 +1,38 @@
 """The check itself: what it selects, what it refuses, and that it can fail."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from check import main  # noqa: E402
+
 DATA = HERE / "data"
 
 
 def run(folder: Path, *only: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HERE / "check.py"), str(folder), *(["--only", *only] if only else [])]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    """The check in this process."""
+    arguments, said = [str(folder), *(["--only", *only] if only else [])], io.StringIO()
+    with redirect_stdout(said):
+        status = main(arguments)
+    return subprocess.CompletedProcess(arguments, status, said.getvalue(), "")
+
+
+def test_it_runs_as_a_command(tal: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "check.py"), str(tal)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == run(tal).stdout
 
 
 @pytest.fixture
