@@ -1,9 +1,8 @@
-"""The DVC pipeline of a study: the same Snakemake rules, certified and shared by DVC.
+"""DVC pipelines (``dvc.yaml``) of studies, whose stages call the Snakemake rules.
 
-``tood dvc <study> …`` writes it. Stages ask Snakemake for their files, so no command is written twice. They depend on
-the
-files that the rules take, on the parameters, and on what the code behind each rule does, by the digests in
-``workflow/dvc/code.yaml``, which every Snakemake brings up to date.
+``tood dvc <study> …`` writes them. Stages ask Snakemake for their files, so no command is written twice. They depend
+on the files that the rules take, on the parameters, and on the code behind each rule, by the digests in
+``workflow/dvc/code.yaml``, which every run of Snakemake updates.
 """
 
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ def _write(path: Path, header: str, content: dict[str, Any]) -> None:
 
 
 class _WithoutAnchors(yaml.SafeDumper):
-    """Writes what occurs twice twice: DVC's editors of YAML and people read that more easily."""
+    """YAML without anchors and aliases, which is easier to read and edit."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -107,7 +106,7 @@ def write_code() -> None:
 
 
 def _is_versioned() -> bool:
-    """Whether DVC is at work in the project's folder."""
+    """Whether the project's folder uses DVC."""
     return Path(".dvc").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What of a study is made again, and why: decided here, passed on to Snakemake by stamps."""
+"""Plan of a study: which results are outdated and why, passed on to Snakemake by stamps."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass
 class Plan:
-    """A study held against what there is of it."""
+    """A study compared with its existing results."""
 
     study: Study
     settings: Settings
@@ -54,9 +54,9 @@ class Plan:
             self.trainings[name] = self._kept(self._training(run))
 
     def refuse_loss(self, targets: Collection[str] = ()) -> None:
-        """Raise UserError where finished trainings that took long would be thrown away for code alone, unasked.
+        """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone.
 
-        Not where ``targets`` are asked for that no training makes.
+        Not if the ``targets`` need no training.
         """
         if self.settings.code.choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
             return
@@ -66,7 +66,7 @@ class Plan:
             raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code.minutes)}")
 
     def write_stamps(self) -> None:
-        """Let Snakemake know, rule by rule."""
+        """Write the stamps of all rules."""
         code = {verb: code_behind(verb) for verb in ("prepare", "pretrain", "evaluate", "analyse", "submit", "compare")}
         for name, state in self.datasets.items():
             made_of = {"data set": name, "code": combined(code["prepare"])}
@@ -100,7 +100,7 @@ class Plan:
             changing_stamp(stamp_path(self.study.name, "submit", name), wanted)
 
     def _compared(self, code: str) -> dict[str, object]:
-        """What the table says besides the runs' numbers."""
+        """Settings that the comparison shows besides the runs' numbers."""
         study = self.study
         return {
             "texts": [study.title, study.description],
@@ -117,7 +117,7 @@ class Plan:
         return code_behind("train", code_of(run.method))
 
     def _kept(self, standing: Standing) -> Standing:
-        """The same, as current where only code changed and results are to be kept; what changed is not forgotten."""
+        """The standing, made current if only code changed and results are to be kept; changed modules stay listed."""
         if self.settings.code.choice == "keep" and standing.by_code_alone:
             return replace(standing, state="current")
         return standing

@@ -1,8 +1,7 @@
-"""How the workflow's own judgement reaches Snakemake: one small file a job, newer than results that are outdated.
+"""Stamps: small files, one for each job, that make Snakemake run exactly the jobs whose results are outdated.
 
-Snakemake runs a job whose input is newer than its output and has another content than the last time. Every rule takes
-its stamp as an input, and all other inputs for its order alone; whether results are outdated is decided in
-``standing.py``.
+Snakemake runs a job whose input is newer than its output and has another content than the last time. Every rule has
+its stamp as an input; all other inputs only determine the order. ``standing.py`` decides whether results are outdated.
 """
 
 import json
@@ -25,7 +24,7 @@ def stamp_path(study: str, rule: str, name: str = "", folder: Path = Path(".snak
 
 
 def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
-    """Write the stamp of results that are made of ``wanted``; with ``because``, what differs, they are outdated."""
+    """Write the stamp of results made from ``wanted``; ``because`` lists the differences that make them outdated."""
     if not because:
         _write_unless_equal(path, {"wanted": wanted})
         os.utime(path, (_OLD, _OLD))
@@ -37,7 +36,7 @@ def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
 
 
 def changing_stamp(path: Path, wanted: Any) -> None:
-    """Write the stamp of results that are made again, quickly, whenever ``wanted`` is not what it was."""
+    """Write the stamp of results that are quick to make, and are made again whenever ``wanted`` changes."""
     _write_unless_equal(path, {"wanted": wanted})
 
 

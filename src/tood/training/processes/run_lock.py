@@ -1,4 +1,4 @@
-"""One trainer at a time in a run's folder, and by name who it is."""
+"""Run lock: one training process (or launcher) at a time in a run's folder, with its owner on record."""
 
 import logging
 import os
@@ -52,7 +52,7 @@ class Hold:
         self._file, self._owner = file, owner
 
     def ending(self) -> None:
-        """Let whoever wants the folder next know that it will be free in a moment."""
+        """Tell processes that wait for the lock that it will be free in a moment."""
         write_json(self._file, self._owner.model_copy(update={"ending": True}).model_dump())
 
 
@@ -84,7 +84,7 @@ def exclusive(state: Path, patience: float = _PATIENCE) -> Iterator[Hold]:
 
 
 def _owner(file: Path) -> Owner | None:
-    """Who holds the lock; None in the moment in which nobody has signed."""
+    """The owner of the lock; None in the moment before it is written."""
     try:
         return Owner.model_validate(read_json(file))
     except (UserError, ValidationError):

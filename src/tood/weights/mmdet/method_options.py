@@ -1,4 +1,4 @@
-"""A toolbox's options in this project's own terms, and refusal of those that it has no counterpart for."""
+"""Conversion of MMDetection's options to a method configuration; options without a counterpart are refused."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, assert_never
@@ -35,7 +35,7 @@ _PISA = {
 
 
 def check_options(config: ForeignConfig, where: str) -> None:
-    """Refuse what a file says about itself and its tensors do not show, where it is not what is built here."""
+    """Refuse options that the tensors do not show and that differ from what is built here."""
     generator = ("bbox_head", "anchor_generator")
     wanted: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("model.backbone.type", class_name(config.model("backbone", "type")), ("ResNet", "ResNeXt")),
@@ -217,7 +217,7 @@ def _max_iou(config: ForeignConfig) -> dict[str, Any]:
 
 
 def _said(config: ForeignConfig, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Our options that the configuration says under the names given; others keep their defaults."""
+    """Our options by the paths of their counterparts in the configuration; missing ones keep their defaults."""
     found = {ours: _number(config.model(*theirs)) for ours, theirs in names.items()}
     return {ours: value for ours, value in found.items() if value is not None}
 
