@@ -1,4 +1,4 @@
-"""The suite: which parts to time, under which numerics, and what comes out."""
+"""Benchmark suite: which parts to time, with which numeric settings, and the results as JSON."""
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,7 @@ class Suite:
     warmup: int
 
     def works(self) -> Iterator[Work]:
-        """One after the other, so that only one detector takes memory at a time."""
+        """Workloads one after the other, so that only one detector takes memory at a time."""
         for part in self.parts:
             size = self.sizes.get(part, DEFAULT_SIZES[part])
             match part:
@@ -77,9 +77,9 @@ def run_suite(suite: Suite, report: Callable[[Row], None]) -> list[Row]:
 
 
 def check_syncs(suite: Suite) -> Iterator[str]:
-    """Make a training step of every method in which a wait for the GPU is an error; yields the names.
+    """Run a training step of every method in which a wait for the GPU is an error; yields the methods' names.
 
-    Steps before it make what is made once (locations, the optimiser's state, compiled code). Raises UserError
+    Steps before it create what is created once (locations, the optimiser's state, compiled code). Raises UserError
     for a step that waits.
     """
     with _tf32(suite.tf32):

@@ -1,4 +1,4 @@
-"""The measurements as a table and as JSON."""
+"""Benchmark results as a text table and as JSON."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Row:
     peak: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Everything measured; null is what this device does not tell."""
+        """Everything measured; null where the device does not report a value."""
         first, third = self.timing.quartiles
         return {
             "part": self.work.part,

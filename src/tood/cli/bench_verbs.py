@@ -1,4 +1,4 @@
-"""Benchmarks."""
+"""Command ``tood bench``."""
 
 from pathlib import Path
 from typing import Annotated, Literal

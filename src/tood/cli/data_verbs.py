@@ -1,4 +1,4 @@
-"""Data sets and pretrained backbones."""
+"""Commands on data sets and backbones: ``tood data prepare``, ``tood data check``, ``tood pretrain``."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The command line: which verbs there are, and how an error reaches the user."""
+"""Entry point of the command line: the list of commands, and how errors become messages and exit statuses."""
 
 import logging
 import os
@@ -82,13 +82,13 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: a sentence for each error of the user's, a pointer to the details for ours."""
+    """Run the command line: user errors print one sentence each, bugs a pointer to the details; exits with a status."""
     start()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
         if (said := _sentence_file()) is not None and said.exists():
-            sys.exit(UserError.status)  # a process of this training failed for good; starting it again changes nothing
+            sys.exit(UserError.status)  # a process of this training failed permanently; a restart changes nothing
         status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
     except UserError as error:
         if type(error) is UserError:
@@ -126,14 +126,14 @@ def _fail(lines: Sequence[str], status: int, debug: bool) -> None:
 
 
 def _leave_word(error: UserError) -> None:
-    """Let the launcher of several processes say what one of them failed for."""
+    """Write the error for the launcher of several processes, which reports it."""
     if (said := _sentence_file()) is not None:
         with suppress(OSError):
             said.write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
 
 
 def _sentence_file() -> Path | None:
-    """Where a process of several leaves it; None in a process that stands alone."""
+    """The file in which one of several processes leaves its error; None in a single process."""
     return Path(os.environ[RAISED]) if RAISED in os.environ else None
 
 

@@ -1,4 +1,4 @@
-"""Options that several verbs have."""
+"""Command-line options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated

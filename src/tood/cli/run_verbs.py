@@ -1,4 +1,4 @@
-"""One run: train, evaluate, predict, analyse, submit."""
+"""Commands on one run: ``tood train``, ``replay``, ``evaluate``, ``predict``, ``analyse``, ``submit``."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Weights from elsewhere, and what a detector consists of."""
+"""Commands on weights: ``tood import`` (checkpoints of other code bases), ``tood info`` (parameters and GFLOPs)."""
 
 from pathlib import Path
 from typing import Annotated, Literal

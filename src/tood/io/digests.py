@@ -1,4 +1,4 @@
-"""Digests of files, computed once: size and time of a file are a hint, its content decides where they moved."""
+"""SHA-256 digests of files, cached by size and modification time; a file is read again if either changed."""
 
 import csv
 import hashlib
@@ -58,7 +58,7 @@ class DigestCache:
         return sha256
 
     def save(self) -> None:
-        """Keep what was computed, where the disk takes it."""
+        """Write the cache, unless the disk refuses."""
         if not self._changed:
             return
         text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What of a study's files is mirrored into MLflow, computed from the files alone.
+"""Contents of MLflow runs (parameters, metrics, tags, artifacts), computed from a study's files.
 
 Every point has the time at which it was logged, from ``history.csv``, so that mirroring the same files again
 gives the same points.
@@ -53,7 +53,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """One MLflow run as it should be. ``identity`` holds the tags by which it is found again."""
+    """The wanted content of one MLflow run. ``identity`` holds the tags by which it is found again."""
 
     name: str
     identity: Mapping[str, str]

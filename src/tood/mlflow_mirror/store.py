@@ -1,8 +1,8 @@
-"""The MLflow store that results are mirrored to: open within seconds, or one sentence says why not.
+"""Opening an MLflow store (server, database file or folder) within seconds, or with one sentence why it failed.
 
-MLflow itself waits for minutes where a server is silent or a database file is not one, and cannot go on with a
-database whose creation was cut short. So a server has to answer first, a database file is looked at first, and a
-new one gets its name when it is complete.
+MLflow itself waits for minutes if a server is silent or a file is no database, and cannot continue with a database
+whose creation was interrupted. So a server has to answer first, a database file is inspected first, and a new one
+gets its name when it is complete.
 """
 
 import logging
@@ -110,7 +110,7 @@ def _reach(uri: str) -> Any:
 
 
 def _knock(uri: str, seconds: float) -> None:
-    """Any answer but a server's error will do: who may do what, and whose certificate it is, is MLflow's to ask."""
+    """Check that a server answers with anything but a server error; MLflow checks permissions and certificates."""
     address = urlsplit(uri)
     plain = address._replace(netloc=address.netloc.rpartition("@")[2], path=f"{address.path.rstrip('/')}/health")
     try:
@@ -124,7 +124,7 @@ def _knock(uri: str, seconds: float) -> None:
 
 
 class _Bounded:
-    """A client whose calls end; of MLflow's own time-outs each is for the next byte only, and each tried twice."""
+    """An MLflow client with a deadline for each call; MLflow's own time-outs are for the next byte only."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -158,7 +158,7 @@ def _create(file: Path) -> None:
 
 
 def _look_at(file: Path) -> None:
-    """Raise what SQLite says of a file that is locked, damaged, may not be written or is no database of MLflow's."""
+    """Raise SQLite's error for a file that is locked, damaged, write-protected or no database of MLflow."""
     with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_DATABASE)) as database:
         database.execute("BEGIN IMMEDIATE")
         found = database.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -175,7 +175,7 @@ def _client(uri: str) -> Any:
 
 
 def _quieten() -> None:
-    """What goes wrong is raised, and said once."""
+    """Silence the loggers of MLflow's libraries: errors are raised, and reported once."""
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
     import mlflow  # which sets up its loggers

@@ -1,4 +1,4 @@
-"""The comparison of a study's rows: COCO numbers, costs, and whether differences mean anything."""
+"""Comparison of a study's rows: COCO metrics, costs, and significance of differences in AP."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -52,7 +52,7 @@ class Row:
 class ComparisonStudy:
     """What is compared, on ``split``.
 
-    ``published`` are numbers of others for these rows, which are printed but never computed with.
+    ``published`` are numbers of others for these rows, which are printed but not used in computations.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ComparedRow:
     epochs: int | None
     checkpoint: str
     versions: Mapping[str, str]
-    """What trained its runs besides the project's code: torch, torchvision and the processor, where that is known."""
+    """Versions and hardware that trained its runs: torch, torchvision and the processor, if known."""
 
     @property
     def name(self) -> str:

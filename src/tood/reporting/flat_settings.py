@@ -1,4 +1,4 @@
-"""Resolved configurations as flat ``key: text`` tables that line up between methods."""
+"""Flattening resolved configurations to ``key: text`` tables with the same keys for all methods."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""``report.html``: one file that can be sent to somebody, with everything inside it and nothing fetched."""
+"""HTML report of a study (``report.html``): one self-contained file with tables and figures."""
 
 import base64
 from collections.abc import Sequence
@@ -125,8 +125,8 @@ def write_report(
 
 
 def _harmless(value: Any) -> Any:
-    """Whatever stands in a name is shown on the page; that no HTML in it counts is for autoescape."""
-    return escape(value, lines=True) if type(value) is str else value  # Markup is what the template says itself
+    """Escape control characters in names; HTML is escaped by jinja's autoescape."""
+    return escape(value, lines=True) if type(value) is str else value  # Markup comes from the template itself
 
 
 def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:

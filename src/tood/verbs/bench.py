@@ -1,4 +1,4 @@
-"""``tood bench``: how fast training, inference, assignment and post-processing are, beside yardsticks."""
+"""``tood bench``: speed of training, inference, assignment and post-processing, beside yardsticks."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ _SCHEDULE = "1x"
 
 @dataclass(frozen=True)
 class Request:
-    """The command line."""
+    """Options of ``tood bench``."""
 
     parts: Sequence[str]
     methods: str

@@ -1,4 +1,4 @@
-"""``tood data check``: what is wrong with a data set, in plain words, and a sheet of samples."""
+"""``tood data check``: problems of a data set as sentences, and a contact sheet of sample images."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def check(name: str, mirror: Path | None, out: Path | None) -> bool:
-    """Say what was found and draw ``results/checks/<name>.png``; whether the data can be used as they are."""
+    """Log the findings and draw ``results/checks/<name>.png``; returns whether the data can be used as they are."""
     config, source = described(name, mirror)
     report = check_dataset(config, dataset_folder(config), mirror=source, params_root=PARAMS)
     for line in report.lines():

@@ -1,4 +1,4 @@
-"""``tood evaluate``: COCO numbers of a run's last checkpoint, or of weights from elsewhere."""
+"""``tood evaluate``: COCO metrics of a run's trained model, or of imported weights on any data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,8 @@ class _Job:
 def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int) -> None:
     """Write ``detections.json``, ``pr.csv``, ``metrics.json`` and ``samples/`` into the run's folder.
 
-    An evaluation that would be the same again is left as it is, apart from missing pictures of samples. A split other
-    than the study's needs a folder of its own, since the run's holds what the comparison reads.
+    An evaluation that is up to date is left as it is, apart from missing sample images. A split other than the
+    study's needs a folder ``out`` of its own, since the comparison reads the run's.
     """
     study = study_at(folder)
     config = study.run(folder.name)
@@ -76,7 +76,7 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
 
 
 def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int) -> None:
-    """The same of any ``model.pt`` on any data set that has its classes, which are matched by name.
+    """Evaluate any ``model.pt`` on any data set that has its classes, which are matched by name.
 
     The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``.
     """

@@ -1,4 +1,4 @@
-"""``tood import``: weights trained with another code base, as a ``model.pt`` of ours."""
+"""``tood import``: convert a checkpoint of MMDetection or of the TOOD authors to a ``model.pt``."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``tood predict``: pictures with boxes and a COCO-format json for any images."""
+"""``tood predict``: detections in any images, as images with boxes and as COCO json."""
 
 import logging
 from collections import Counter

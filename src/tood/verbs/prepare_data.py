@@ -1,4 +1,4 @@
-"""``tood data prepare``: a data set in the prepared layout."""
+"""``tood data prepare``: obtain a data set and convert it into the prepared layout."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``tood pretrain``: a backbone's starting weights from generated crops."""
+"""``tood pretrain``: pretrain a backbone's starting weights on generated crops."""
 
 from pathlib import Path
 
