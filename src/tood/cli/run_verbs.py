@@ -32,7 +32,7 @@ def train(
     ] = PATIENCE,
     attempt: Annotated[
         int,
-        typer.Option("--attempt", min=1, help="Which try of a workflow this is; failures for good are not retried."),
+        typer.Option("--attempt", min=1, help="Number of a workflow's attempt; permanent failures are not repeated."),
     ] = 1,
     code: Annotated[
         str,

@@ -41,5 +41,5 @@ def read_breakdown(path: Path) -> Breakdown:
         raise UserError(f"{path}: no such file; this run did not break down with the configuration that it has now.")
     content = load_tensors(path)
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise UserError(f"{path}: is not what a training of this version leaves; train the run again.")
+        raise UserError(f"{path}: was not written by a training of this version; train the run again.")
     return Breakdown(**content)

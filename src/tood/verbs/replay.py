@@ -79,7 +79,7 @@ def replay(folder: Path) -> None:
         mark = " " if alone.finite else "!"
         log.info("%s %s, %d objects: %s", mark, name, int(image.valid.sum()), alone.line())
     if whole.finite:
-        log.info("all is finite here, so it came of the device or of the division into processes")
+        log.info("all values are finite here, so the cause is the device or the division into processes")
 
 
 def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown) -> Batch | None:

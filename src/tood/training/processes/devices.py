@@ -30,7 +30,7 @@ def resolve_gpus(requested: str) -> int:
         if shown and not found:
             raise UserError(
                 f"gpu: this machine shows {shown} but PyTorch cannot use them (driver or build); "
-                "mend that, or set gpu to 0 to train on the CPU."
+                "correct that, or set gpu to 0 to train on the CPU."
             )
         return found
     if not requested.isdecimal():

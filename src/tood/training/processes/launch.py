@@ -89,8 +89,8 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     if said:
         raise UserError(*said.split("\n"))
     raise TransientError(
-        f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "
-        f"those of another node were; what they said is in {words}; repeat the command to continue."
+        f"{plan.folder.parent}: its processes, or those of another node, died more often than they are restarted "
+        f"({_RESTARTS} times); their output is in {words}; repeat the command to continue."
     )
 
 
