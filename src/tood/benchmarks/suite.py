@@ -12,7 +12,7 @@ import torchvision
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.timing import Work, time_in_turns
-from tood.benchmarks.timing_table import Row
+from tood.benchmarks.timing_table import TimingRow
 from tood.benchmarks.workloads import (
     DEFAULT_SIZES,
     Part,
@@ -63,14 +63,14 @@ class Suite:
                     yield from postprocess_works(size, self.setup)
 
 
-def run_suite(suite: Suite, report: Callable[[Row], None]) -> list[Row]:
+def run_suite(suite: Suite, report: Callable[[TimingRow], None]) -> list[TimingRow]:
     """Time every work beside its yardstick; ``report`` gets each row as soon as it is known."""
     device = suite.setup.device
     peak = bf16_peak(device_name(device)) if device.type == "cuda" else None
     rows = []
     with _tf32(suite.tf32):
         for work in suite.works():
-            row = Row(work, time_in_turns(work, device, repeats=suite.repeats, warmup=suite.warmup), peak)
+            row = TimingRow(work, time_in_turns(work, device, repeats=suite.repeats, warmup=suite.warmup), peak)
             report(row)
             rows.append(row)
     return rows
@@ -101,7 +101,7 @@ def check_syncs(suite: Suite) -> Iterator[str]:
             yield work.name
 
 
-def as_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
+def as_json(suite: Suite, rows: Sequence[TimingRow]) -> dict[str, Any]:
     """Machine, settings and rows."""
     setup = suite.setup
     return {

@@ -22,7 +22,7 @@ def escape(text: object, *, lines: bool = False, most: int | None = None) -> str
         content = f"{content[: most // 2]} … {content[len(content) - most // 2 :]}"
     if content.isascii() and content.isprintable():
         return content
-    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_spelt_out, content)
+    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_spell_out, content)
 
 
 def is_formula(text: str) -> bool:
@@ -51,5 +51,5 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
-def _spelt_out(match: re.Match[str]) -> str:
+def _spell_out(match: re.Match[str]) -> str:
     return match[0].encode("ascii", "backslashreplace").decode() if match[0] > "\x7f" else repr(match[0])[1:-1]

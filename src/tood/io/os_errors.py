@@ -42,7 +42,7 @@ def refusal(place: Path | str, error: OSError, what: str = "cannot be written: "
     return f"{place}: {what}{reason}" + (f"; {remedy}, then repeat the command." if remedy else ".")
 
 
-def asked_again(file: Path) -> OSError | None:
+def write_error(file: Path) -> OSError | None:
     """The disk's error for writing ``file``, found by writing again: image libraries and PyTorch do not pass it on."""
     try:
         with file.open("ab") as handle:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tood.io.errors import UserError
-from tood.io.os_errors import asked_again, refusal
+from tood.io.os_errors import refusal, write_error
 
 _TEMPORARY = ".tood-"  # begins the names of files that are being written
 _swept: set[str] = set()
@@ -45,7 +45,7 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     except Exception as error:
         refused = error if isinstance(error, OSError) and error.errno is not None else None
         if refused is None and temporary is not None:
-            refused = asked_again(temporary)
+            refused = write_error(temporary)
         if refused is None:
             raise
         if temporary is None or refused.filename in (None, str(temporary)):

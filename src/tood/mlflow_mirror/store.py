@@ -141,7 +141,7 @@ class _Bounded:
 
 def _open_database(uri: str, file: Path) -> Any:
     if file.exists() and file.stat().st_size:
-        _look_at(file)
+        _inspect_database(file)
     else:
         with atomic_path(file) as path:
             _create(path)
@@ -150,14 +150,14 @@ def _open_database(uri: str, file: Path) -> Any:
 
 def _create(file: Path) -> None:
     """A database with all tables; MLflow puts the folder of artifacts into SQL as it is, so quotes are encoded."""
-    _quieten()
+    _silence_loggers()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     artifacts = Path.cwd() / "mlruns"
     SqlAlchemyStore(f"{_SQLITE}{file}", artifacts.as_uri() if "'" in str(artifacts) else str(artifacts))
 
 
-def _look_at(file: Path) -> None:
+def _inspect_database(file: Path) -> None:
     """Raise SQLite's error for a file that is locked, damaged, write-protected or no database of MLflow."""
     with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_DATABASE)) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -168,13 +168,13 @@ def _look_at(file: Path) -> None:
 
 
 def _client(uri: str) -> Any:
-    _quieten()
+    _silence_loggers()
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
-def _quieten() -> None:
+def _silence_loggers() -> None:
     """Silence the loggers of MLflow's libraries: errors are raised, and reported once."""
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
@@ -208,7 +208,7 @@ def _database_error(file: Path, error: Exception) -> UserError:
 def _is_sound(file: Path) -> bool:
     """Whether a database is whole and of a version that is known here: then it is not what went wrong."""
     try:
-        _look_at(file)
+        _inspect_database(file)
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_DATABASE)) as database:
             return bool(database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
     except sqlite3.OperationalError as error:  # refuses to say: not its content

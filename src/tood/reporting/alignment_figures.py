@@ -27,7 +27,7 @@ def draw_alignment_figures(table: AlignmentTable | None, folder: Path) -> list[F
     drawn: list[tuple[Any | None, str, str]] = [(None, "", "")] * len(_NAMES)
     with house_style():
         if table is not None:
-            drawn = [_density(table), _anchors(table)]
+            drawn = [_density(table), _best_anchors(table)]
         for name, (figure, title, caption) in zip(_NAMES, drawn, strict=True):
             if figure is None:
                 (folder / name).unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def _mean_iou(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[n
     return (counts @ centres) / np.maximum(totals, 1), totals >= _FEW
 
 
-def _anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
+def _best_anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
     title = "The surest and the best located anchor"
     caption = (
         f"Sample images, spread evenly over the split, not picked by hand, with up to {_OBJECTS} of their largest "

@@ -106,7 +106,9 @@ def alignment_table(comparison: Comparison) -> AlignmentTable:
                     f"{run.path / 'alignment.json'}: its numbers are defined otherwise than those of {first.name}; "
                     f"make both again with: tood analyse --run {run.path}"
                 )
-    return AlignmentTable(study, tuple(_aligned(row, records[row.name], study) for row in comparison.rows), definitions)
+    return AlignmentTable(
+        study, tuple(_aligned_row(row, records[row.name], study) for row in comparison.rows), definitions
+    )
 
 
 def _record(run: RunFolder, split: str) -> Alignment:
@@ -119,7 +121,7 @@ def _record(run: RunFolder, split: str) -> Alignment:
     return found
 
 
-def _aligned(row: ComparedRow, records: Sequence[Alignment], study: ComparisonStudy) -> AlignedRow:
+def _aligned_row(row: ComparedRow, records: Sequence[Alignment], study: ComparisonStudy) -> AlignedRow:
     keys = [*(one.key for one in MEASURES), *_COUNTED]
     values = {key: [getattr(record, key) for record in records] for key in keys}
     known = {key: np.array(column, float) for key, column in values.items() if None not in column}

@@ -67,7 +67,7 @@ class Cost:
     micro_batches: int
 
 
-class _Kept(PlainNumbers):
+class _ClockRecord(PlainNumbers):
     """``clock.json``."""
 
     seconds: float = Field(ge=0)
@@ -88,7 +88,7 @@ class Clock:
     def start(self) -> None:
         """Continue from ``clock.json``, or from zero if it is damaged, since these numbers are for information only."""
         try:
-            kept = _Kept.model_validate(read_json(self.path))
+            kept = _ClockRecord.model_validate(read_json(self.path))
         except (UserError, ValidationError):
             remove(self.path)
         else:

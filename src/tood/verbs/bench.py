@@ -11,7 +11,7 @@ import torch
 
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
-from tood.benchmarks.timing_table import Row, as_table
+from tood.benchmarks.timing_table import TimingRow, as_table
 from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
 from tood.config.backbone import load_backbone
 from tood.config.blocks import load_block
@@ -96,7 +96,7 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
         log.info("written: %s", json)
 
 
-def _report(row: Row) -> None:
+def _report(row: TimingRow) -> None:
     log.info("%s %s: ratio %.3f", row.work.part, row.work.name, row.timing.ratio)
 
 

@@ -61,10 +61,12 @@ def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, argume
         _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu")
         return
     with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
-        _train(config, folder, machine, code, arguments)
+        _train_unless_finished(config, folder, machine, code, arguments)
 
 
-def _train(config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]) -> None:
+def _train_unless_finished(
+    config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]
+) -> None:
     prepared = open_dataset(config.dataset)
     refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
     expected = expected_training(config, prepared, DATA)
@@ -79,7 +81,7 @@ def _train(config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, 
     machine.refuse_impossible(config, gpus, processes)
     if machine.nodes == 1:
         with exclusive(folder / "state") as hold:
-            if _taken_from_twin(folder, expected, "cuda" if gpus else "cpu"):
+            if _take_from_twin(folder, expected, "cuda" if gpus else "cpu"):
                 return
             _name_other_states(config, folder)
             if processes == 1:
@@ -123,7 +125,7 @@ def _train_among_others(config: RunConfig, folder: Path, machine: Machine, devic
             _train_here(config, folder, machine, device_type, stop)
 
 
-def _taken_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
+def _take_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
     """Copy the result of an equal training of another study; False if there is none."""
     config = expected.config
     twin = find_twin(RESULTS, folder, expected, resolve_precision(config.schedule.precision, torch.device(device_type)))

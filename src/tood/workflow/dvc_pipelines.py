@@ -135,7 +135,7 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
             settings,
             deps=_own_files(config),
             params=[{f"params/datasets/{file.name}": None}, {CODE.as_posix(): ["prepare"]}],
-            outs=_kept(f"data/{file.stem}"),
+            outs=_persistent(f"data/{file.stem}"),
         )
     for study in studies:
         for backbone in sorted({run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}):
@@ -144,7 +144,7 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
                 f"data/pretrained/{backbone}.pt",
                 f"study={study.name}",
                 params=[{f"params/backbones/{backbone}.yaml": None}, {CODE.as_posix(): ["pretrain"]}],
-                outs=_kept(f"data/pretrained/{backbone}.pt"),
+                outs=_persistent(f"data/pretrained/{backbone}.pt"),
             )
     return {"stages": stages}
 
@@ -180,7 +180,7 @@ def pipeline(study: Study) -> dict[str, Any]:
     def stage(target: str, verb: str, wanted: Sequence[str], **fields: Any) -> dict[str, Any]:
         code = {CODE.as_posix(): [verb, *(parts if verb == "train" else [])]}
         params = [*chosen, *fields.pop("params", []), code]
-        made = {"deps": fields.pop("deps"), "params": params, "outs": _kept(*wanted)}
+        made = {"deps": fields.pop("deps"), "params": params, "outs": _persistent(*wanted)}
         return {"foreach": "${runs}", "do": _stage(up, target, f"study={study.name}", **made)}
 
     stages: dict[str, Any] = {
@@ -225,7 +225,7 @@ def pipeline(study: Study) -> dict[str, Any]:
             *({f"params/published/{name}.yaml": None} for name in _published(study)),
             {CODE.as_posix(): ["compare"]},
         ],
-        outs=_kept(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
+        outs=_persistent(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
     )
     return {"vars": [f"{up}/{file}" if up else file], "stages": stages}
 
@@ -277,7 +277,7 @@ def _published(study: Study) -> list[str]:
     return [study.published.name] if study.published is not None else []
 
 
-def _kept(*paths: str) -> list[dict[str, dict[str, bool]]]:
+def _persistent(*paths: str) -> list[dict[str, dict[str, bool]]]:
     return [{path: {"persist": True}} for path in paths]
 
 

@@ -51,7 +51,7 @@ class Plan:
             if backbone.weights == "generated" and backbone.name not in self.backbones:
                 self.backbones[backbone.name] = self._backbone(backbone)
         for name, run in self.study.runs.items():
-            self.trainings[name] = self._kept(self._training(run))
+            self.trainings[name] = self._apply_code_choice(self._training(run))
 
     def refuse_loss(self, targets: Collection[str] = ()) -> None:
         """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone.
@@ -87,12 +87,12 @@ class Plan:
         measured: Standing | None = None
         for verb in ("evaluate", "analyse") if analysis_files(self.study) else ("evaluate",):
             standing = measurement_standing(folder, verb, run, self.study.split, code[verb])
-            because = self._kept(standing).because()
+            because = self._apply_code_choice(standing).because()
             if trained.state == "outdated":
                 because.insert(0, "the run is trained again")
             if measured is not None and measured.state == "outdated":
                 because.insert(0, "the run is evaluated again")
-            measured = self._kept(standing)
+            measured = self._apply_code_choice(standing)
             wanted = {"split": self.study.split, "inference": inference, "code": combined(code[verb])}
             judged_stamp(stamp_path(self.study.name, verb, name), wanted, because)
         if self.study.submission is not None:
@@ -116,7 +116,7 @@ class Plan:
     def _code(self, run: RunConfig) -> dict[str, str]:
         return code_behind("train", code_of(run.method))
 
-    def _kept(self, standing: Standing) -> Standing:
+    def _apply_code_choice(self, standing: Standing) -> Standing:
         """The standing, made current if only code changed and results are to be kept; changed modules stay listed."""
         if self.settings.code.choice == "keep" and standing.by_code_alone:
             return replace(standing, state="current")
@@ -134,7 +134,7 @@ class Plan:
 
     def _backbone(self, backbone: BackboneConfig) -> Standing:
         file = self.place.data / "pretrained" / f"{backbone.name}.pt"
-        return self._kept(pretrained_standing(file, backbone, code_behind("pretrain")))
+        return self._apply_code_choice(pretrained_standing(file, backbone, code_behind("pretrain")))
 
     def _training(self, run: RunConfig) -> Standing:
         state, backbone = self.datasets[run.dataset.name], self.backbones.get(run.backbone.name)

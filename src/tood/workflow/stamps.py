@@ -30,7 +30,7 @@ def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
         os.utime(path, (_OLD, _OLD))
         return
     content = {"wanted": wanted, "because": list(because)}
-    kept = _kept(path)
+    kept = _read_stamp(path)
     if {name: kept.get(name) for name in content} != content or path.stat().st_mtime == _OLD:
         write_json(path, {**content, "noticed": time.time_ns()})
 
@@ -41,11 +41,11 @@ def changing_stamp(path: Path, wanted: Any) -> None:
 
 
 def _write_unless_equal(path: Path, content: dict[str, Any]) -> None:
-    if _kept(path) != json.loads(json.dumps(content)):
+    if _read_stamp(path) != json.loads(json.dumps(content)):
         write_json(path, content)
 
 
-def _kept(path: Path) -> dict[str, Any]:
+def _read_stamp(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except UserError:

@@ -81,7 +81,7 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
     weights = kept.get("starting_weights")
     if weights is not None and expected.weights is not None and weights != expected.weights:
         reasons.append("its starting weights changed")
-    changed = changed_modules(_code_of(kept, expected.code), expected.code)
+    changed = changed_modules(_recorded_code(kept, expected.code), expected.code)
     seconds = kept.get("seconds")
     return Standing(
         "outdated" if reasons or changed else "current",
@@ -107,7 +107,7 @@ def measurement_standing(
     model = trained.get("model", kept.get("model"))  # earlier versions kept no digest of it
     if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != model:
         reasons.append("its model has been trained again since")
-    changed = changed_modules(_code_of(kept, code), code)
+    changed = changed_modules(_recorded_code(kept, code), code)
     return Standing("outdated" if reasons or changed else "current", tuple(reasons), tuple(changed))
 
 
@@ -120,7 +120,7 @@ def changed_since(folder: Path, code: Mapping[str, str] | None = None) -> list[s
     if code is None:
         recorded = kept.get("code")
         code = digests_of(recorded) if isinstance(recorded, dict) else {}
-    return changed_modules(_code_of(kept, code), code)
+    return changed_modules(_recorded_code(kept, code), code)
 
 
 def _changed_settings(written: Any, config: RunConfig) -> list[str]:
@@ -131,7 +131,7 @@ def _changed_settings(written: Any, config: RunConfig) -> list[str]:
     return changed_fields(stored.science(), config.science())
 
 
-def _code_of(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, str]:
+def _recorded_code(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, str]:
     """The code digests that a result records; for older results those of the first version with digests."""
     recorded = kept.get("code")
     if isinstance(recorded, dict):

@@ -87,7 +87,7 @@ class _Sink:
         except (FileExistsError, NotADirectoryError) as error:
             raise self._refusal(f"the path '{escape(entry.path)}' below something that is a file") from error
         self._refuse_taken(destination, entry)
-        with _understood(self._archive), entry.open() as source, destination.open("wb") as file:
+        with _archive_errors(self._archive), entry.open() as source, destination.open("wb") as file:
             status = os.fstat(file.fileno())
             self._files.add((status.st_dev, status.st_ino))
             while chunk := source.read(_CHUNK):
@@ -132,7 +132,7 @@ def _check_expansion(archive: Path, size: int) -> None:
 
 
 def _entries(archive: Path, target: Path) -> Iterator[_Entry]:
-    with _understood(archive):
+    with _archive_errors(archive):
         zipped = zipfile.is_zipfile(archive)
     if zipped:
         yield from _zip_entries(archive, target)
@@ -142,7 +142,7 @@ def _entries(archive: Path, target: Path) -> Iterator[_Entry]:
 
 def _zip_entries(archive: Path, target: Path) -> Iterator[_Entry]:
     """All entries in a zip's directory are checked before any of them is unpacked."""
-    with _understood(archive), zipfile.ZipFile(archive) as opened:
+    with _archive_errors(archive), zipfile.ZipFile(archive) as opened:
         entries = []
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -167,7 +167,7 @@ def _zip_entries(archive: Path, target: Path) -> Iterator[_Entry]:
 
 
 def _tar_entries(archive: Path) -> Iterator[_Entry]:
-    with _understood(archive), closing(_Metered(archive)) as stream:
+    with _archive_errors(archive), closing(_Metered(archive)) as stream:
         try:
             opened = tarfile.TarFile(fileobj=stream)  # type: ignore[arg-type]
         except tarfile.TarError as error:
@@ -247,7 +247,7 @@ def _is_control(character: str) -> bool:
 
 
 @contextmanager
-def _understood(archive: Path) -> Iterator[None]:
+def _archive_errors(archive: Path) -> Iterator[None]:
     """Turn any exception that zipfile or tarfile raises for a damaged or wrongly named archive into a UserError."""
     try:
         yield

@@ -140,15 +140,15 @@ def _fetch(archive: Archive, part: Path, patience: Patience) -> None:
         headers["Range"] = f"bytes={have}-"
         if version:
             headers["If-Range"] = version
-    with _interruptions(archive.url, patience), _ask(archive.url, headers, patience) as response:
+    with _transfer_errors(archive.url, patience), _ask(archive.url, headers, patience) as response:
         if response.status_code == 206 and version and _version(response) not in ("", version):
             _forget(part)
             raise _TransferError("has another version of the file now")
-        start, total = _understand(archive, response, have)
+        start, total = _offered_range(archive, response, have)
         if total is not None and start >= total:
             return
         _check_space(part, archive, start, total)
-        progress = _Progress(archive_name(archive), start, total, patience.report_every)
+        progress = _DownloadProgress(archive_name(archive), start, total, patience.report_every)
         with part.open("r+b" if start else "wb") as sink:
             sink.seek(start)
             sink.truncate()
@@ -183,7 +183,7 @@ def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
             began, received = time.monotonic(), 0
 
 
-def _understand(archive: Archive, response: requests.Response, have: int) -> tuple[int, int | None]:
+def _offered_range(archive: Archive, response: requests.Response, have: int) -> tuple[int, int | None]:
     """(first byte, total bytes if known) of what the server is about to send."""
     status = response.status_code
     ranges = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -222,13 +222,13 @@ def _understand(archive: Archive, response: requests.Response, have: int) -> tup
 
 
 @contextmanager
-def _interruptions(url: str, patience: Patience) -> Iterator[None]:
+def _transfer_errors(url: str, patience: Patience) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.ConnectTimeout as error:
         raise _TransferError(f"did not answer within {patience.connect:g} seconds") from error
     except TimeoutError as error:
-        raise _TransferError("takes for ever to answer") from error
+        raise _TransferError("takes too long to answer") from error
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise _TransferError(f"sent nothing for {patience.silence:g} seconds") from error
     except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError) as error:
@@ -258,7 +258,7 @@ def _amount(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-class _Progress:
+class _DownloadProgress:
     """Logs from time to time how far a download is."""
 
     def __init__(self, name: str, start: int, total: int | None, every: float) -> None:

@@ -43,14 +43,14 @@ def obtain(
         else:
             _from_mirror(source, mirror, staging, manifest)
         (staging / STAMP).write_text(stamp(source, manifest), encoding="utf-8")
-        _exchange(staging, target, work / "replaced")
+        _replace_folder(staging, target, work / "replaced")
     except OSError as error:
         raise UserError(refusal(error.filename or work, error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _exchange(new: Path, target: Path, old: Path) -> None:
+def _replace_folder(new: Path, target: Path, old: Path) -> None:
     """Replace ``target`` by the folder ``new``; after an interruption ``target`` is complete or missing."""
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -207,7 +207,7 @@ def _fill(detector: Detector, weights: NamedWeights, kind: Kind, notes: list[str
         missing.append(_PROJECT)
     unexpected = [weights.name(key) for key in given if key not in own]
     misshapen = [
-        f"{weights.name(key)} ({_shown(value.shape)} instead of {_shown(own[key].shape)})"
+        f"{weights.name(key)} ({_shape_text(value.shape)} instead of {_shape_text(own[key].shape)})"
         for key, value in given.items()
         if key in own and value.shape != own[key].shape
     ]
@@ -251,7 +251,7 @@ def _classes(
     meta: Mapping[Any, Any], given: Sequence[str] | None, count: int, where: str, notes: list[str]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names in label order and their category ids: those of COCO, or 1 to C."""
-    names = tuple(given) if given is not None else _classes_said(meta)
+    names = tuple(given) if given is not None else _classes_in_file(meta)
     if names is None and count == len(COCO_CATEGORIES):
         notes.append("the 80 classes are taken to be those of COCO")
         names = tuple(COCO_CATEGORIES)
@@ -269,7 +269,7 @@ def _classes(
     return names, tuple(range(1, count + 1))
 
 
-def _classes_said(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
+def _classes_in_file(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
     places = [meta, meta.get("dataset_meta")]
     for place in places:
         for key in ("CLASSES", "classes"):
@@ -281,5 +281,5 @@ def _classes_said(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def _shown(shape: torch.Size) -> str:
+def _shape_text(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a single number"
