@@ -1,4 +1,4 @@
-"""TOOD and the sample-assignment methods of its literature, compared under one roof."""
+"""TOOD and related one-stage object detectors (sample-assignment methods), trained, evaluated and compared alike."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""``python -m tood`` is the command line."""
+"""``python -m tood`` runs the command line."""
 
 from tood.cli.main import main
 

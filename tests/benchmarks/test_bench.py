@@ -14,7 +14,7 @@ from tood.benchmarks.backbone_yardstick import plain_backbone
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize, make_batch, sparse_predictions
 from tood.benchmarks.timing import Timing, Work, count_flops, time_in_turns
-from tood.benchmarks.timing_table import Row, as_table
+from tood.benchmarks.timing_table import TimingRow, as_table
 from tood.benchmarks.workloads import SHARE_ABOVE, Setup, training_works
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
@@ -108,7 +108,7 @@ def test_the_ratio_is_the_median_over_pairs() -> None:
 
 def test_speed_and_share_of_the_peak() -> None:
     work = Work("training", "tood", "backbone", print, print, images=4, flops=10**12)
-    row = Row(work, Timing([20.0], [10.0], 3 * 10**9), peak=1e14)
+    row = TimingRow(work, Timing([20.0], [10.0], 3 * 10**9), peak=1e14)
     assert row.images_per_second == pytest.approx(200)
     assert row.share_of_peak == pytest.approx(0.5)
     heading, line = as_table([row])

@@ -1,6 +1,6 @@
 """Configurations line up, whatever fields a method has."""
 
-from tood.reporting.flat_settings import MAX_LENGTH, aligned, differing, flatten
+from tood.reporting.flat_settings import MAX_LENGTH, differing, flatten, with_same_keys
 
 
 def test_nested_fields_become_dotted_keys() -> None:
@@ -9,7 +9,7 @@ def test_nested_fields_become_dotted_keys() -> None:
 
 
 def test_all_tables_have_the_same_keys() -> None:
-    tables = aligned([{"a": 1, "b": {"x": 2}}, {"a": 1, "c": 3}])
+    tables = with_same_keys([{"a": 1, "b": {"x": 2}}, {"a": 1, "c": 3}])
     assert [list(table) for table in tables] == [["a", "b.x", "c"]] * 2
     assert tables[1] == {"a": "1", "b.x": "-", "c": "3"}
     assert differing(tables) == ["b.x", "c"]

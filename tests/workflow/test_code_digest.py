@@ -63,7 +63,7 @@ class Changed(ast.NodeTransformer):
         if self.done or isinstance(node.value, str) or node.value in (None, ...):
             return node
         self.done = True
-        return ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
+        return ast.Constant(not node.value if isinstance(node.value, bool) else 2 * node.value + 1)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))

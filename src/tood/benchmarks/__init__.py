@@ -1,1 +1,1 @@
-"""Benchmarks: how fast the parts are, each beside a yardstick in the same process."""
+"""Benchmarks: speed of training, inference, assignment and post-processing, each beside a yardstick."""

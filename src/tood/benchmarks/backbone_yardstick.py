@@ -1,4 +1,4 @@
-"""The yardstick of training and inference: torchvision's plain ResNet-50 without its classifier."""
+"""Yardstick for training and inference speed: torchvision's plain ResNet-50 without its classifier."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What GPUs could reach."""
+"""Peak bf16 throughput of known GPUs, to relate measured throughput to."""
 
 _BF16_TFLOPS = {
     "B200": 2250.0,
@@ -20,7 +20,7 @@ _BF16_TFLOPS = {
 
 
 def bf16_peak(device_name: str) -> float | None:
-    """Operations per second in bf16 of the card of that name, None for one that is not listed."""
+    """Peak bf16 operations per second of the GPU of that name; None if it is not listed."""
     words = device_name.split()
     for name, teraflops in _BF16_TFLOPS.items():
         parts = name.split()
@@ -31,5 +31,5 @@ def bf16_peak(device_name: str) -> float | None:
 
 
 def _same(words: list[str], parts: list[str]) -> bool:
-    """Names go on with a dash (``A100-SXM4-80GB``), never with other letters (``L40S`` is no ``L4``)."""
+    """Whether the words name this GPU; a dash may follow (``A100-SXM4-80GB``), letters not (``L40S`` is no ``L4``)."""
     return words[:-1] == parts[:-1] and words[-1].split("-")[0] == parts[-1]

@@ -1,4 +1,4 @@
-"""Made-up images, objects and predictions; a seed decides them."""
+"""Random images, objects and predictions for benchmarks, reproducible by seed."""
 
 import math
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def predicted_scores(points: Points, images: int, seed: int) -> Tensor:
 def sparse_predictions(
     size: SceneSize, device: torch.device, *, share: float, threshold: float, seed: int
 ) -> Predictions:
-    """Predictions with class and alignment logits of which ``share`` of the scores are above ``threshold``."""
+    """Predictions with class and alignment logits; the fraction ``share`` of their scores is above ``threshold``."""
     points = scene_points(size, device)
     draw = torch.Generator().manual_seed(seed)
     shape = (size.images, len(points.strides), CLASSES)

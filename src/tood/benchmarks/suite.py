@@ -1,4 +1,4 @@
-"""The suite: which parts to time, under which numerics, and what comes out."""
+"""Benchmark suite: which parts to time, with which numeric settings, and the results as JSON."""
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import torchvision
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.timing import Work, time_in_turns
-from tood.benchmarks.timing_table import Row
+from tood.benchmarks.timing_table import TimingRow
 from tood.benchmarks.workloads import (
     DEFAULT_SIZES,
     Part,
@@ -47,7 +47,7 @@ class Suite:
     warmup: int
 
     def works(self) -> Iterator[Work]:
-        """One after the other, so that only one detector takes memory at a time."""
+        """Workloads one after the other, so that only one detector takes memory at a time."""
         for part in self.parts:
             size = self.sizes.get(part, DEFAULT_SIZES[part])
             match part:
@@ -63,23 +63,23 @@ class Suite:
                     yield from postprocess_works(size, self.setup)
 
 
-def run_suite(suite: Suite, report: Callable[[Row], None]) -> list[Row]:
+def run_suite(suite: Suite, report: Callable[[TimingRow], None]) -> list[TimingRow]:
     """Time every work beside its yardstick; ``report`` gets each row as soon as it is known."""
     device = suite.setup.device
     peak = bf16_peak(device_name(device)) if device.type == "cuda" else None
     rows = []
     with _tf32(suite.tf32):
         for work in suite.works():
-            row = Row(work, time_in_turns(work, device, repeats=suite.repeats, warmup=suite.warmup), peak)
+            row = TimingRow(work, time_in_turns(work, device, repeats=suite.repeats, warmup=suite.warmup), peak)
             report(row)
             rows.append(row)
     return rows
 
 
 def check_syncs(suite: Suite) -> Iterator[str]:
-    """Make a training step of every method in which a wait for the GPU is an error; yields the names.
+    """Run a training step of every method in which a wait for the GPU is an error; yields the methods' names.
 
-    Steps before it make what is made once (locations, the optimiser's state, compiled code). Raises UserError
+    Steps before it create what is created once (locations, the optimiser's state, compiled code). Raises UserError
     for a step that waits.
     """
     with _tf32(suite.tf32):
@@ -101,7 +101,7 @@ def check_syncs(suite: Suite) -> Iterator[str]:
             yield work.name
 
 
-def as_json(suite: Suite, rows: Sequence[Row]) -> dict[str, Any]:
+def as_json(suite: Suite, rows: Sequence[TimingRow]) -> dict[str, Any]:
     """Machine, settings and rows."""
     setup = suite.setup
     return {

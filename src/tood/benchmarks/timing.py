@@ -1,4 +1,4 @@
-"""Timing a piece of work beside a yardstick, in turns."""
+"""Timing a workload and its yardstick in alternation."""
 
 import statistics
 import time
@@ -21,7 +21,7 @@ class Work:
     images: int
     """Images that one run takes."""
     flops: int | None = None
-    """Of one run, where they were counted."""
+    """Floating-point operations of one run, if they were counted."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Median of the pairs' ratios: what else the machine does strikes both sides of a pair."""
+        """Median of the pairs' ratios; other load on the machine affects both sides of a pair."""
         return statistics.median(self.ratios)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Of the pairs' ratios; their extremes when there are fewer than four pairs."""
+        """Quartiles of the pairs' ratios; the extremes when there are fewer than four pairs."""
         ordered = sorted(self.ratios)
         if len(ordered) < 4:
             return ordered[0], ordered[-1]
@@ -63,7 +63,7 @@ def time_in_turns(work: Work, device: torch.device, *, repeats: int, warmup: int
 
 
 def milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    """Time of one run: between events on a GPU that had nothing else to do, of the wall clock on a CPU."""
+    """Time of one run: between CUDA events on an idle GPU, wall-clock time on a CPU."""
     if device.type != "cuda":
         started = time.perf_counter()
         run()

@@ -1,4 +1,4 @@
-"""The measurements as a table and as JSON."""
+"""Benchmark results as a text table and as JSON."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tood.benchmarks.timing import Timing, Work
 
 
 @dataclass(frozen=True)
-class Row:
+class TimingRow:
     """One work with its timing; ``peak`` is what the card could do, in operations per second."""
 
     work: Work
@@ -17,7 +17,7 @@ class Row:
     peak: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Everything measured; null is what this device does not tell."""
+        """Everything measured; null where the device does not report a value."""
         first, third = self.timing.quartiles
         return {
             "part": self.work.part,
@@ -72,14 +72,14 @@ _HEADINGS = ["part", "work", "ratio", "quartiles", "ms", "yardstick ms", "images
 _WORDS = {"part", "work", "yardstick"}
 
 
-def as_table(rows: Sequence[Row]) -> list[str]:
+def as_table(rows: Sequence[TimingRow]) -> list[str]:
     """Aligned lines, the headings first."""
     cells = [_HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
-    return ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
+    return ["  ".join(_align(line, widths)).rstrip() for line in cells]
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+def _align(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
         cell.ljust(width) if heading in _WORDS else cell.rjust(width)
         for cell, width, heading in zip(line, widths, _HEADINGS, strict=True)

@@ -1,4 +1,4 @@
-"""What is timed: whole detectors against a backbone, assignment against overlaps, post-processing against a sort."""
+"""Workloads to time: detectors against a backbone, assignment against pairwise IoU, post-processing against a sort."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ _AFTER_WARMUP = Progress(epoch=10**6, step=10**6, total_steps=10**6)
 
 @dataclass(frozen=True)
 class Setup:
-    """How whole detectors compute; the yardsticks always do so in float32, eagerly, in the contiguous format."""
+    """How whole detectors compute; the yardsticks always use float32, eager mode and the contiguous memory format."""
 
     device: torch.device
     precision: Literal["float32", "bf16"] = "float32"
@@ -142,7 +142,7 @@ def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> D
 
 
 def _finish(detector: Detector, run: Callable[[], object], setup: Setup) -> int | None:
-    """Count one run's operations on a GPU, which needs the detector as it is; then compile it if asked to."""
+    """Count the operations of one run (on a GPU, before compilation), then compile the detector if asked to."""
     flops = count_flops(run) if setup.device.type == "cuda" else None
     if setup.compiled:
         detector.compile()

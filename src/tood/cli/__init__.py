@@ -1,1 +1,1 @@
-"""The verbs of the command line: arguments in, a call of ``tood/verbs`` (dvc: ``reproduction``) out."""
+"""Command line: options of every command, which call the functions in ``tood/verbs`` (``dvc``: ``tood/workflow``)."""

@@ -1,4 +1,4 @@
-"""Benchmarks."""
+"""Command ``tood bench``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,10 +22,10 @@ def bench(
     image: Annotated[
         str | None, typer.Option("--image", help="HEIGHTxWIDTH in pixels; by default what suits the part.")
     ] = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="Images at once; by default likewise.")] = None,
-    objects: Annotated[int | None, typer.Option("--objects", min=0, help="In each image; by default likewise.")] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Batch size; by default as above.")] = None,
+    objects: Annotated[int | None, typer.Option("--objects", min=0, help="Per image; by default as above.")] = None,
     dtype: Annotated[
-        Literal["float32", "tf32", "bf16"], typer.Option("--dtype", help="Of whole detectors; yardsticks stay.")
+        Literal["float32", "tf32", "bf16"], typer.Option("--dtype", help="Of detectors; yardsticks keep float32.")
     ] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the detectors.")] = False,
     contiguous: Annotated[
@@ -38,7 +38,7 @@ def bench(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write everything measured to this file.")] = None,
     sync_check: Annotated[
-        bool, typer.Option("--sync-check", help="Only prove that training steps never wait for the GPU.")
+        bool, typer.Option("--sync-check", help="Only check that training steps never wait for the GPU.")
     ] = False,
     log: LogOption = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Data sets and pretrained backbones."""
+"""Commands on data sets and backbones: ``tood data prepare``, ``tood data check``, ``tood pretrain``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,7 @@ def prepare(
 def check(
     name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
     mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder that replaces the download.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where the picture goes.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The PNG to write.")] = None,
     log: LogOption = None,
 ) -> None:
     """Say in plain words what is wrong with a data set, and draw a sheet of samples.

@@ -1,4 +1,4 @@
-"""The command line: which verbs there are, and how an error reaches the user."""
+"""Entry point of the command line: the list of commands, and how errors become messages and exit statuses."""
 
 import logging
 import os
@@ -82,17 +82,17 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: a sentence for each error of the user's, a pointer to the details for ours."""
+    """Run the command line: user errors print one sentence each, bugs a pointer to the details; exits with a status."""
     start()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        if (said := _sentence_file()) is not None and said.exists():
-            sys.exit(UserError.status)  # a process of this training failed for good; starting it again changes nothing
+        if (file := _error_file()) is not None and file.exists():
+            sys.exit(UserError.status)  # a process of this training failed permanently; a restart changes nothing
         status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
     except UserError as error:
         if type(error) is UserError:
-            _leave_word(error)
+            _pass_error_to_launcher(error)
         _fail(error.lines(), error.status, debug)
     except KeyboardInterrupt:
         _fail([_INTERRUPTION], INTERRUPTED, False)
@@ -106,7 +106,7 @@ def main() -> None:
         log.debug("%s", traceback.format_exc())
         refused = machine_failure(error)
         if refused is not None:
-            _leave_word(UserError(refused))
+            _pass_error_to_launcher(UserError(refused))
             _fail(UserError(refused).lines(), UserError.status, debug)
         reason = " ".join(str(error).split()) or "no message"
         hint = f"details are in {log_file()}" if log_file() else "repeat with --debug for details"
@@ -125,15 +125,15 @@ def _fail(lines: Sequence[str], status: int, debug: bool) -> None:
     sys.exit(status)
 
 
-def _leave_word(error: UserError) -> None:
-    """Let the launcher of several processes say what one of them failed for."""
-    if (said := _sentence_file()) is not None:
+def _pass_error_to_launcher(error: UserError) -> None:
+    """Write the error for the launcher of several processes, which reports it."""
+    if (file := _error_file()) is not None:
         with suppress(OSError):
-            said.write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
+            file.write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
 
 
-def _sentence_file() -> Path | None:
-    """Where a process of several leaves it; None in a process that stands alone."""
+def _error_file() -> Path | None:
+    """The file in which one of several processes leaves its error; None in a single process."""
     return Path(os.environ[RAISED]) if RAISED in os.environ else None
 
 

@@ -1,4 +1,4 @@
-"""Options that several verbs have."""
+"""Command-line options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,4 +11,4 @@ WeightsOption = Annotated[Path | None, typer.Option("--weights", help="A model.p
 StudyOption = Annotated[str, typer.Option("--study", help="A study, as <study> or <study>@<data set or scale>.")]
 GpuOption = Annotated[str, typer.Option("--gpu", help="'auto' (all there are), a number, or 0 for the CPU.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 means all.")]
-LogOption = Annotated[Path | None, typer.Option("--log", help="Also write what is said to this file.")]
+LogOption = Annotated[Path | None, typer.Option("--log", help="Also write the output to this file.")]

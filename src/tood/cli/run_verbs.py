@@ -1,4 +1,4 @@
-"""One run: train, evaluate, predict, analyse, submit."""
+"""Commands on one run: ``tood train``, ``replay``, ``evaluate``, ``predict``, ``analyse``, ``submit``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ def train(
     ] = PATIENCE,
     attempt: Annotated[
         int,
-        typer.Option("--attempt", min=1, help="Which try of a workflow this is; failures for good are not retried."),
+        typer.Option("--attempt", min=1, help="Number of a workflow's attempt; permanent failures are not repeated."),
     ] = 1,
     code: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""Studies as a whole: tables, mirrors, pipelines."""
+"""Commands on whole studies: ``tood compare``, ``show``, ``sync`` (MLflow), ``dvc`` (pipelines)."""
 
 import logging
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Weights from elsewhere, and what a detector consists of."""
+"""Commands on weights: ``tood import`` (checkpoints of other code bases), ``tood info`` (parameters and GFLOPs)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,13 +15,13 @@ def import_(
     out: Annotated[Path, typer.Option("--out", help="The model.pt to write.")],
     method: Annotated[
         Literal["atss", "paa", "retinanet", "free_anchor", "pisa"] | None,
-        typer.Option("--method", help="Which one, where the file does not say: their layers have the same names."),
+        typer.Option("--method", help="Method of the checkpoint, if layer names leave it open."),
     ] = None,
     boxes: Annotated[
         Literal["distance", "delta"] | None, typer.Option("--boxes", help="TOOD anchor-free or anchor-based.")
     ] = None,
     dialect: Annotated[
-        Literal["mmdet", "authors"] | None, typer.Option("--dialect", help="Whose conventions; seen from the names.")
+        Literal["mmdet", "authors"] | None, typer.Option("--dialect", help="Whose layer names; found by default.")
     ] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file of class names, one a line, in label order.")

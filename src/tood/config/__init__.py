@@ -1,1 +1,1 @@
-"""Configuration: read and validated once, typed from there on."""
+"""Configuration: YAML files read and validated once into typed, immutable objects."""

@@ -1,4 +1,4 @@
-"""Backbones: the backbone, its weights, and the width of neck and head."""
+"""Backbone configuration: architecture, starting weights, width of neck and head."""
 
 import re
 from pathlib import Path
@@ -66,7 +66,7 @@ class BackboneConfig(Config):
 
 
 def address_digest(address: str) -> str | None:
-    """The first digits of the SHA-256 that the name of a published file ends with, as in ``name-0123abcd.pth``."""
+    """The first digits of a file's SHA-256, with which its published name ends, as in ``name-0123abcd.pth``."""
     found = _ADDRESS.fullmatch(address)
     return found["digits"] if found else None
 

@@ -1,4 +1,4 @@
-"""What every configuration model shares: frozen, unknown fields refused, and true and false no numbers."""
+"""Base class of configuration models: immutable, unknown fields are errors, true and false are not numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_args
@@ -11,7 +11,7 @@ Layers = Annotated[int, Field(ge=1, le=1000)]
 Channels = Annotated[int, Field(ge=1, le=65536)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Batch = Annotated[int, Field(ge=1, le=65536)]
-"""Images of a step. Beyond a few thousand nobody has trained a detector."""
+"""Images of a step; detectors are not trained with more than a few thousand."""
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 GeneratedImages = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -38,13 +38,13 @@ class Config(PlainNumbers):
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Let a validator raise everything that it found at once; each problem becomes a sentence of its own."""
+    """Let a validator raise all problems that it found at once; each becomes a sentence of its own."""
     if problems:
         raise ValueError(*problems)
 
 
 class _TruthValue:
-    """Stands in a number's place for true or false, so that pydantic refuses it there; it shows as what it was."""
+    """Replaces true or false where a number is expected, so that pydantic refuses it; its repr is the original's."""
 
     def __init__(self, value: bool) -> None:
         self._value = value
@@ -67,7 +67,7 @@ def _is_of_numbers(model: type[BaseModel], name: str) -> bool:
 
 
 def _types_in(annotation: Any) -> set[Any]:
-    """The types that an annotation is made of; what a model in it holds is for that model to check."""
+    """The types that an annotation is made of; the fields of models among them are checked by those models."""
     if isinstance(annotation, type) and not get_args(annotation):
         return {annotation}
     return {kind for inner in get_args(annotation) for kind in _types_in(inner)}

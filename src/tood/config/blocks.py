@@ -1,4 +1,4 @@
-"""Building blocks: the files below ``params/`` that studies combine by name."""
+"""Building blocks: YAML files below ``params/`` that studies combine by name."""
 
 import os
 import re
@@ -29,12 +29,12 @@ def load_block(params: Path, folder: str, name: str, model: Any, named_in: str) 
 
 
 def read_block(params: Path, folder: str, name: str, model: Any, named_in: str) -> dict[str, Any]:
-    """The same as the mapping that the file holds, for what is still to be changed in it."""
+    """Like :func:`load_block`, as the mapping in the file, to which overrides are still to be applied."""
     return _read(params, folder, name, model, named_in)[0]
 
 
 def _read(params: Path, folder: str, name: str, model: Any, named_in: str) -> tuple[dict[str, Any], Any]:
-    """A file's mapping, and what it is validated as by itself, so that its errors name it."""
+    """A file's mapping and its validated form; it is validated by itself, so that errors name the file."""
     path = block_file(params, folder, name, named_in)
     value = read_yaml(path)
     problems = Problems()

@@ -1,4 +1,4 @@
-"""How a run is put together: ``block file <- common.overrides <- run.overrides``, or the stand-ins of a scale."""
+"""Composition of a run's configuration: ``block file <- common.overrides <- run.overrides``, or a scale's blocks."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class RunEntry(Config):
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge; a mapping whose ``kind`` changes is replaced as a whole."""
+    """Deep merge of ``changes`` into ``base``; a mapping whose ``kind`` changes is replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -76,7 +76,7 @@ class Blocks:
 def compose_run(
     name: str, entry: RunEntry, common: Common, where: str, params: Path, scale: ScaleConfig | None = None
 ) -> Blocks:
-    """The run's method, backbone and schedule. UserError names file and field of everything that is wrong."""
+    """The run's method, backbone and schedule. Raises UserError naming file and field of every problem."""
     problems = Problems()
     values: dict[str, dict[str, Any]] = {}
     for block in _BLOCKS:
@@ -94,7 +94,7 @@ def compose_run(
 def _compose_block(
     block: str, run: str, entry: RunEntry, common: Common, where: str, params: Path, scale: ScaleConfig | None
 ) -> dict[str, Any]:
-    """The file that the run or else the study names, with the changes of both."""
+    """The block file that the run, or else the study, names, with the overrides of both."""
     model = _BLOCKS[block]
     place = f"runs.{run}" if getattr(entry, block) else "common"
     chosen = getattr(entry, block) or getattr(common, block)
@@ -117,7 +117,7 @@ def _compose_block(
         elif changes:
             changed = merge(value, changes)
             if wrong := _problems(model, changed, where, field):
-                before = _problems(model, value, where, field)  # of 'common', and named there already
+                before = _problems(model, value, where, field)  # problems of 'common', which are reported there already
                 problems.add(*(sentence for sentence in wrong if sentence not in before))
             value = changed
     problems.raise_all()
@@ -133,7 +133,7 @@ def _problems(model: type[Config], value: dict[str, Any], where: str, prefix: st
 
 
 def _shrink(blocks: Blocks, scale: ScaleConfig, used_by: str, params: Path) -> Blocks:
-    """The scale's backbone and schedule instead of the run's; what the criterion counts in epochs keeps its share."""
+    """The scale's backbone and schedule instead of the run's; criterion options in epochs are rescaled to it."""
     problems = Problems()
     small: dict[str, Any] = {}
     for block in ("backbone", "schedule"):
@@ -171,7 +171,7 @@ def check_splits(dataset: DatasetConfig, split: str, where: str, params: Path) -
 
 
 def check_weights(runs: Sequence[str], backbone: BackboneConfig, where: str, params: Path) -> None:
-    """Refuse starting weights that cannot be had, or that would be made for another backbone than that of ``runs``."""
+    """Refuse starting weights that are unavailable, or that would be pretrained for another backbone than the runs'."""
     file = f"{params}/backbones/{backbone.name}.yaml"
     named = f"{'run' if len(runs) == 1 else 'runs'} {listed([repr(run) for run in runs])}"
     used = f"field 'weights' is '{backbone.weights}' in {named} of {where}"

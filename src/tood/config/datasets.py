@@ -1,4 +1,4 @@
-"""Data sets: where the files come from, how they are laid out, which splits there are."""
+"""Data set configuration: download source, annotation format, splits."""
 
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -32,14 +32,14 @@ Inside = Annotated[str, AfterValidator(_stays_inside)]
 
 
 def _names_a_file(url: str) -> str:
-    name = unquote(PurePosixPath(urlsplit(url).path).name)  # a ValueError of its own for what is no address
+    name = unquote(PurePosixPath(urlsplit(url).path).name)  # raises a ValueError of its own for an invalid address
     if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name or len(name) > 200:
         raise ValueError(f"'{url}' must end with the name of a file")
     return url
 
 
 class Archive(Config):
-    """One archive to download and unpack; a checksum is the publisher's where one is known."""
+    """One archive to download and unpack; the checksum is the publisher's, where one is known."""
 
     url: Annotated[str, AfterValidator(_names_a_file)]
     size: PositiveInt | None = Field(None, description="Bytes, checked when given.")
@@ -168,7 +168,7 @@ class ImageList(Config):
 
 
 class ImagesDataset(_OnDisk):
-    """Images to detect in, listed without annotations, such as the test sets of challenges."""
+    """Images without annotations to run detection on, such as the test sets of challenges."""
 
     format: Literal["images"]
     splits: dict[str, ImageList] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""What is known about weights that were trained elsewhere."""
+"""Configuration of imported weights: what is known about a detector that another code base trained."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""One clear sentence for each way a configuration can be wrong."""
+"""Error messages of configuration files: one clear sentence for each validation error."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -101,7 +101,7 @@ def explain(error: ValidationError, annotation: Any, value: Any, where: str, pre
 
 
 def _single(problem: ErrorDetails) -> list[ErrorDetails]:
-    """What a validator of ours refused, one by one: it may raise several reasons at once."""
+    """The reasons that one of our validators gave, one by one; it may raise several at once."""
     error = problem.get("ctx", {}).get("error")
     reasons = error.args if type(error) is ValueError else ()
     return [{**problem, "ctx": {"error": reason}} for reason in reasons] if len(reasons) > 1 else [problem]
@@ -113,7 +113,7 @@ def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, pr
     if kind == "invalid_key" or of_a_key:
         location = location[: -2 if of_a_key else -1]
     path = _without_tags(location, value)
-    if kind == "missing":  # a field is none of the tags, even where it is called like the value of another field
+    if kind == "missing":  # a field is not a tag, even where it has the name of another field's value
         path = [*_without_tags(location[:-1], value), str(location[-1])]
     field = ".".join(part for part in (prefix, *path) if part)
     named = f"field '{field}'" if field else "the file"
@@ -167,7 +167,7 @@ def validate(
 def validate_written(
     annotation: Any, value: Any, where: str, remedy: str, *, context: dict[str, str] | None = None
 ) -> Any:
-    """The same of what the program itself wrote: who finds it damaged is told to make it anew, not to correct it."""
+    """Like :func:`validate`, for files that the program wrote: the message says to make them anew."""
     try:
         return validate(annotation, value, where, context=context)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Methods: a composition of neck, head, box representation, criterion (with its assigner) and post-processing."""
+"""Method configuration: neck, head, box representation, criterion (with its assigner) and post-processing."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,7 @@
-"""Assigners and criteria, chosen by ``kind``: the shipped ones, and anybody's own from a file of the project.
+"""Assigners and criteria chosen by ``kind``: those of this package, and custom classes from a file of the project.
 
-A part is one class in one file. Its fields are its options, so the class is also what checks them; it is
-imported when a configuration names it, and by nothing else.
+A part is one class in one file. Its fields are its options in YAML, and it validates them. It is imported only when
+a configuration names it.
 """
 
 import importlib
@@ -45,7 +45,7 @@ HeadOutput = Literal["bins", "quality", "deltas"]
 _OWN = "tood_own_"
 
 STORED = {"parts": "stored"}
-"""Validation context that keeps parts as they are written: what a finished model says needs nobody's code."""
+"""Validation context that keeps parts as they are written, so that a finished model needs no code of custom parts."""
 
 
 class Part(Config):
@@ -91,11 +91,11 @@ P = TypeVar("P", bound=Part)
 
 
 class CriterionPart(Part):
-    """What a configuration knows of a criterion: one that trains is a ``tood.detection.criteria.base.Criterion``."""
+    """A criterion as configurations check it; one that trains is a ``tood.detection.criteria.base.Criterion``."""
 
     listed: ClassVar[Mapping[str, str]] = CRITERIA
     ranks_whole_batch: ClassVar[bool] = False
-    """Whether a loss of one image depends on what else a process computes with it."""
+    """Whether the loss of an image depends on the other images that a process computes with it."""
 
     @property
     def needs(self) -> frozenset[HeadOutput]:
@@ -104,7 +104,7 @@ class CriterionPart(Part):
 
     @property
     def trains(self) -> frozenset[HeadOutput]:
-        """Which of its outputs besides class logits and boxes it has a loss for."""
+        """The head's outputs besides class logits and boxes that it has a loss for."""
         return self.needs
 
     @property
@@ -113,12 +113,12 @@ class CriterionPart(Part):
         return False
 
     def for_schedule(self, epochs: int) -> Self:
-        """The same as shares of the schedule, where options count epochs out of ``epochs``."""
+        """The same criterion with options that count epochs (out of ``epochs``) as shares of the schedule."""
         return self
 
 
 class StoredCriterion(CriterionPart):
-    """A criterion as a finished model names it, with any options; it trains nothing any more."""
+    """A criterion as a finished model names it, with any options; it cannot train."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -176,7 +176,7 @@ def _is_own(part: type[Part]) -> bool:
 def _own_module(path: Path) -> ModuleType:
     """The module of a file, imported once for each content.
 
-    Compiled from what was read: Python's own cache of bytecode takes a file of the same size and second for the same.
+    Compiled from the text that was read: Python's bytecode cache mistakes a file of equal size and second for the same.
     """
     path = path.resolve()
     content = path.read_bytes()

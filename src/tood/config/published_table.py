@@ -1,4 +1,4 @@
-"""Published numbers: what papers and repositories report for the rows of a study, each with its source.
+"""Published results: numbers that papers and repositories report for the rows of a study, each with its source.
 
 A table of them is ``params/published/<name>.yaml``; a study names it in its field ``published``.
 """
@@ -55,7 +55,7 @@ class PublishedValue(Config):
         return self
 
     def fraction(self, name: str) -> float | None:
-        """An AP value (AP, AP50, …) as a fraction, as everything measured is kept; None where not reported."""
+        """An AP value (AP, AP50, …) as a fraction, like measured values; None where not reported."""
         percent = getattr(self, name)
         return None if percent is None else float(percent) / 100
 

@@ -1,4 +1,4 @@
-"""Scales: a study's data set, backbones and schedules swapped for small ones, its methods and runs kept.
+"""Scales: small versions of a study, with other data set, backbones and schedules but the same methods and runs.
 
 A scale is ``params/scales/<name>.yaml``; the reference ``<study>@<scale>`` runs the study in it.
 """
@@ -14,7 +14,7 @@ from tood.io.errors import UserError
 
 
 class ScaleConfig(Config):
-    """What stands in for the building blocks that studies name."""
+    """The replacements of the building blocks that studies name."""
 
     name: str
     label: str = Field(description="What is small about it, for the title of everything that is made at this scale.")
@@ -40,7 +40,7 @@ def load_scale(name: str, params: Path) -> ScaleConfig:
 
 
 def is_scale(name: str, params: Path) -> bool:
-    """Whether what follows the ``@`` of a study is a scale, and not a data set.
+    """Whether ``name``, which follows the ``@`` of a study, is a scale and not a data set.
 
     Raises UserError for a name that is both, or neither.
     """

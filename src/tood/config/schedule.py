@@ -1,4 +1,4 @@
-"""Schedules: epochs, optimiser, learning rate, image sizes."""
+"""Schedule configuration: epochs, optimiser, learning rate, image sizes."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from tood.config.base import Batch, Config, Epochs, PositiveFloat, PositiveInt, Share, Steps, refuse
 
 Side = Annotated[int, Field(ge=32, le=65536)]
-"""Pixels; less than one padded cell shows nothing, and nothing has the memory for more."""
+"""Pixels, from one padded cell to more than fits into memory."""
 
 
 class ImagesConfig(Config):

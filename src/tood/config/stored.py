@@ -1,4 +1,4 @@
-"""Configurations that finished results keep, also of earlier versions, as the current version reads them."""
+"""Reading the configurations that finished results keep, also those of earlier versions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from tood.config.study import RunConfig
 from tood.io.errors import UserError
 
 _RENAMED = {"backbone": {"trunk_width": "first_stage_width"}}
-"""Fields by block, from their earlier name to the one that they have now."""
+"""Renamed fields by block: earlier name to current name."""
 
 
 def with_current_names(value: Any) -> Any:
@@ -25,10 +25,10 @@ def with_current_names(value: Any) -> Any:
 
 
 def stored_run(value: Any, where: str, remedy: str = "train the run again") -> RunConfig:
-    """A run's stored configuration; fields that are newer than it have the values that they have by default.
+    """A run's stored configuration; fields that were added since then have their defaults.
 
-    Parts of methods that cannot be found any more keep what is written. UserError, which says what to do, where it is
-    no run's.
+    Assigners and criteria whose class is gone keep their stored options. Raises UserError, with ``remedy``, if it is
+    not the configuration of a run.
     """
     current = with_current_names(value)
     try:

@@ -1,7 +1,7 @@
-"""Studies: a data set and the runs to compare.
+"""Study configuration: a data set and the runs to compare on it.
 
-A study file ``params/studies/<name>.yaml`` names building blocks by file name below ``params/``, which
-``tood.config.compose`` puts together, validated once, here.
+A study file ``params/studies/<name>.yaml`` names building blocks by file name below ``params/``.
+``tood.config.compose`` puts them together; the result is validated once, here.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from tood.config.schedule import ScheduleConfig
 from tood.io.errors import Problems, UserError
 from tood.io.read import read_yaml
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC takes them for steps down
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC reads them as nesting
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _RESERVED = {"alignment", "comparison", "figures", "logs", "report", "tracked"}
 _SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
@@ -92,10 +92,10 @@ class RunConfig(Config):
     seed: int
 
     def science(self) -> dict[str, Any]:
-        """The part that the trained weights depend on.
+        """The fields that the trained weights depend on.
 
-        Not the names of study, run and row, not where the data set comes from (its name, layout, splits and
-        classes are what it is), not inference, nor how often training is evaluated and checkpointed.
+        Left out are the names of study, run and row, where the data set's files are and come from (its name, format,
+        splits and classes are kept), inference, and how often training is evaluated and checkpointed.
         """
         return self.model_dump(mode="json", exclude=_NOT_SCIENCE)
 
@@ -120,7 +120,7 @@ class Study:
     runs: Mapping[str, RunConfig]
     published: PublishedTable | None = None
     analysis: tuple[Analysis, ...] = ()
-    """What is asked of every run beside its evaluation."""
+    """Analyses of every run besides its evaluation."""
     submission: ImagesDataset | None = None
     """Images without annotations whose detections are written for an evaluation server."""
 
@@ -172,7 +172,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
     with problems.gather():
         submission = None if at else _submission(study, where, params)
     _check_rows(study, blocks, where, problems)
-    problems.raise_all()  # or else all of the above is there
+    problems.raise_all()  # raises unless all of the above exists
     return Study(
         name=reference,
         file=path,
@@ -203,7 +203,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
 def _compose_runs(
     study: StudyFile, path: Path, name: str, scale: ScaleConfig | None, params: Path, problems: Problems
 ) -> dict[str, Blocks]:
-    """The building blocks of every run that can be composed; what is wrong with the others is gathered."""
+    """The building blocks of every run that can be composed; the problems of the others go to ``problems``."""
     where = str(path)
     blocks: dict[str, Blocks] = {}
     users: dict[BackboneConfig, list[str]] = {}
@@ -222,7 +222,7 @@ def _compose_runs(
 
 
 def _dataset(study: StudyFile, where: str, other: str, scale: ScaleConfig | None, params: Path) -> DatasetConfig:
-    """The study's data set, or the one that stands behind its ``@``."""
+    """The study's data set, or the one named after its ``@``."""
     if scale is not None:
         return load_dataset(scale.dataset, params, f"{params}/scales/{scale.name}.yaml: field 'dataset'")
     if other:
@@ -237,7 +237,7 @@ def _published(study: StudyFile, where: str, params: Path) -> PublishedTable | N
 
 
 def _submission(study: StudyFile, where: str, params: Path) -> ImagesDataset | None:
-    """The data set that the study's own runs are to be submitted for."""
+    """The data set for which the study's detections are to be submitted to an evaluation server."""
     if study.submission is None:
         return None
     dataset = load_dataset(study.submission, params, f"{where}: field 'submission'")

@@ -1,1 +1,1 @@
-"""Data: where it comes from, one layout, network inputs."""
+"""Data sets: download, annotation formats, the prepared layout, and batches of network inputs."""

@@ -1,4 +1,4 @@
-"""Boxes on pictures: the one place that draws detections and ground truth for people to look at."""
+"""Drawing detections and ground truth: boxes with captions on images."""
 
 import colorsys
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Corners = tuple[float, float, float, float]
 Item = TypeVar("Item")
-SHOWN_SCORE = 0.3  # detections below it are left out of pictures for people
+SHOWN_SCORE = 0.3  # detections with lower scores are not drawn
 
 # Okabe & Ito's palette, which stays apart for colour-blind readers, ordered by contrast on photographs.
 _PALETTE: tuple[Colour, ...] = (
@@ -43,14 +43,14 @@ def as_corners(boxes: Iterable[Sequence[float]]) -> list[Corners]:
 
 
 def spread_evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Up to ``count`` of the items at even distances: no choice that could favour anyone."""
+    """Up to ``count`` of the items at even distances, a choice that favours no method."""
     if len(items) <= count:
         return list(items)
     return [items[(2 * place + 1) * len(items) // (2 * count)] for place in range(count)]
 
 
 def caption_font(size: float, *texts: str) -> Font:
-    """Pillow's own font, or where a text is not plain ASCII, which that is limited to, DejaVu Sans."""
+    """Pillow's own font, which is limited to ASCII, or DejaVu Sans where a text has other characters."""
     if all(text.isascii() for text in texts):
         return ImageFont.load_default(size=size)
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
@@ -116,7 +116,7 @@ def _draw_caption(
     colour: Colour,
     font: Font,
 ) -> None:
-    """A chip on the box's upper edge, moved inwards where it would leave the picture."""
+    """A filled label on the box's upper edge, moved inwards where it would leave the image."""
     left, top, right, bottom = pen.textbbox((0, 0), caption, font=font)
     wide, high = right - left + 4, bottom - top + 3
     x = min(max(box[0], 0), max(0, size[0] - wide))

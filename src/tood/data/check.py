@@ -1,4 +1,4 @@
-"""``tood data check``: what is wrong with a data set, in plain words, and what is in it."""
+"""Check of a data set (``tood data check``): its problems as sentences, and a summary of its content."""
 
 import logging
 from collections import Counter
@@ -45,7 +45,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Findings and a summary; ``ok`` unless something has to be put right before the data set can be used."""
+    """Findings and a summary; ``ok`` unless there is an error to correct before the data set can be used."""
 
     name: str
     format: str
@@ -81,7 +81,7 @@ class CheckReport:
 
 
 def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, params_root: Path) -> CheckReport:
-    """Look through a data set: read it in its own format, decode every image, compare the splits.
+    """Check a data set: read it in its own format, decode every image, compare the splits.
 
     ``folder`` is its prepared folder (``data/<name>``), which for the user's own files need not exist; data
     with an upstream is obtained there first, as ``prepare_dataset`` does. Nothing else is written. Problems

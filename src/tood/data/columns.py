@@ -1,4 +1,4 @@
-"""Annotations as columns of numbers and text: cheap to hold, to share with worker processes and to slice."""
+"""Annotations as columns (arrays) of numbers and text, which take little memory and are cheap to share with workers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Texts:
         return [self[position] for position in range(len(self))]
 
     def take(self, positions: NDArray[np.intp]) -> "Texts":
-        """Those at ``positions``, in that order."""
+        """The texts at ``positions``, in that order."""
         starts, lengths = self.offsets[positions], np.diff(self.offsets)[positions]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
@@ -60,7 +60,7 @@ class Annotations:
 
     @classmethod
     def of(cls, entries: Sequence[Mapping[str, Any]]) -> "Annotations":
-        """Raises KeyError, TypeError or ValueError for entries that are not COCO's."""
+        """Columns of COCO annotations. Raises KeyError, TypeError or ValueError for entries of another form."""
         boxes = np.array([entry["bbox"] for entry in entries] or np.zeros((0, 4)), np.float64)
         if boxes.shape[1:] != (4,):
             raise ValueError("a 'bbox' needs four numbers")

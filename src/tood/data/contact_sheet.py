@@ -1,4 +1,4 @@
-"""A sheet of sample pictures with their boxes, to see at a glance whether annotations fit."""
+"""Contact sheet: sample images of a data set with their boxes, to check annotations at a glance."""
 
 import random
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class _Sample:
 
 
 def sample_grid(dataset: RawDataset, path: Path, *, count: int = 12, seed: int = 0) -> int:
-    """Write a PNG of ``count`` pictures with boxes and class names; the number of pictures shown is returned.
+    """Write a PNG of ``count`` images with boxes and class names; returns the number of images in it.
 
-    Pictures are drawn by ``seed``, from all splits in turn, those that show yet unseen classes first. Crowd
+    Images are chosen by ``seed``, from all splits in turn, those with classes not yet shown first. Crowd
     regions are captioned as such. Pictures that cannot be decoded are passed over; if none is left, nothing
     is written.
     """

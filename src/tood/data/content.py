@@ -1,8 +1,9 @@
-"""The content of a data set: what was read to prepare it, by digest, so that any change is noticed and named.
+"""Content of a data set: digests of all files that were read to prepare it, so that any change is noticed and named.
 
-``files.json`` in the prepared folder lists every file that was read (labels, lists, pictures; behind links too), what
-was looked for in vain, and which folders were listed. Size and time of a file are a hint where to look; its content
-decides. What a touched or moved file holds is remembered in ``data/.remembered``, which belongs to this machine alone.
+``files.json`` in the prepared folder lists every file that was read (labels, lists, images; behind links too), every
+file that was looked for but missing, and every folder that was listed. A file is read again only if its size or
+modification time changed; its digest decides. Digests of such files are cached in ``data/.remembered``, which belongs
+to this machine alone.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ class Listing(Config):
 
 
 class Content(Config):
-    """What was read to prepare a data set; paths are relative to the folder of its files where they lie below it."""
+    """The files read to prepare a data set; paths below the folder of its files are relative to that folder."""
 
     files: dict[str, str] = Field(description="SHA-256 of each file.")
     absent: list[str] = Field([], description="Files that were looked for and were not there.")
@@ -47,7 +48,7 @@ class Content(Config):
         return _over(f"{path} {sha256}" for path, sha256 in sorted(self.files.items()))
 
     def changes(self, base: Path, cache: DigestCache) -> Iterator[str]:
-        """What differs on disk below ``base``, each as the beginning of a sentence: path and what became of it."""
+        """Differences to the files below ``base``, each as the beginning of a sentence: the path and its change."""
         for path, sha256 in self.files.items():
             try:
                 if cache.digest(base / path, path) != sha256:
@@ -72,7 +73,7 @@ class Content(Config):
 
 
 def content_of(consulted: Consulted, dataset: RawDataset, base: Path, cache: DigestCache) -> Content:
-    """What was consulted while ``dataset`` was read below ``base``, and its pictures."""
+    """The content recorded while ``dataset`` was read below ``base``, and its images."""
     pictures = {split.path(image) for split in dataset.splits for image in split.images}
     return Content(
         files={name: cache.digest(base / name, name) for name in _relative(consulted.files | pictures, base)},
@@ -106,7 +107,7 @@ def write_content(folder: Path, content: Content) -> None:
 
 
 def digest_cache(folder: Path) -> DigestCache:
-    """What this machine remembers of the files of the data set in ``folder`` (``data/<name>``)."""
+    """This machine's cached digests of the files of the data set in ``folder`` (``data/<name>``)."""
     return DigestCache(folder.parent / _REMEMBERED / f"{folder.name}.csv")
 
 

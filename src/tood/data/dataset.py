@@ -1,4 +1,4 @@
-"""A split as a torch data set of network inputs."""
+"""Torch dataset of network inputs: the images of a split, resized, and augmented in training."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class DetectionDataset(Dataset[Sample]):
         return self.sample(position, epoch=0)
 
     def sample(self, position: int, epoch: int) -> Sample:
-        """The image at ``position`` as ``epoch`` sees it.
+        """The image at ``position`` as it is augmented in ``epoch``.
 
         Raises UserError when the file cannot be decoded or has another size than its annotations say.
         """

@@ -1,4 +1,4 @@
-"""From an image file to RGB pixels, or to one clear sentence about what is wrong with it."""
+"""Decoding image files to RGB pixels, with one clear sentence for every file that cannot be decoded."""
 
 import warnings
 from collections.abc import Iterator
@@ -41,11 +41,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder makes of a broken file into a UserError."""
+    """Turn any exception that a decoder raises for a broken file into a UserError."""
     advice = "restore it or leave it out"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; a picture that decodes is good enough
+            warnings.simplefilter("ignore")  # about odd metadata; an image that decodes is good enough
             yield
     except UserError:
         raise
@@ -60,7 +60,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _planes(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """RGB (3,H,W), converted in strips: Pillow hands out copies of copies."""
+    """RGB (3,H,W), converted in strips, because Pillow copies the pixels several times."""
     width, height = image.size
     rows = max(1, _STRIP // width)
     planes = np.empty((3, height, width), np.uint8)

@@ -1,7 +1,7 @@
-"""What is wrong with a data set, collected while it is read.
+"""Findings: problems of a data set (errors and notes), collected while it is read.
 
-Readers never stop at the first problem: an ``error`` means that the data set cannot be prepared as it is, a
-``note`` means that something was dropped or corrected. ``prepare`` refuses on errors, ``check`` shows all.
+Readers do not stop at the first problem. An ``error`` means that the data set cannot be prepared as it is, a ``note``
+that something was dropped or corrected. ``prepare`` refuses on errors, ``check`` shows all.
 """
 
 import re
@@ -25,13 +25,13 @@ def plural(count: int, noun: str) -> str:
 
 
 def printable(value: object) -> str:
-    """Text of a sentence that any terminal and file takes, shortened where somebody's name has thousands of letters."""
+    """Text that is safe on any terminal and in any file, shortened if it is very long."""
     return escape(value, most=_LONGEST)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem: ``where`` names the file or image, ``text`` says what is wrong and what becomes of it.
+    """One problem: ``where`` names the file or image, ``text`` says what is wrong and what is done about it.
 
     With ``boxes`` the sentence starts with their number ("2 boxes without area dropped").
     """

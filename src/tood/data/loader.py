@@ -1,8 +1,8 @@
-"""Batches: who sees which images at which step, independent of the number of worker processes.
+"""Data loading: planned batches of padded network inputs, the same for any number of processes and workers.
 
-What a step sees is planned up front from the annotations alone. A worker makes whole batches, padded to the
-size that the images of *all* processes need at that step, so k processes together compute on exactly the
-pixels that a single one would.
+The images of every step are planned in advance from the annotations alone. A worker makes whole batches, padded to
+the size that the images of *all* processes need at that step, so k processes together compute on exactly the pixels
+that a single one would.
 """
 
 import dataclasses
@@ -64,8 +64,8 @@ class Batch:
 class BatchPlans:
     """The B batches of a pass as arrays, which worker processes can share without ever copying them.
 
-    Batch i is made of the images at the positions ``members[ends[i]:ends[i + 1]]`` of the data set, and padded to what
-    those ``beside`` it need too: in training the whole step, of which a process computes a share.
+    Batch i holds the images at the positions ``members[ends[i]:ends[i + 1]]`` of the data set. It is padded to fit
+    those ``beside`` it too: in training all images of the step, of which a process computes a share.
     """
 
     members: NDArray[np.int64]
@@ -166,9 +166,9 @@ def test_batches(
     workers: int,
     pin_memory: bool = False,  # noqa: PT028
 ) -> Iterator[Batch]:
-    """Each image once over all processes, at most ``batch`` together, all of a batch of equal padded size.
+    """Each image once over all processes, in batches of at most ``batch`` images of equal padded size.
 
-    Normalisation and layer attention see the padding, so an image's padding never depends on its company.
+    Normalisation and layer attention see the padding, so an image's padding must not depend on the other images.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for position in range(len(dataset)):
@@ -192,7 +192,7 @@ def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int
 
 
 class _Batches(Dataset[Batch | UserError]):
-    """Planned batches; an error the user has to read is handed over as a value, not as a traceback."""
+    """Planned batches; a UserError in a worker is passed on as a value, since a traceback would hide its sentence."""
 
     def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int) -> None:
         self.dataset = dataset

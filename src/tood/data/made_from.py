@@ -1,4 +1,4 @@
-"""Whether a prepared data set is still what its configuration and its files say, and if not, what changed."""
+"""Whether a prepared data set is up to date with its configuration and its files, and if not, what changed."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _PLACES: dict[str, bool | set[str]] = {"name": True, "root": True, "source": {"o
 
 
 def manifest_of(config: DatasetConfig, params_root: Path) -> Manifest | None:
-    """The manifest lies beside the data set's YAML, in ``params/datasets``."""
+    """The manifest of a data set, which lies beside its YAML in ``params/datasets``."""
     if isinstance(config, ShapesDataset) or config.source is None or config.source.manifest is None:
         return None
     return read_manifest(params_root / "datasets" / config.source.manifest)
@@ -47,14 +47,14 @@ def files_folder(config: DatasetConfig, folder: Path, params_root: Path) -> Path
 
 @dataclass(frozen=True)
 class DataState:
-    """A prepared data set held against its configuration, its files and the code that prepares."""
+    """A prepared data set compared with its configuration, its files and the code that prepares it."""
 
     entry: DatasetEntry | None
-    """None where there is none that can be read."""
+    """The content of ``dataset.json``; None if it is missing or unreadable."""
     problem: str = ""
     """Why it has to be prepared again, as a sentence without its end; empty where it need not."""
     is_upgrade: bool = False
-    """Whether that is for the records of an earlier version alone, so that its content is taken as it is."""
+    """Whether the only reason is that an earlier version lacks records, so that its content is accepted as it is."""
     changed_code: tuple[str, ...] = ()
     """Modules that would prepare it otherwise now, where nothing else changed."""
 
@@ -62,10 +62,10 @@ class DataState:
 def data_state(
     config: DatasetConfig, folder: Path, params_root: Path, code: Mapping[str, str] | None = None
 ) -> DataState:
-    """Hold the data set in ``folder`` against ``config``, the content of its files and, if given, the code.
+    """Compare the data set in ``folder`` with ``config``, the content of its files and, if given, the code.
 
-    Files are read again only where their size or time changed. The user's own folder may have moved: where its content
-    is the same, its new place is remembered.
+    Files are read again only where their size or time changed. The user's own folder may have moved: if its content
+    is the same, its new path is stored.
     """
     try:
         entry = read_entry(folder)
@@ -108,7 +108,7 @@ def _remember_root(config: DatasetConfig, folder: Path, base: Path) -> None:
 
 
 def remember_root(folder: Path, root: Path) -> None:
-    """Keep where the user's own files of the data set in ``folder`` are."""
+    """Store the path of the user's own files of the data set in ``folder``."""
     write_text(root_file(folder), f"{root}\n")
 
 

@@ -1,4 +1,4 @@
-"""What networks take: constants of normalisation and padding, apart from what needs image libraries."""
+"""Constants of network inputs: normalisation and padding. Here nothing imports image libraries."""
 
 MEAN = (123.675, 116.28, 103.53)
 """Of red, green and blue on ImageNet, 0 to 255."""

@@ -1,4 +1,4 @@
-"""From a data set's configuration to the prepared layout: obtain, verify, convert, ``dataset.json`` last."""
+"""Preparation of a data set: obtain, verify and convert its files into the prepared layout, ``dataset.json`` last."""
 
 import hashlib
 import json
@@ -71,9 +71,9 @@ def prepare_dataset(
 ) -> PreparedDataset:
     """Bring a data set into the prepared layout at ``folder`` (``data/<name>``).
 
-    Downloads and archives are kept in ``folder/.work`` until they are unpacked, so a broken run is continued
-    by the next one. A data set whose configuration, files and ``code`` (digests of the modules that prepare) are
-    what it was prepared from is left as it is. A relative ``root`` is below the project's folder, the parent of
+    Downloads and archives are kept in ``folder/.work`` until they are unpacked, so an interrupted run is continued
+    by the next one. A data set whose configuration, files and ``code`` (digests of the modules that prepare) have not
+    changed is left as it is. A relative ``root`` is below the project's folder, the parent of
     ``params_root``; a ``mirror`` replaces the download. Raises UserError naming the file that is wrong; then there is
     no ``dataset.json`` unless an earlier, still valid one is there.
     """
@@ -178,7 +178,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
 
 
 def write_coco(path: Path, split: RawSplit, categories: Sequence[Category]) -> None:
-    """The text of ``to_coco`` as JSON, made in pieces: whole it would take several times the memory of the boxes."""
+    """Write ``to_coco`` as JSON in pieces, since the whole text would take several times the memory of the boxes."""
     frame = to_coco(replace(split, boxes=()), categories)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(f'{{"images": {_json(frame["images"])}, "annotations": [')
@@ -203,7 +203,7 @@ def _all_or_nothing(work: Path) -> Iterator[None]:
 
 
 def _images_entry(images: Path, folder: Path, config: OnDisk, root: Path) -> str:
-    """From the data set's folder on, or from the user's own where files stay in place."""
+    """The path of the images, relative to the data set's folder or, where files stay in place, to the user's own."""
     inside = Path(os.path.relpath(images, root))
     return inside.as_posix() if config.root is not None else (Path(RAW) / inside).as_posix()
 
@@ -211,7 +211,7 @@ def _images_entry(images: Path, folder: Path, config: OnDisk, root: Path) -> str
 def _complete(
     config: DatasetConfig, folder: Path, parts: _Parts, made_from: str, code: Mapping[str, str]
 ) -> PreparedDataset:
-    """Move what was made into place and write ``dataset.json``, unless all of it is there already."""
+    """Move the converted files into place and write ``dataset.json``, unless all of it is there already."""
     work = folder / _WORK
     with _all_or_nothing(work):
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}

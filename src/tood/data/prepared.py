@@ -1,8 +1,8 @@
-"""The prepared layout: what every data set looks like on disk once ``tood data prepare`` is done.
+"""Prepared layout of a data set: the files that ``tood data prepare`` leaves, and how to open them.
 
-``data/<name>/dataset.json`` is written last, so where it exists the data set is complete. Each split is
-one COCO json below ``annotations/``, its content as columns beside it, and a folder of images, which is relative
-to the data set's folder or, where the user's own files stay in place, absolute.
+``data/<name>/dataset.json`` is written last, so if it exists the data set is complete. Each split is one COCO json
+below ``annotations/``, its content as columns beside it, and a folder of images, whose path is relative to the data
+set's folder or, where the user's own files stay in place, absolute.
 """
 
 import hashlib
@@ -110,7 +110,7 @@ def content_digest(*, classes: list[str], splits: dict[str, SplitEntry], picture
 
 
 def root_file(folder: Path) -> Path:
-    """Where this machine keeps the place of the user's own files, which is no part of the data set in ``folder``."""
+    """The file in which this machine keeps the path of the user's own files; no part of the data set in ``folder``."""
     return folder.parent / ".roots" / f"{folder.name}.txt"
 
 

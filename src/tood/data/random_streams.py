@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of what they are for."""
+"""Random generators, one for each purpose, seeded by that purpose and some integers."""
 
 import zlib
 

@@ -1,8 +1,8 @@
-"""A split as columns, read from its COCO json or from the flat file that preparing the data set leaves beside it.
+"""Split table: images and annotations of a split as columns, read from COCO json or from the ``.npz`` file beside it.
 
 Parsing the json of a large data set makes a Python object of every number, many times the size of the numbers.
-That is done once, when the data set is prepared; all that comes after reads the flat file: ``TrainingTargets`` and
-the evaluation's ``Objects`` are made of its columns.
+That is done once, when the data set is prepared; later steps read the ``.npz`` file. ``TrainingTargets`` and the
+evaluation's ``Objects`` are made from its columns.
 """
 
 import zipfile
@@ -51,7 +51,7 @@ class SplitTable:
 
     @classmethod
     def of_split(cls, split: PreparedSplit, classes: Sequence[str] | None = None) -> "SplitTable":
-        """Of a prepared split, from its flat file where it has one.
+        """The table of a prepared split, from its flat file if it has one.
 
         Raises UserError like ``of_flat`` and ``of_json``, and when the categories are not the ``classes``, if given.
         """
@@ -65,7 +65,7 @@ class SplitTable:
 
     @classmethod
     def of_json(cls, path: Path) -> "SplitTable":
-        """Raises UserError when the file does not have the COCO form, has no categories or gives an id twice."""
+        """The table of a COCO json. Raises UserError if the file has another form, no categories or an id twice."""
         content = read_json(path)
         try:
             categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
@@ -98,7 +98,7 @@ class SplitTable:
 
     @classmethod
     def of_flat(cls, path: Path, source: Path) -> "SplitTable":
-        """Read what ``write_flat`` wrote; UserError where that is not what the file holds."""
+        """Read a file of ``write_flat``; UserError if it holds something else."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}

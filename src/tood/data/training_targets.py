@@ -1,4 +1,4 @@
-"""What a training is to find in the images of a split, as flat arrays that are cheap to share with worker processes."""
+"""Training targets: boxes and labels of a split as flat arrays, which are cheap to share with worker processes."""
 
 from dataclasses import dataclass, replace
 
@@ -50,11 +50,10 @@ class TrainingTargets:
 
     @classmethod
     def of(cls, table: SplitTable, *, drop_empty: bool = False) -> "TrainingTargets":
-        """Those of a split.
+        """The targets of a split.
 
-        ``drop_empty`` leaves out what the paper leaves out of training: images without any annotation
-        (a crowd region is one) and images with a side below 32 px. Raises UserError for an image whose file
-        or size the split does not say.
+        ``drop_empty`` leaves out images that the paper leaves out: those without any annotation (a crowd region
+        is one) and those with a side below 32 px. Raises UserError if the file or size of an image is missing.
         """
         _refuse_unknown_files(table)
         table = _without_empty(table) if drop_empty else table

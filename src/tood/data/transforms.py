@@ -1,4 +1,4 @@
-"""Geometry and normalisation of network inputs (spec section 5: keep-ratio resize, jitter, flip)."""
+"""Image transforms of network inputs: keep-ratio resize, scale jitter and flip (with the boxes), normalisation."""
 
 from dataclasses import dataclass
 

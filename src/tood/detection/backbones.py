@@ -1,4 +1,4 @@
-"""Backbones: images in, C3, C4 and C5 (strides 8, 16, 32) out."""
+"""Backbones (ResNet, ResNeXt, a light one): images in, C3, C4 and C5 (strides 8, 16, 32) out."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -23,7 +23,7 @@ _BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
 
 
 class Backbone(nn.Module):
-    """What every backbone has: four stages behind a stem, parts of which may be frozen.
+    """Base class of backbones: a stem and four stages, parts of which may be frozen.
 
     Frozen stages have no gradient. With frozen statistics every batch normalisation uses its running
     mean and variance also in training, while its weight and bias stay trainable.
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def frozen_parts(self) -> list[nn.Module]:
-        """The stem and the first stages; nothing when no stage is frozen."""
+        """The frozen modules, the stem and the first stages; none if no stage is frozen."""
         return self.stem() + self.stages()[: self.frozen_stages] if self.frozen_stages > 0 else []
 
     def frozen_normalisations(self) -> list[nn.Module]:
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
         return [module for part in parts for module in part.modules() if isinstance(module, _BatchNorm)]
 
     def freeze(self) -> None:
-        """Take the gradient from frozen parts; to be called once the layers exist."""
+        """Turn off the gradient of frozen parts; to be called once the layers exist."""
         for part in self.frozen_parts():
             part.requires_grad_(False)
 
@@ -65,7 +65,7 @@ class Backbone(nn.Module):
         return self
 
     def enter(self, images: Tensor) -> Tensor:
-        """What the stem makes of images."""
+        """The stem's output."""
         raise NotImplementedError
 
     def stage_outputs(self, images: Tensor) -> list[Tensor]:
@@ -171,9 +171,9 @@ def _deform(stages: Sequence[nn.Module], levels: Collection[str]) -> None:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """The backbone of a backbone, randomly initialised; weights are loaded separately.
+    """The backbone of a configuration, randomly initialised; weights are loaded separately.
 
-    Starting from weights, the stem and stage 1 are frozen and statistics are kept, unless the configuration
+    With pretrained weights the stem and stage 1 are frozen and batch statistics are kept, unless the configuration
     says otherwise; from scratch nothing is frozen.
     """
     pretrained = config.weights != "none"

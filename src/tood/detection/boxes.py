@@ -23,7 +23,7 @@ def _intersection(first: Tensor, second: Tensor) -> Tensor:
 
 
 def aligned_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of boxes that stand opposite each other, with broadcasting: (..., 4), (..., 4) -> (...)."""
+    """IoU of corresponding boxes, with broadcasting: (..., 4), (..., 4) -> (...)."""
     intersection = _intersection(first, second)
     return intersection / (box_area(first) + box_area(second) - intersection).clamp(min=EPSILON)
 

@@ -1,4 +1,4 @@
-"""What a detector costs: parameters and multiply-accumulates, of its parts and in all."""
+"""Cost of a detector: parameters and multiply-accumulates (GMACs), in total and of every part."""
 
 import copy
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _ASPECT = 1.6  # the paper counts at 1280x800
 
 @dataclass(frozen=True)
 class PartCost:
-    """One part of a detector, by its name in the state dict (``bbox_head.inter_convs``)."""
+    """Cost of one part of a detector, by its name in the state dict (``bbox_head.inter_convs``)."""
 
     name: str
     parameters: int
@@ -53,7 +53,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def multiply_accumulates(model: nn.Module, short: int, long: int) -> tuple[float, tuple[int, int]]:
     """Multiply-accumulates of one image's forward pass in 1e9, and the (height, width) they were counted at.
 
-    Counted is what ``COUNTED`` says. The width is 1.6 times the shorter side within the longer one.
+    ``COUNTED`` says what is counted. The width is 1.6 times the shorter side, at most the longer one.
     """
     height = max(32, short // 32 * 32)
     width = max(32, int(min(long, _ASPECT * short)) // 32 * 32)

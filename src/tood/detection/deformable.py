@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (DCNv2, Zhu et al. 2019)."""
+"""Modulated deformable convolution (DCNv2; Zhu et al. 2019)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""A complete detector, and the one place where configurations become objects."""
+"""The complete detector (backbone, feature pyramid, head), and how configurations become detectors and criteria."""
 
 from collections.abc import Callable, Sequence
 from typing import assert_never
@@ -20,7 +20,7 @@ Through = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 class Detector(nn.Module):
-    """Backbone, pyramid, head."""
+    """Backbone, feature pyramid and head."""
 
     def __init__(self, *, backbone: Backbone, neck: FeaturePyramid, bbox_head: ParallelHead | TaskAlignedHead) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Detector(nn.Module):
     def forward(self, images: Tensor, through: Through | None = None) -> Predictions:
         """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32.
 
-        ``through`` changes the pyramid's maps on their way to the head, as some methods do in training.
+        ``through`` changes the pyramid's features before the head, as some criteria do in training.
         """
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,9 @@
-"""Residual blocks whose batch normalisations keep their statistics, with the normalisation folded into the convolution.
+"""Folding of batch normalisation with frozen statistics into the convolutions of residual blocks.
 
-With kept statistics a batch normalisation is a fixed affine map per channel, so scaling the kernel instead of the
+With frozen statistics a batch normalisation is a fixed affine map per channel, so scaling the kernel instead of the
 activations gives the same outputs and gradients (of the kernel, and of the normalisation's weight and bias) and
-saves two passes over every activation. Where there are fewer activations than kernel elements it is left alone,
-and under autocast, which would round the shift to half precision before it is added.
+saves two passes over every activation. It is not done where there are fewer activations than kernel elements, nor
+under autocast, which would round the shift to half precision before it is added.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))``; folded where the normalisation does not follow the batch and the kernel is the smaller."""
+    """``norm(conv(x))``; folded if the statistics are frozen and the kernel is smaller than the activations."""
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, _BatchNorm)
     cells = x.shape[0] * (x.shape[2] // conv.stride[0]) * (x.shape[3] // conv.stride[1])

@@ -1,4 +1,4 @@
-"""Feature pyramid (Lin et al. 2017) with P6 and P7 computed from P5's output, or from C5 as RetinaNet does."""
+"""Feature pyramid network (FPN; Lin et al. 2017) with P6 and P7 from P5's output, or from C5 as in RetinaNet."""
 
 from collections.abc import Sequence
 from typing import Literal

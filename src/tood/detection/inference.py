@@ -1,4 +1,4 @@
-"""From images to detections: the one path that evaluation, prediction and the Python API share."""
+"""Inference: from images to detections, shared by evaluation, prediction and the Python API."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The locations at which a dense detector predicts."""
+"""Points and anchors: the locations of all pyramid levels at which a dense detector predicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def make_points(
 ) -> Points:
     """Locations for maps of the given (h, w); one shared object per size, device and dtype.
 
-    Made on the device itself: nothing waits for a copy. The cache holds every size that scale jitter yields
+    Made on the device, so nothing waits for a copy. The cache holds every size that scale jitter yields
     (about 0.6 MB each for a full-size image).
     """
     # A cached tensor made in inference mode could never be used in training.

@@ -1,4 +1,4 @@
-"""From dense predictions to detections (the paper's supplement, Inference)."""
+"""Post-processing: dense predictions to detections by score threshold and NMS (the paper's supplement, Inference)."""
 
 from dataclasses import dataclass, replace
 
@@ -53,9 +53,9 @@ def postprocess(
 def _lowest_logits(predictions: Predictions, config: InferenceConfig) -> Tensor:
     """(B, N) class logits that a score above the threshold needs at least, a margin below the exact ones.
 
-    With them the few pairs worth a look are found by comparing logits, without any score. With an alignment
-    logit, score^2 = sigmoid(class) * sigmoid(alignment); where the geometric mean with the quality is what has to be
-    above the threshold, that is the same once more.
+    With them the few candidate pairs are found by comparing logits, without computing scores. With an alignment
+    logit, score^2 = sigmoid(class) * sigmoid(alignment); if the threshold is on the geometric mean with the quality,
+    the same is done once more.
     """
     needed = predictions.boxes.new_full(predictions.boxes.shape[:2], config.score_threshold)
     if config.rank_by == "geometric_mean":

@@ -1,4 +1,4 @@
-"""What a head returns."""
+"""Dense predictions: class logits, boxes and further outputs of a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a batch of images should be detected as."""
+"""Targets: ground-truth objects of a batch of images in padded slots."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What assigners and criteria are given."""
+"""Training batch: predictions, targets and progress of the training, as assigners and criteria get them."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Predictions for B images and what they should have been."""
+    """Predictions for B images and their targets."""
 
     predictions: Predictions
     targets: Targets
@@ -31,5 +31,5 @@ class TrainingBatch:
 
     @property
     def images(self) -> int:
-        """Images that the step's divisors are about."""
+        """Number of images of the whole step, over which divisors are computed."""
         return len(self.predictions.boxes) if self.step_images is None else self.step_images

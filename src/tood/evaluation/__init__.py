@@ -1,1 +1,1 @@
-"""Evaluation: COCO numbers, and whether a difference means anything."""
+"""Evaluation: COCO metrics, significance of differences, alignment of scores and boxes."""

@@ -1,4 +1,4 @@
-"""What becomes of the final detections: correct, redundant or erroneous boxes (Table 6 of the paper)."""
+"""Alignment analysis of final detections: counts of correct, redundant and erroneous boxes (Table 6 of the paper)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

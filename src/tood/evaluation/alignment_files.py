@@ -1,4 +1,4 @@
-"""What the alignment analysis of a run is and how it lies in the run's folder; needs no detector."""
+"""Files of the alignment analysis in a run's folder, ``alignment.json`` and ``alignment.npz``; needs no detector."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ NUMBERS, ARRAYS = "alignment.json", "alignment.npz"
 
 @dataclass(frozen=True, eq=False)
 class BestAnchors:
-    """Of A objects in sample images, the anchor that is most sure of the object and the one that locates it best.
+    """For A objects in sample images: the anchor with the highest score for the object, and that with the highest IoU.
 
     Boxes are xyxy px of the original image; the second axis of the last four is (most confident, best located).
     """
@@ -43,7 +43,7 @@ class BestAnchors:
 
 @dataclass(frozen=True, eq=False)
 class SplitAlignment:
-    """What the dense predictions of a split say. Means are over objects, None where no object defines them."""
+    """Alignment of the dense predictions of a split. Means are over objects, None where no object defines them."""
 
     images: int
     objects: int
@@ -69,7 +69,7 @@ def write_alignment(
 ) -> None:
     """Write ``alignment.npz`` (histogram and best anchors) and, last, ``alignment.json`` (numbers, definitions).
 
-    ``config`` is the run as it was analysed and ``checkpoint`` says which weights were, as in ``metrics.json``.
+    ``config`` is the run as it was analysed and ``checkpoint`` names the weights, as in ``metrics.json``.
     """
     arrays = {"density": found.density, **{one.name: getattr(found.best, one.name) for one in fields(BestAnchors)}}
     write_with(folder / ARRAYS, lambda path: np.savez_compressed(path, allow_pickle=False, **arrays))

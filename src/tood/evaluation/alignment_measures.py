@@ -1,8 +1,8 @@
-"""Do the anchors that are most sure of an object also locate it best? Dense predictions, before suppression.
+"""Alignment of score and IoU for each object, from dense predictions before NMS.
 
-Table 6 of the paper asks this of every object by the rank correlation of score and IoU over its 50 most
-confident anchors, and by the mean IoU of the 10 most confident. The paper leaves open which predictions belong
-to an object; what is chosen here is said by ``DEFINITIONS``, which goes wherever the numbers go.
+Table 6 of the paper measures it by the rank correlation of score and IoU over the 50 most confident anchors of an
+object, and by the mean IoU of the 10 most confident. The paper leaves open which predictions belong to an object;
+``DEFINITIONS`` says what is chosen here, and is stored beside the numbers.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ObjectAlignment:
-    """What the dense predictions of one image say about its G objects; K = ``RANKED`` slots of candidates."""
+    """Alignment of the dense predictions of one image for its G objects; K = ``RANKED`` slots of candidates."""
 
     scores: Tensor
     """(G,K) of the candidates, most confident first."""
@@ -122,7 +122,7 @@ def rank_correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
 
     NaN where fewer than two entries are valid or one of the two is constant.
     """
-    centre = (valid.sum(dim=1, keepdim=True).double() + 1) / 2  # the mean rank, whatever is equal
+    centre = (valid.sum(dim=1, keepdim=True).double() + 1) / 2  # the mean rank, also with ties
     a = (average_ranks(first, valid) - centre) * valid
     b = (average_ranks(second, valid) - centre) * valid
     return ((a * b).sum(dim=1) / ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()).clamp(-1, 1)

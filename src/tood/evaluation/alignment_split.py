@@ -1,4 +1,4 @@
-"""The alignment of a whole split: one pass of the detector without suppression."""
+"""Alignment analysis of a whole split: one pass of the detector without NMS."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -26,7 +26,7 @@ from tood.evaluation.samples import sampled_positions
 
 @dataclass
 class _Tally:
-    """What is kept of every image: two numbers an object, the histogram, the best anchors of sample images."""
+    """Sums over images: two numbers for each object, the histogram, the best anchors of sample images."""
 
     images: int = 0
     correlations: list[float] = field(default_factory=list)

@@ -1,10 +1,10 @@
-"""Which detection finds which object: pycocotools' greedy matching, for all images and classes at once.
+"""Matching of detections to objects: pycocotools' greedy matching, vectorised over all images and classes.
 
 Within an image and class, detections choose in descending score, each the object it overlaps most among those that
 are free and reach the IoU threshold; objects that count come before those that are ignored, equal overlaps go to the
 later object, and crowd regions are never taken. That is repeated for every IoU threshold and every range of areas.
-Most pairs overlap too little for any threshold; the others of one image and class are worked off one after the
-other, those of all images and classes together.
+Most pairs overlap too little for any threshold; the others are processed one after the other within an image and
+class, for all images and classes together.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """D detections, at most ``limit`` of each class in each image, by class, image and falling score.
+    """Matches of D detections, at most ``limit`` per class and image, sorted by class, image and descending score.
 
     A ranges of area, T IoU thresholds, C classes, I images. Equal scores keep the order they were given in.
     """

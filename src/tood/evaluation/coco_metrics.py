@@ -1,8 +1,8 @@
-"""COCO average precision, equal to pycocotools' to the last digit and many times as fast.
+"""COCO metrics (AP, AR), equal to pycocotools' to the last digit and many times as fast.
 
 One pass gives the twelve numbers, AP and AP50 per class, precision-recall curves at IoU 0.5 and, for the
-bootstrap, what became of every detection (``MatchRecords``). Thresholds, areas and recalls are pycocotools' own;
-``tests/evaluation/test_equality.py`` holds every table against it.
+bootstrap, the outcome of every detection (``MatchRecords``). Thresholds, areas and recalls are those of pycocotools;
+``tests/evaluation/test_equality.py`` compares every table with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class CocoResult:
-    """What one evaluation says. All values are fractions (0-1), None where there is nothing to measure.
+    """Result of one evaluation. All values are fractions (0-1), None where there is nothing to measure.
 
     ``stats`` has the twelve COCO numbers under the names of ``STATS``; ``precision`` (C,101) is the
     interpolated precision at IoU 0.5 at the recalls ``RECALLS``, NaN in the rows of classes without objects.
@@ -97,7 +97,7 @@ def evaluate_detections(
 def coco_tables(
     table: SplitTable, detections: Sequence[Mapping[str, Any]], *, max_detections: tuple[int, int, int] = (1, 10, 100)
 ) -> CocoTables:
-    """The full tables behind ``evaluate_detections``; UserError alike."""
+    """The full tables behind ``evaluate_detections``, which raises the same UserErrors."""
     return _measure(_match(table, detections, None, max(max_detections), _AREAS), max_detections)
 
 
@@ -130,7 +130,7 @@ def _measure(matching: Matching, max_detections: tuple[int, int, int]) -> CocoTa
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray, limits: Sequence[int]) -> list[float]:
-    """Means over what is defined, -1 where nothing is; summed in pycocotools' order, which decides the last bit."""
+    """Twelve means over defined values, -1 without any; summed in pycocotools' order, which decides the last bit."""
     last = precision[..., -1]  # (T,R,C,A)
     half, three_quarters = (int(np.argmin(np.abs(_THRESHOLDS - iou))) for iou in (0.5, 0.75))
     values = [
@@ -145,6 +145,6 @@ def _twelve(precision: np.ndarray, recall: np.ndarray, limits: Sequence[int]) ->
 
 
 def _defined(values: np.ndarray) -> float | None:
-    """Mean of what is defined in a part of the precision table."""
+    """Mean of the defined values in a part of the precision table."""
     valid = values[~np.isnan(values)]
     return float(valid.mean()) if valid.size else None

@@ -1,4 +1,4 @@
-"""Precision and recall from matched detections: what pycocotools' ``accumulate`` computes, to the last bit.
+"""Precision and recall tables from matched detections, equal to pycocotools' ``accumulate`` to the last bit.
 
 Precision can only rise where a detection is a hit, and the highest precision at or beyond a recall is reached at a
 hit, so only hits are looked at.
@@ -41,7 +41,7 @@ def fill_tables(matching: Matching, recalls: Floats, limits: NDArray[np.int64]) 
 
 
 def by_score(matching: Matching) -> NDArray[np.intp]:
-    """Order of the detections by class and falling score; equal scores image by image."""
+    """Order of the detections by class and descending score; equal scores image by image."""
     return np.lexsort((-matching.scores, matching.labels))
 
 

@@ -1,4 +1,4 @@
-"""Detections of a whole split, in the COCO result format."""
+"""Running a detector over a split: detections in the COCO result format."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -71,8 +71,8 @@ def detect_split(
 ) -> SplitDetections:
     """Detections of this process's share of a split; the detector is left in evaluation mode.
 
-    ``folder`` holds the split's images. They are taken one at a time: normalisation and layer attention see the
-    padding, so this is the batch whose detections do not depend on which images stand beside each other.
+    ``folder`` holds the split's images. They are processed one at a time: normalisation and layer attention see the
+    padding, so only then detections do not depend on which images share a batch.
     """
     detector.eval()
     dataset = DetectionDataset(TrainingTargets.of(table), folder, images, train=False, seed=0)
@@ -84,7 +84,7 @@ def detect_split(
         before_each()
         started = time.perf_counter()
         found = detect_batch(detector, batch, device, inference)
-        if number or len(dataset) == 1:  # the first image pays for start-up
+        if number or len(dataset) == 1:  # the first image includes the start-up time
             seconds += time.perf_counter() - started
             count += len(found)
         results += as_coco_results(found, batch.image_ids.tolist(), categories)

@@ -1,4 +1,4 @@
-"""The objects of a split, and detections of it, as columns."""
+"""Ground truth and detections of a split as columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _FIELDS = ("image_id", "category_id", "bbox", "score")
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The N objects of a split that detections are compared with, image by image, in an image in the file's order."""
+    """The N ground-truth objects of a split, image by image, within an image in the file's order."""
 
     images: NDArray[np.int64]
     """(N,) positions in the split's ``image_ids``, ascending."""
@@ -93,7 +93,7 @@ def found_in(table: SplitTable, detections: Sequence[Mapping[str, Any]], where: 
 
 
 def _refusal(table: SplitTable, detections: Sequence[Any], where: str) -> UserError:
-    """What is wrong with the first entry that has something wrong with it."""
+    """The problem of the first invalid entry, as a sentence."""
     images, categories = set(table.image_ids.tolist()), set(table.category_ids.tolist())
     for index, entry in enumerate(detections):
         problem = _problem(entry, table, images, categories)

@@ -1,4 +1,4 @@
-"""What became of every detection: the raw material of the bootstrap."""
+"""Match records: the outcome of every detection at every IoU threshold, from which the bootstrap resamples AP."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from tood.evaluation.coco_tables import by_score
 class MatchRecords:
     """Outcomes of all detections of a run. I images, C classes, D detections, T IoU thresholds.
 
-    Detections are grouped by class (``offsets``) and sorted by falling score within a class; equal scores
+    Detections are grouped by class (``offsets``) and sorted by descending score within a class; equal scores
     keep pycocotools' order (image by image, then the order in the file).
     """
 

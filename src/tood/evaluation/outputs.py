@@ -1,4 +1,4 @@
-"""Files that an evaluation leaves in a run's folder: ``metrics.json`` and ``pr.csv``."""
+"""Files of an evaluation in a run's folder: ``metrics.json`` and ``pr.csv``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ def write_evaluation(
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
     and ``seconds`` describe inference on the whole split. ``config`` is the run as it was evaluated, so that a
-    comparison notices numbers from before the run was trained again or its inference settings changed; of weights
-    from elsewhere it says which they are.
+    comparison notices numbers from before the run was trained again or its inference settings changed; for imported
+    weights it names their source.
     """
     curves = precision_recall_table(result)
     curves["class"] = curves["class"].map(csv_cell)

@@ -1,4 +1,4 @@
-"""Sample pictures of a split with what a detector found there."""
+"""Sample images of a split with their detections drawn on them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _LONGER_SIDE = 480
 
 
 def sampled_positions(table: SplitTable) -> list[int]:
-    """Positions of the images that pictures are drawn of: spread evenly over the split."""
+    """Positions of the sample images, spread evenly over the split."""
     return spread_evenly(range(len(table.image_ids)), _COUNT)
 
 

@@ -1,4 +1,4 @@
-"""Does a difference in AP mean anything? A paired bootstrap over images (Efron & Tibshirani, 1993, ch. 13).
+"""Significance of AP differences: a paired bootstrap over images (Efron & Tibshirani, 1993, ch. 13).
 
 An image drawn w times counts as w copies, so AP of a resample is AP of precision-recall curves in which
 every detection has the weight of its image: matching happens once, only the counting is repeated. The result
@@ -19,7 +19,7 @@ RESAMPLES_OF_MANY = 1000  # for more than _MANY images, where each costs more an
 _MANY = 2000
 SEED = 0
 CONFIDENCE = 0.95
-_BLOCK = 32  # rows that are worked on together; keeps the temporaries in the processor's cache
+_BLOCK = 32  # rows that are processed together; keeps the temporaries in the processor's cache
 
 Counts = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -64,7 +64,7 @@ def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Inter
 
 
 def resampled_means(each: Floats, draws: NDArray[np.intp]) -> Floats:
-    """Resampled AP (S,) of a row, of that of its runs of several seeds (S,R), resampled by ``draws`` (S,R).
+    """Resampled AP (S,) of a row: means over runs drawn by ``draws`` (S,R), from the AP (S,R) of its runs.
 
     With R runs drawn from R, the mean varies sqrt((R - 1) / R) times as much as it should, so its deviations are
     stretched by the inverse (Rao & Wu 1988).
@@ -148,7 +148,7 @@ def _class_ap(hits: NDArray[np.bool_], ignored: NDArray[np.bool_], row_of: list[
 
 
 def _last_of_run(hit: NDArray[np.bool_], skip: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where true positives (D,) end that follow each other without a false one in between.
+    """Ends (D,) of runs of true positives without a false positive in between.
 
     However often each is counted, precision rises along such a run, so its end stands for all of it.
     """

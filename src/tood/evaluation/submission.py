@@ -1,4 +1,4 @@
-"""Detections in the form that the COCO evaluation server takes."""
+"""Submission files for the COCO evaluation server: a result list and its zip archive."""
 
 import shutil
 import zipfile

@@ -1,1 +1,1 @@
-"""What touches the operating system and people: files, locks, the console, and the errors a user reads."""
+"""Input and output: files, locks, the console, digests, and the errors that a user reads."""

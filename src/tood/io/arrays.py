@@ -1,4 +1,4 @@
-"""Reading ``.npz`` files that anybody may have written: no objects, and no array larger than what is in the file."""
+"""Reading ``.npz`` files of unknown origin: no pickled objects, and no array larger than what is in the file."""
 
 import math
 import stat
@@ -17,7 +17,7 @@ LARGEST_ARRAYS = 256 << 20
 def read_npz(path: Path, largest: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any]]:
     """The arrays of a file by name.
 
-    Raises FileNotFoundError, or ValueError saying what is wrong with the file, whatever that is.
+    Raises FileNotFoundError, or ValueError for anything that is wrong with the file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no file")
@@ -36,7 +36,7 @@ def read_npz(path: Path, largest: int = LARGEST_ARRAYS) -> dict[str, NDArray[Any
 
 
 def _refuse_announced(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """numpy takes the memory for an array before it looks whether there is one."""
+    """Refuse arrays that are larger than their entry: numpy allocates an array's memory before it reads the data."""
     with archive.open(entry) as stream:
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(stream))
         if read_header is None:

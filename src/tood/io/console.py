@@ -1,16 +1,16 @@
-"""What the program says: on the console at once, and in a log file where one is asked for.
+"""Console and log file: handlers and formatter of ``logging`` for everything that the program prints.
 
-All of it goes through ``logging``, what a command prints as its result (a table, a report) like its progress: a module
-has ``log = logging.getLogger(__name__)`` and never prints. Of the records of ``tood`` and the loggers below it
+Progress and results of commands (tables, reports) both go through ``logging``: a module has
+``log = logging.getLogger(__name__)`` and never prints. Of the records of ``tood`` and the loggers below it
 
-- DEBUG goes to the log file only (tracebacks, the last words of processes),
+- DEBUG goes to the log file only (tracebacks, the last output of processes),
 - INFO to standard output, WARNING and above to standard error, and both to the log file.
 
-``start`` attaches the console, which the command line does; a program that uses the package as a library sets up
-logging as it likes, and nothing is printed unless it does.
+The command line attaches the console with ``start``; a program that uses the package as a library sets up logging as
+it likes, and nothing is printed unless it does.
 
-Saying something never stops the work: a console that has gone away is given up, and a log file that cannot be
-written for now is tried again with the next line.
+Logging never stops the work: a closed console is given up, and a log file that cannot be written for now is tried
+again with the next line.
 """
 
 import errno
@@ -36,7 +36,7 @@ def run_log(name: str, run: str) -> RunLog:
 
 
 class LineFormatter(logging.Formatter):
-    """The line of a record, harmless to terminals; a record with the attribute ``run`` begins with its value."""
+    """Formats a record as a line that is safe on terminals; the attribute ``run`` of a record becomes its prefix."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         run = getattr(record, "run", None)
@@ -49,7 +49,7 @@ class LineFormatter(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """A handler for lines; a mistake in a record's arguments is reported and stops nothing."""
+    """Base class of handlers that write lines; a mistake in a record's arguments is reported and stops nothing."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -62,7 +62,7 @@ class _Handler(logging.Handler):
 
 
 class _Console(_Handler):
-    """The console as it is when a line is said, for a test or a caller may replace ``sys.stdout``."""
+    """Writes to the current ``sys.stdout`` or ``sys.stderr``, which a test or a caller may replace."""
 
     def write(self, record: logging.LogRecord, line: str) -> None:
         _print(line, sys.stderr if record.levelno >= logging.WARNING else sys.stdout)
@@ -90,14 +90,14 @@ class _LogFile(_Handler):
 
 
 def _print(line: str, stream: TextIO | None) -> None:
-    """Print what the stream can show of a line; one that takes no more is pointed at nothing from then on."""
+    """Print a line as far as the stream can encode it; a stream that fails is redirected to the null device."""
     if stream is None:  # closed before we began
         return
     encoding = stream.encoding or "utf-8"
     try:
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
     except (OSError, ValueError) as error:
-        with suppress(OSError, ValueError):  # else the interpreter complains of what it could not print at its end
+        with suppress(OSError, ValueError):  # else the interpreter complains at its end about unwritten output
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, stream.fileno())
             os.close(nothing)
@@ -106,14 +106,14 @@ def _print(line: str, stream: TextIO | None) -> None:
 
 
 def start() -> None:
-    """Say on the console from now on what is logged."""
+    """Attach the console: from now on log records are printed."""
     if any(isinstance(handler, _Console) for handler in _tood.handlers):
         return
     console = _Console(logging.INFO)
     console.setFormatter(LineFormatter())
     _tood.addHandler(console)
     _tood.setLevel(logging.DEBUG)
-    _tood.propagate = False  # libraries that set up handlers of their own would say it a second time
+    _tood.propagate = False  # libraries that set up handlers of their own would print it a second time
 
 
 def open_log(path: Path | None) -> None:
@@ -125,7 +125,10 @@ def open_log(path: Path | None) -> None:
         if os.environ.get("RANK", "0") == "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
             path.write_text("", encoding="utf-8")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # those may pass; what cannot be done without says so
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ):  # a full disk may get space again, and essential files report it themselves
             raise UserError(refusal(f"--log {path}", error)) from error
     for handler in _log_files():
         _tood.removeHandler(handler)
@@ -144,11 +147,11 @@ def _log_files() -> list[_LogFile]:
 
 
 def leave_out_progress() -> None:
-    """Say no INFO from now on: of the processes of one training, the main one speaks for all."""
+    """Print no INFO from now on: of the processes of one training only the main one prints progress."""
     for handler in _tood.handlers:
         handler.addFilter(lambda record: record.levelno != logging.INFO)
 
 
 def thread_count(threads: int) -> int:
-    """CPU threads to use; 0 means all that this process may."""
+    """CPU threads to use; 0 means all that this process may use."""
     return threads or len(os.sched_getaffinity(0))

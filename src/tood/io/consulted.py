@@ -1,6 +1,6 @@
-"""What is asked of the disk while a data set is read, so that a later change of any of it is noticed.
+"""Record of the files read, looked for and listed while a data set is read, so that later changes are noticed.
 
-Readers need not say what they read: the functions that read files, list folders and look for files note it here.
+Readers need not report what they read: the functions that read files, list folders and look for files note it here.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass
 class Consulted:
-    """Paths as they were asked for."""
+    """Consulted paths, as they were given."""
 
     files: set[Path] = field(default_factory=set)
     """Files whose content was read."""

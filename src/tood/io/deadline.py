@@ -1,4 +1,4 @@
-"""An end to waiting for others, also for those who send a byte now and then and so renew every time-out."""
+"""Deadline for calls to servers, also to slow ones that send a byte at a time and so renew every socket time-out."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 def with_deadline(seconds: float, call: Callable[[], Result]) -> Result:
     """What ``call`` returns or raises, or TimeoutError after so many seconds.
 
-    A call that is given up goes on in a thread that nothing waits for, also not the end of the process.
+    After a time-out the call goes on in a daemon thread, which nothing waits for.
     """
     outcome: Future[Result] = Future()
 

@@ -1,4 +1,4 @@
-"""Digests of files, computed once: size and time of a file are a hint, its content decides where they moved."""
+"""SHA-256 digests of files, cached by size and modification time; a file is read again if either changed."""
 
 import csv
 import hashlib
@@ -24,7 +24,7 @@ def file_digest(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _CachedDigest:
     size: int
     time: int
     """Nanoseconds."""
@@ -51,14 +51,14 @@ class DigestCache:
             return known.sha256
         sha256 = file_digest(path)
         if time.time() - status.st_mtime > _SETTLED:
-            self._known[key] = _Known(status.st_size, status.st_mtime_ns, sha256)
+            self._known[key] = _CachedDigest(status.st_size, status.st_mtime_ns, sha256)
         else:
             self._known.pop(key, None)
         self._changed = True
         return sha256
 
     def save(self) -> None:
-        """Keep what was computed, where the disk takes it."""
+        """Write the cache, unless the disk refuses."""
         if not self._changed:
             return
         text = io.StringIO()
@@ -69,9 +69,9 @@ class DigestCache:
             self._changed = False
 
 
-def _read(record: Path) -> dict[str, _Known]:
+def _read(record: Path) -> dict[str, _CachedDigest]:
     try:
         rows = csv.reader(io.StringIO(read_bytes(record, _LARGEST).decode("utf-8", "surrogateescape")))
-        return {name: _Known(int(size), int(time), sha256) for name, size, time, sha256 in rows}
+        return {name: _CachedDigest(int(size), int(time), sha256) for name, size, time, sha256 in rows}
     except (UserError, ValueError, csv.Error):
         return {}

@@ -1,4 +1,4 @@
-"""The exceptions a user is meant to read, and wording that such sentences share."""
+"""Exceptions whose messages the user reads (UserError, TransientError, StoppedError), and shared wording."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _MOST_SENTENCES = 20
 
 
 class UserError(Exception):
-    """Something the user can put right: one clear sentence naming the file, the field and what to do, or several.
+    """An error that the user can correct: one or several clear sentences naming the file, the field and what to do.
 
     The command line prints the message without a traceback (unless ``--debug``) and exits with ``status``.
     """
@@ -21,11 +21,11 @@ class UserError(Exception):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """All that is to be put right, a sentence each."""
+        """Every problem, one sentence each."""
         return tuple(map(str, self.args))
 
     def lines(self) -> list[str]:
-        """Each sentence as one line that any terminal takes: the first 20, and how many more there are."""
+        """Each sentence as one line that is safe on any terminal: the first 20, and how many more there are."""
         shown = [escape(sentence, most=_LONGEST_SENTENCE) for sentence in self.sentences[:_MOST_SENTENCES]]
         more = len(self.sentences) - len(shown)
         return [*shown, f"and {more} more."] if more else shown
@@ -35,18 +35,18 @@ class UserError(Exception):
 
 
 class Problems:
-    """What is wrong in several places, gathered so that the user reads all of it at once."""
+    """Collects the problems of several places, so that the user reads all of them at once."""
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
 
     def add(self, *sentences: str) -> None:
-        """Keep each sentence that was not said before."""
+        """Keep each sentence that is not there yet."""
         self._sentences.update(dict.fromkeys(sentences))
 
     @contextmanager
     def gather(self) -> Iterator[None]:
-        """Keep what a UserError in the block says, and go on behind the block."""
+        """Keep the sentences of a UserError in the block, and go on after the block."""
         try:
             yield
         except UserError as error:
@@ -59,7 +59,7 @@ class Problems:
 
 
 class TransientError(UserError):
-    """What the same command may get over when it is repeated, such as a process killed from outside.
+    """An error that may be gone when the same command is repeated, such as a process killed from outside.
 
     The status is EX_TEMPFAIL of sysexits.h, by which a workflow engine can tell it from a user's error.
     """
@@ -68,7 +68,7 @@ class TransientError(UserError):
 
 
 class StoppedError(UserError):
-    """The process was asked to end, and what it had done is saved; the status is a shell's for that signal."""
+    """The process was asked to end and has saved its state; the status is the shell's for that signal."""
 
     def __init__(self, sentence: str, number: int = signal.SIGTERM) -> None:
         super().__init__(sentence)
@@ -76,6 +76,6 @@ class StoppedError(UserError):
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first names for a sentence, and how many more there are."""
+    """The first ``most`` names as text for a sentence, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"

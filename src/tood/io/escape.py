@@ -1,4 +1,4 @@
-"""Text of unknown origin as terminals, tables and pages can take it, whatever somebody wrote into a name."""
+"""Escaping text of unknown origin (names, paths) for terminals, CSV files and HTML."""
 
 import re
 
@@ -12,7 +12,7 @@ _ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4})")
 
 
 def escape(text: object, *, lines: bool = False, most: int | None = None) -> str:
-    """The text with what could steer a terminal or the reading direction spelt out, as in ``\\x1b`` and ``\\u202e``.
+    """The text with control characters and overrides of the reading direction spelt out, as ``\\x1b`` and ``\\u202e``.
 
     Any script and emoji stay as they are. Line ends and tabs are kept with ``lines`` and spelt out otherwise. Of a
     text longer than ``most`` the middle is left out.
@@ -22,7 +22,7 @@ def escape(text: object, *, lines: bool = False, most: int | None = None) -> str
         content = f"{content[: most // 2]} … {content[len(content) - most // 2 :]}"
     if content.isascii() and content.isprintable():
         return content
-    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_spelt_out, content)
+    return (_UNSAFE_IN_TEXT if lines else _UNSAFE_IN_LINE).sub(_spell_out, content)
 
 
 def is_formula(text: str) -> bool:
@@ -41,7 +41,7 @@ def csv_cell(text: str) -> str:
 
 
 def from_csv_cell(cell: str) -> str:
-    """The text that ``csv_cell`` made this cell of. What it would not have written (older files) stays as it is."""
+    """The text that ``csv_cell`` made this cell from. A cell that it would not write (older files) stays as it is."""
     text = cell[1:] if cell.startswith("'") and (is_formula(cell[1:]) or cell[1:].startswith("'")) else cell
     return _ESCAPED.sub(lambda match: "\\" if match[1] == "\\" else chr(int(match[1][1:], 16)), text)
 
@@ -51,5 +51,5 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
-def _spelt_out(match: re.Match[str]) -> str:
+def _spell_out(match: re.Match[str]) -> str:
     return match[0].encode("ascii", "backslashreplace").decode() if match[0] > "\x7f" else repr(match[0])[1:-1]

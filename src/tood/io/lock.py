@@ -1,4 +1,4 @@
-"""One process at a time: locks on files, which the system gives back when a process dies."""
+"""File locks between processes; the operating system releases them when a process dies."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from tood.io.os_errors import refusal
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.2
-_SILENCE = 5.0  # seconds of waiting of which nothing is said
+_SILENCE = 5.0  # seconds of waiting before a line announces it
 
 
 def try_lock(file: Path, patience: float = 0) -> FileLock | None:
@@ -23,7 +23,7 @@ def try_lock(file: Path, patience: float = 0) -> FileLock | None:
     The file is made where it is missing. Raises OSError where it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()  # raises where nothing can be written, which would look like a lock held by another
+    file.touch()  # raises if the file cannot be written, which would look like a lock held by another process
     lock = FileLock(file)
     try:
         lock.acquire(timeout=patience)
@@ -57,7 +57,7 @@ def _try_lock_of(file: Path, guarded: Path) -> FileLock | None:
 
 
 def announce_wait(line: str) -> Callable[[float], None]:
-    """What to do while waiting: say ``line`` once, after five seconds."""
+    """A function for ``waiting`` of :func:`lock_file` that logs ``line`` once, after five seconds."""
     said = False
 
     def waiting(seconds: float) -> None:

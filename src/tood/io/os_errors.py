@@ -1,4 +1,4 @@
-"""What the machine refuses, as one sentence: a disk that takes no more, a folder that may not be written, no memory."""
+"""Operating system errors as one sentence: full disk, folder without write permission, out of memory."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _REMEDIES = {
 }
 _MEMORY_WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "unable to allocate")
 _SAID_BY_ONEDNN = ("could not create a primitive", "could not create a memory object")
-"""All that it says when memory ends; about what it cannot compute it says more ("... a primitive descriptor for")."""
+"""oneDNN's message when memory runs out; other errors have a longer text ("... a primitive descriptor for")."""
 _UNMAPPED = "failed to map segment from shared object"
 _FULL_DATABASE = "database or disk is full"
 _MEMORY = (
@@ -42,8 +42,8 @@ def refusal(place: Path | str, error: OSError, what: str = "cannot be written: "
     return f"{place}: {what}{reason}" + (f"; {remedy}, then repeat the command." if remedy else ".")
 
 
-def asked_again(file: Path) -> OSError | None:
-    """What the disk says to some more bytes for ``file``: image libraries and PyTorch keep its reason to themselves."""
+def write_error(file: Path) -> OSError | None:
+    """The disk's error for writing ``file``, found by writing again: image libraries and PyTorch do not pass it on."""
     try:
         with file.open("ab") as handle:
             handle.write(bytes(_TAKES_MOST))
@@ -54,7 +54,7 @@ def asked_again(file: Path) -> OSError | None:
 
 
 def machine_failure(error: BaseException) -> str | None:
-    """One sentence where the machine, and no mistake of the program, is behind an exception; else None."""
+    """One sentence if the machine, not a bug of the program, is the cause of an exception; else None."""
     for link in _chain(error):
         if isinstance(link, OSError) and link.errno in _REMEDIES:
             if link.errno == errno.ENOMEM:
@@ -68,7 +68,7 @@ def machine_failure(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it came of, latest first."""
+    """The exception and its causes, latest first."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -83,7 +83,7 @@ def _place(error: OSError) -> str:
 
 
 def _speaks_of_memory(error: BaseException) -> bool:
-    """PyTorch says so by RuntimeError on the CPU, and by a class of its own, which only it knows, on GPUs."""
+    """Whether memory ran out. PyTorch raises RuntimeError for that on the CPU and a class of its own on GPUs."""
     said = str(error).lower().strip()
     if isinstance(error, ImportError | OSError):
         return _UNMAPPED in said and not _may_not_run(str(error))

@@ -1,7 +1,7 @@
-"""Reading JSON and YAML that anybody may have written: bounded in size, in depth and in what they expand to.
+"""Reading JSON and YAML of unknown origin, with limits on size, depth and expansion.
 
-Whatever is wrong becomes one sentence that names the file. Only regular files are read, so that no pipe or device
-keeps a command waiting.
+Every problem becomes one sentence that names the file. Only regular files are read, so that no pipe or device blocks
+a command.
 """
 
 import gc
@@ -43,7 +43,7 @@ _ESCAPES = re.compile(
 
 
 class UnreadableError(UserError):
-    """A file that cannot be read as what it should be; ``problem`` is the sentence without what to do about it."""
+    """A file that cannot be read in the expected form; ``problem`` is the sentence without the remedy."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
@@ -57,7 +57,7 @@ class UnreadableError(UserError):
 
 @contextmanager
 def remedied(remedy: str) -> Iterator[None]:
-    """Let whoever knows how a file is made say what to do when it cannot be read in the block; raises UserError."""
+    """Add ``remedy``, what to do about it, to the error of a file that is unreadable in the block; raises UserError."""
     try:
         yield
     except UnreadableError as error:
@@ -70,7 +70,7 @@ def read_bytes(path: Path, largest: int = LARGEST_TEXT) -> bytes:
 
 
 def _pieces(path: Path, largest: int) -> Iterator[bytes]:
-    """The same piece by piece."""
+    """Like :func:`read_bytes`, piece by piece."""
     size = 0
     note_file(path)
     try:
@@ -87,7 +87,7 @@ def _pieces(path: Path, largest: int) -> Iterator[bytes]:
                 yield piece
     except FileNotFoundError as error:
         raise UnreadableError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:  # the latter of a path with a NUL
+    except (OSError, ValueError) as error:  # ValueError for a path with a NUL
         raise UnreadableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -125,7 +125,7 @@ def read_json(path: Path, *, without: Collection[str] = ()) -> Any:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """What is parsed holds no cycles, and looking for some over and over takes as long as parsing."""
+    """Pause garbage collection: parsed JSON has no cycles, and looking for them takes as long as parsing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -152,7 +152,7 @@ def _refuse_expansion(path: Path) -> None:
 
 
 def _refuse_half_characters(content: bytes) -> None:
-    """``\\ud83d\\ude00`` is an emoji, either half of it alone is nothing that can be written."""
+    """``\\ud83d\\ude00`` is an emoji; either half alone cannot be written as UTF-8, so it is refused."""
     if re.search(rb"\\u[dD][89a-fA-F]", content) is None:
         return
     for found in _ESCAPES.finditer(content):
@@ -168,11 +168,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class _RefusedError(Exception):
-    """What a YAML file holds and may not; the text follows the file's name."""
+    """A YAML file contains something that is refused; the text follows the file's name."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML of mappings, lists, texts, numbers, dates and null alone, and of no key twice in a mapping."""
+    """Loader of YAML with mappings, lists, texts, numbers, dates and null only, and no key twice in a mapping."""
 
     yaml_constructors = {  # noqa: RUF012
         tag: constructor

@@ -1,4 +1,4 @@
-"""What the processes of a study have to agree on: environment variables and exit statuses."""
+"""Constants shared by all processes of a study: environment variables and exit statuses."""
 
 import os
 import signal
@@ -12,16 +12,16 @@ LAUNCHER = "TOOD_LAUNCHER"
 MEETING = "TOOD_MEETING"
 """Folder of this machine in which the processes of one launch find each other."""
 RAISED = "TOOD_RAISED"
-"""File in which a process of several leaves the sentence that its launcher says."""
+"""File in which one of several processes leaves its error for the launcher to report."""
 
 BUG = 1
 USER_ERROR = 2
 TRY_AGAIN = os.EX_TEMPFAIL
-"""75: what the same command may get over when it is repeated."""
+"""75 (EX_TEMPFAIL): the same command may succeed when it is repeated."""
 INTERRUPTED = 128 + signal.SIGINT
-"""130, as a shell has it."""
+"""130, the shell's status after Ctrl-C."""
 
 
 def status_of_signal(number: int) -> int:
-    """The exit status of a process that a signal ended, as a shell has it: 143 for SIGTERM."""
+    """The exit status that a shell reports for a process ended by a signal: 143 for SIGTERM."""
     return 128 + number

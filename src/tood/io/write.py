@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written; how they are read is in ``documents.py``."""
+"""Atomic writing of files: temporary file, then rename, so that no file is ever half-written."""
 
 import fcntl
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tood.io.errors import UserError
-from tood.io.os_errors import asked_again, refusal
+from tood.io.os_errors import refusal, write_error
 
 _TEMPORARY = ".tood-"  # begins the names of files that are being written
 _swept: set[str] = set()
@@ -23,9 +23,9 @@ _swept: set[str] = set()
 def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``target``; rename it onto ``target`` if the block succeeds.
 
-    The content reaches the disk before the name does, so that a power cut leaves the old file or the new one; not
-    ``durable``, for files that are made by the thousand and in vain without the last, spares them that wait. Raises
-    UserError if the disk or folder refuses, whatever exception the block's library makes of it.
+    The content is flushed to disk before the rename, so that a power cut leaves the old file or the new one.
+    ``durable=False`` skips that wait, for thousands of files that are useless without the last. Raises
+    UserError if the disk or folder refuses, whatever exception the block's library raises.
     """
     target = Path(target)
     temporary: Path | None = None
@@ -45,12 +45,14 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     except Exception as error:
         refused = error if isinstance(error, OSError) and error.errno is not None else None
         if refused is None and temporary is not None:
-            refused = asked_again(temporary)
+            refused = write_error(temporary)
         if refused is None:
             raise
         if temporary is None or refused.filename in (None, str(temporary)):
             raise UserError(refusal(target, refused)) from error
-        raise UserError(refusal(refused.filename, refused, what="")) from error  # what the content was made from
+        raise UserError(
+            refusal(refused.filename, refused, what="")
+        ) from error  # a file from which the content was made
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -62,9 +64,9 @@ def _locked_temporary(target: Path) -> Iterator[tuple[int, Path]]:
     while True:
         handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=target.suffix, dir=target.parent)
         try:
-            with suppress(OSError):  # where files cannot be locked, none is swept either
+            with suppress(OSError):  # if files cannot be locked here, none is removed either
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.fstat(handle).st_nlink:  # else another process swept it before it was locked
+            if os.fstat(handle).st_nlink:  # else another process removed it before it was locked
                 yield handle, Path(name)
                 return
         finally:
@@ -72,7 +74,7 @@ def _locked_temporary(target: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder, once in this process; a file being written is locked."""
+    """Remove temporary files of killed processes from a folder, once per process; files being written are locked."""
     key = os.path.abspath(folder)
     if key in _swept:
         return
@@ -93,7 +95,7 @@ def visible(paths: Iterable[Path]) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Whatever is there, a folder with all that it holds; nothing where there is nothing. Raises OSError."""
+    """Remove a file, or a folder with its content, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,1 +1,1 @@
-"""MLflow as a mirror of the results on disk."""
+"""MLflow mirror: experiments and runs in MLflow kept equal to the results on disk."""

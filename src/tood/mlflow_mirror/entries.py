@@ -1,4 +1,4 @@
-"""What of a study's files is mirrored into MLflow, computed from the files alone.
+"""Contents of MLflow runs (parameters, metrics, tags, artifacts), computed from a study's files.
 
 Every point has the time at which it was logged, from ``history.csv``, so that mirroring the same files again
 gives the same points.
@@ -19,7 +19,7 @@ from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
 from tood.io.write import visible
-from tood.reporting.flat_settings import MISSING, aligned
+from tood.reporting.flat_settings import MISSING, with_same_keys
 from tood.reporting.run_folder import RunFolder
 from tood.workflow.standing import changed_since
 
@@ -53,7 +53,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """One MLflow run as it should be. ``identity`` holds the tags by which it is found again."""
+    """The wanted content of one MLflow run. ``identity`` holds the tags by which it is found again."""
 
     name: str
     identity: Mapping[str, str]
@@ -91,7 +91,7 @@ def find_studies(results: Path) -> list[str]:
 
 def mirrored_runs(study: str, runs: list[RunFolder]) -> list[Mirrored]:
     """The runs of a study, with the same parameter keys for all. Raises UserError for broken files."""
-    params = [_as_params(flat) for flat in aligned([run.config() for run in runs])]
+    params = [_as_params(flat) for flat in with_same_keys([run.config() for run in runs])]
     return [_run(study, run, flat) for run, flat in zip(runs, params, strict=True)]
 
 
@@ -204,8 +204,8 @@ def _final(run: RunFolder, epoch: int, time: int) -> Iterator[Point]:
             "training_seconds": took.seconds,
             "peak_memory_gib": took.peak_memory_gib,
         }
-    if (run.path / "alignment.json").is_file() and (aligned := run.alignment()).fingerprint == _fingerprint(run):
-        values |= {f"alignment/{name}": getattr(aligned, name) for name in _ALIGNMENT}
+    if (run.path / "alignment.json").is_file() and (alignment := run.alignment()).fingerprint == _fingerprint(run):
+        values |= {f"alignment/{name}": getattr(alignment, name) for name in _ALIGNMENT}
     for key, value in values.items():
         if value is not None and math.isfinite(value):
             yield Point(key, epoch, float(value), time)

@@ -1,8 +1,8 @@
-"""The MLflow store that results are mirrored to: open within seconds, or one sentence says why not.
+"""Opening an MLflow store (server, database file or folder) within seconds, or with one sentence why it failed.
 
-MLflow itself waits for minutes where a server is silent or a database file is not one, and cannot go on with a
-database whose creation was cut short. So a server has to answer first, a database file is looked at first, and a
-new one gets its name when it is complete.
+MLflow itself waits for minutes if a server is silent or a file is no database, and cannot continue with a database
+whose creation was interrupted. So a server has to answer first, a database file is inspected first, and a new one
+gets its name when it is complete.
 """
 
 import logging
@@ -110,7 +110,7 @@ def _reach(uri: str) -> Any:
 
 
 def _knock(uri: str, seconds: float) -> None:
-    """Any answer but a server's error will do: who may do what, and whose certificate it is, is MLflow's to ask."""
+    """Check that a server answers with anything but a server error; MLflow checks permissions and certificates."""
     address = urlsplit(uri)
     plain = address._replace(netloc=address.netloc.rpartition("@")[2], path=f"{address.path.rstrip('/')}/health")
     try:
@@ -124,7 +124,7 @@ def _knock(uri: str, seconds: float) -> None:
 
 
 class _Bounded:
-    """A client whose calls end; of MLflow's own time-outs each is for the next byte only, and each tried twice."""
+    """An MLflow client with a deadline for each call; MLflow's own time-outs are for the next byte only."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -141,7 +141,7 @@ class _Bounded:
 
 def _open_database(uri: str, file: Path) -> Any:
     if file.exists() and file.stat().st_size:
-        _look_at(file)
+        _inspect_database(file)
     else:
         with atomic_path(file) as path:
             _create(path)
@@ -150,15 +150,15 @@ def _open_database(uri: str, file: Path) -> Any:
 
 def _create(file: Path) -> None:
     """A database with all tables; MLflow puts the folder of artifacts into SQL as it is, so quotes are encoded."""
-    _quieten()
+    _silence_loggers()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     artifacts = Path.cwd() / "mlruns"
     SqlAlchemyStore(f"{_SQLITE}{file}", artifacts.as_uri() if "'" in str(artifacts) else str(artifacts))
 
 
-def _look_at(file: Path) -> None:
-    """Raise what SQLite says of a file that is locked, damaged, may not be written or is no database of MLflow's."""
+def _inspect_database(file: Path) -> None:
+    """Raise SQLite's error for a file that is locked, damaged, write-protected or no database of MLflow."""
     with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=rw", uri=True, timeout=_DATABASE)) as database:
         database.execute("BEGIN IMMEDIATE")
         found = database.execute("SELECT version_num FROM alembic_version").fetchall()
@@ -168,14 +168,14 @@ def _look_at(file: Path) -> None:
 
 
 def _client(uri: str) -> Any:
-    _quieten()
+    _silence_loggers()
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
-def _quieten() -> None:
-    """What goes wrong is raised, and said once."""
+def _silence_loggers() -> None:
+    """Silence the loggers of MLflow's libraries: errors are raised, and reported once."""
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
     import mlflow  # which sets up its loggers
@@ -208,7 +208,7 @@ def _database_error(file: Path, error: Exception) -> UserError:
 def _is_sound(file: Path) -> bool:
     """Whether a database is whole and of a version that is known here: then it is not what went wrong."""
     try:
-        _look_at(file)
+        _inspect_database(file)
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=_DATABASE)) as database:
             return bool(database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)])
     except sqlite3.OperationalError as error:  # refuses to say: not its content

@@ -1,4 +1,4 @@
-"""MLflow as a mirror of the files under ``results/``.
+"""Synchronisation of MLflow with the files under ``results/``.
 
 One experiment per study, one run per trained model below a parent run. A run is found again by its study,
 name and fingerprint. What MLflow has is compared with the files and only what is missing is sent; what cannot be
@@ -33,7 +33,7 @@ _BATCH_METRICS, _BATCH_PARAMS = 1000, 100  # MLflow's limits for one log_batch
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a mirroring did: names of runs, the study itself among them."""
+    """Result of a synchronisation: names of runs, the study itself among them."""
 
     study: str
     tracking_uri: str

@@ -1,1 +1,1 @@
-"""Reporting: tables, figures, the report, and the mirror in MLflow."""
+"""Reporting: comparison tables, figures and the HTML report of a study."""

@@ -1,4 +1,4 @@
-"""Pictures of alignment: score against IoU, and where the surest and the best located anchor of an object lie."""
+"""Figures of the alignment analysis: score against IoU, and the most confident and best located anchors of objects."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ _NAMES = ("alignment_density.png", "alignment_anchors.png")
 
 
 def draw_alignment_figures(table: AlignmentTable | None, folder: Path) -> list[Figure]:
-    """Write the figures as PNG into ``folder``; one that makes no sense, and without a table any, is removed."""
+    """Write the figures as PNG into ``folder``; a figure that does not apply is removed, without a table all are."""
     figures = []
     drawn: list[tuple[Any | None, str, str]] = [(None, "", "")] * len(_NAMES)
     with house_style():
         if table is not None:
-            drawn = [_density(table), _anchors(table)]
+            drawn = [_density(table), _best_anchors(table)]
         for name, (figure, title, caption) in zip(_NAMES, drawn, strict=True):
             if figure is None:
                 (folder / name).unlink(missing_ok=True)
@@ -100,13 +100,13 @@ def _largest_score(counts: Sequence[NDArray[np.int64]]) -> float:
 
 
 def _mean_iou(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean IoU (S,) of the candidates of each score, from the middles of their bins, and where it says something."""
+    """Mean IoU (S,) of the candidates in each score bin, from bin centres, and which bins have enough candidates."""
     centres = (np.arange(counts.shape[1]) + 0.5) / counts.shape[1]
     totals = counts.sum(axis=1)
     return (counts @ centres) / np.maximum(totals, 1), totals >= _FEW
 
 
-def _anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
+def _best_anchors(table: AlignmentTable) -> tuple[Any | None, str, str]:
     title = "The surest and the best located anchor"
     caption = (
         f"Sample images, spread evenly over the split, not picked by hand, with up to {_OBJECTS} of their largest "

@@ -1,4 +1,4 @@
-"""The alignment analysis of a study's rows: ``alignment.csv`` for programs, ``alignment.md`` for people (Table 6)."""
+"""Table of the alignment analysis of a study's rows (the paper's Table 6): ``alignment.csv`` and ``alignment.md``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ _TERMS = {one.key: one.label for one in MEASURES} | {"on_crowd": "on a crowd"}
 class AlignedRow:
     """A row with its numbers: means over seeds, None where undefined; ``std`` are sample standard deviations over them.
 
-    ``published`` was measured by others, as the words of ``source`` say.
+    ``published`` are numbers of others; ``source`` names them.
     """
 
     row: ComparedRow
@@ -78,7 +78,7 @@ class AlignmentTable:
     definitions: Mapping[str, str]
 
     def sources(self) -> list[str]:
-        """Of the published numbers; empty where none stand beside ours."""
+        """Sources of the published numbers; empty if there are none beside ours."""
         return list(dict.fromkeys(row.source for row in self.rows if row.published is not None))
 
     def best(self, measure: Measure) -> str:
@@ -106,7 +106,9 @@ def alignment_table(comparison: Comparison) -> AlignmentTable:
                     f"{run.path / 'alignment.json'}: its numbers are defined otherwise than those of {first.name}; "
                     f"make both again with: tood analyse --run {run.path}"
                 )
-    return AlignmentTable(study, tuple(_aligned(row, records[row.name], study) for row in comparison.rows), definitions)
+    return AlignmentTable(
+        study, tuple(_aligned_row(row, records[row.name], study) for row in comparison.rows), definitions
+    )
 
 
 def _record(run: RunFolder, split: str) -> Alignment:
@@ -119,7 +121,7 @@ def _record(run: RunFolder, split: str) -> Alignment:
     return found
 
 
-def _aligned(row: ComparedRow, records: Sequence[Alignment], study: ComparisonStudy) -> AlignedRow:
+def _aligned_row(row: ComparedRow, records: Sequence[Alignment], study: ComparisonStudy) -> AlignedRow:
     keys = [*(one.key for one in MEASURES), *_COUNTED]
     values = {key: [getattr(record, key) for record in records] for key in keys}
     known = {key: np.array(column, float) for key, column in values.items() if None not in column}
@@ -217,7 +219,7 @@ def alignment_note(table: AlignmentTable) -> str:
 
 
 def _order(table: AlignmentTable) -> str:
-    """In which columns the rows that have published numbers stand in the published order."""
+    """A sentence naming the columns in which our rows have the same order as the published numbers."""
     rows = [row for row in table.rows if row.published is not None]
     same: list[str] = []
     other: list[str] = []

@@ -1,4 +1,4 @@
-"""The comparison of a study's rows: COCO numbers, costs, and whether differences mean anything."""
+"""Comparison of a study's rows: COCO metrics, costs, and significance of differences in AP."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -52,7 +52,7 @@ class Row:
 class ComparisonStudy:
     """What is compared, on ``split``.
 
-    ``published`` are numbers of others for these rows, which are printed but never computed with.
+    ``published`` are numbers of others for these rows, which are printed but not used in computations.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ComparedRow:
     epochs: int | None
     checkpoint: str
     versions: Mapping[str, str]
-    """What trained its runs besides the project's code: torch, torchvision and the processor, where that is known."""
+    """Versions and hardware that trained its runs: torch, torchvision and the processor, if known."""
 
     @property
     def name(self) -> str:
@@ -206,7 +206,7 @@ def compare(
         return Difference(first, second, a - b, interval)
 
     rows = tuple(
-        _compared(
+        _compared_row(
             row,
             percentile_interval(resampled[row.name]),
             difference(row.name, study.baseline) if row.name != study.baseline else None,
@@ -261,7 +261,7 @@ def _resample_detections(table: SplitTable, weights: np.ndarray, path: Path) -> 
     return resampled_ap(records, weights)
 
 
-def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:
+def _compared_row(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:
     metrics = [run.metrics() for run in row.runs]
     training = [run.training() for run in row.runs]
     memory = [one.peak_memory_gib for one in training if one.peak_memory_gib is not None]
@@ -269,7 +269,7 @@ def _compared(row: Row, interval: Interval | None, delta: Difference | None) -> 
         row=row,
         stats={name: _mean(getattr(one, name) for one in metrics) for name in MEASURED},
         interval=interval,
-        std={name: _spread([getattr(one, name) for one in metrics]) for name in SPREAD},
+        std={name: _standard_deviation([getattr(one, name) for one in metrics]) for name in SPREAD},
         delta=delta,
         parameters=_mean(one.parameters for one in training),
         gflops=_mean(one.gflops for one in training),
@@ -292,7 +292,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined and len(defined) == len(known) else None
 
 
-def _spread(values: Sequence[float | None]) -> float | None:
+def _standard_deviation(values: Sequence[float | None]) -> float | None:
     """Sample standard deviation; None for a single value or if any is None."""
     defined = [value for value in values if value is not None]
     return float(np.std(defined, ddof=1)) if 1 < len(defined) == len(values) else None

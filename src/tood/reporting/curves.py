@@ -1,4 +1,4 @@
-"""Reading ``history.csv`` and ``pr.csv``: whole files with numbers in their columns, or a sentence on what is wrong."""
+"""Reading the curves in ``history.csv`` and ``pr.csv``, validated column by column."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Figures of a comparison: one function for each, one look for all, every number from the runs' files."""
+"""Figures of a comparison, one function for each: AP by epoch, precision-recall, object sizes, differences, cost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

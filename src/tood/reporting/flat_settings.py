@@ -1,4 +1,4 @@
-"""Resolved configurations as flat ``key: text`` tables that line up between methods."""
+"""Flattening resolved configurations to ``key: text`` tables with the same keys for all methods."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def aligned(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def with_same_keys(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Flattened configurations that all have the same keys in the same order, ``-`` where one has none."""
     flat = [flatten(config) for config in configs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
@@ -31,7 +31,7 @@ def aligned(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def differing(tables: Sequence[Mapping[str, str]]) -> list[str]:
-    """Keys whose values are not the same in all ``aligned`` tables."""
+    """Keys whose values are not the same in all ``tables``, which :func:`with_same_keys` made."""
     return [key for key in (tables[0] if tables else {}) if len({table[key] for table in tables}) > 1]
 
 

@@ -1,4 +1,4 @@
-"""The comparison as a table for programs, which becomes ``comparison.csv``."""
+"""The comparison as a pandas DataFrame, which becomes ``comparison.csv``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where results come from: commit, versions, and the command that makes them again."""
+"""Provenance of results: git commit, versions, and the command that reproduces them."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ _PACKAGES = ("tood", "torch", "torchvision", "numpy", "pycocotools", "snakemake"
 
 @dataclass(frozen=True)
 class Provenance:
-    """``commit`` and whether files were ``changed`` since are None where git does not say; why not is ``unknown``."""
+    """``commit`` and ``changed`` (whether files changed since) are None if git gives none; ``unknown`` says why."""
 
     command: str
     commit: str | None

@@ -1,7 +1,7 @@
-"""Published numbers as they are printed: beside ours with the difference, and in a block of their own.
+"""Published numbers in tables: beside ours with the difference, and in a block of their own.
 
-They are kept apart from what was measured: nothing here enters a ``ComparedRow``, so nothing here is ranked, set in
-bold, resampled or mirrored.
+They are kept apart from measured numbers: none enters a ``ComparedRow``, so none is ranked, set in bold, resampled or
+mirrored.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ _COSTS = {
 class Printed:
     """One published value. ``name`` is the row for readers, ``source`` the number of its footnote.
 
-    ``delta`` is our AP minus it, a fraction; None where the two were not measured alike or it stands beside no row.
-    ``unlike`` says in which way they were not.
+    ``delta`` is our AP minus it, a fraction; None if the two were not measured alike or it belongs to no row of ours.
+    ``unlike`` says how the measurements differ.
     """
 
     row: str

@@ -1,4 +1,4 @@
-"""``report.html``: one file that can be sent to somebody, with everything inside it and nothing fetched."""
+"""HTML report of a study (``report.html``): one self-contained file with tables and figures."""
 
 import base64
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from tood.reporting.alignment_table import (
 )
 from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
 from tood.reporting.figures import Figure
-from tood.reporting.flat_settings import aligned, differing
+from tood.reporting.flat_settings import differing, with_same_keys
 from tood.reporting.provenance import provenance
 from tood.reporting.published_rows import BLOCK_NOTE, incomparable_note, published_cells, published_view
 from tood.reporting.run_folder import RunFolder
@@ -98,7 +98,7 @@ def write_report(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_harmless,
+        finalize=_escape_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -124,9 +124,9 @@ def write_report(
     write_text(path, text)
 
 
-def _harmless(value: Any) -> Any:
-    """Whatever stands in a name is shown on the page; that no HTML in it counts is for autoescape."""
-    return escape(value, lines=True) if type(value) is str else value  # Markup is what the template says itself
+def _escape_text(value: Any) -> Any:
+    """Escape control characters in names; HTML is escaped by jinja's autoescape."""
+    return escape(value, lines=True) if type(value) is str else value  # Markup comes from the template itself
 
 
 def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
@@ -225,7 +225,7 @@ def _training_table(runs: Sequence[RunFolder]) -> list[list[str]]:
 
 def _settings_table(runs: Sequence[RunFolder]) -> list[list[str]]:
     """Header and a line for each setting in which the runs differ; empty for one run."""
-    tables = aligned([run.config() for run in runs])
+    tables = with_same_keys([run.config() for run in runs])
     keys = [key for key in differing(tables) if key not in ("run", "row")]
     if not keys:
         return []

@@ -1,4 +1,4 @@
-"""A run's folder as its files describe it: the only input that tables, figures, report and tracking have."""
+"""Reading a run's folder (``results/<study>/<run>``), the only input of tables, figures, report and MLflow mirror."""
 
 import os
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class _Record(PlainNumbers):
 
 
 class TrainSummary(_Record):
-    """``train.json``: what training took."""
+    """``train.json``: cost and circumstances of the training."""
 
     fingerprint: str
     seconds: float
@@ -210,9 +210,9 @@ class RunFolder:
         return found
 
     def _anew(self, name: str, verb: str) -> str:
-        """What makes a file of this folder anew: ``tood <verb>``, once what would keep it from doing so is gone.
+        """What to do to make a file of this folder anew: ``tood <verb>``, after removing what would prevent that.
 
-        Nothing can be written over a folder, and ``tood train`` leaves a run alone that has its model and summary.
+        A folder cannot be overwritten by a file, and ``tood train`` skips a run that has its model and summary.
         """
         command = f"tood {verb} --run {self.path}"
         model = self.path / "model.pt"
@@ -223,7 +223,7 @@ class RunFolder:
         return f"remove {' and '.join(removed)}, then {what}" if removed else what
 
     def _changes_since(self, wanted: RunConfig, fingerprint: str | None, inference: dict[str, Any] | None) -> list[str]:
-        """In what a measurement of the run differs from one that would be made now."""
+        """The differences of a measurement of the run to one that would be made now."""
         changes = []
         if inference is not None:
             changes = changed_fields(inference, wanted.method.inference.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""The side-by-side sheet: rows are images, columns are ground truth and what each method found there."""
+"""Side-by-side sheet of detections: rows are images, columns are ground truth and each method's detections."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The look that all figures share. Matplotlib is imported on use: it takes a second."""
+"""Style of all figures (colours, fonts, labels). Matplotlib is imported on use, since that takes a second."""
 
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""``comparison.csv`` for programs (fractions, seconds), ``.md`` for people (percent), ``.tex`` for papers."""
+"""Comparison tables as files: ``comparison.csv`` (fractions, seconds), ``.md`` (percent) and ``.tex`` for papers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,12 +53,12 @@ def write_tables(comparison: Comparison, folder: Path) -> None:
 
 
 def harmless_cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same for a CSV file: a text that a spreadsheet would compute gets an apostrophe in front, as is usual."""
+    """The frame with texts that a spreadsheet would compute as a formula prefixed by an apostrophe."""
     texts = frame.select_dtypes(include=["object", "string"]).columns
-    return frame.assign(**{name: frame[name].map(_harmless) for name in texts})
+    return frame.assign(**{name: frame[name].map(_escape_formula) for name in texts})
 
 
-def _harmless(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = escape(value, lines=True)

@@ -1,4 +1,4 @@
-"""Numbers and conclusions in words, the same in the table, on the console and in the report."""
+"""Wording of numbers and conclusions, shared by tables, console and report."""
 
 from tood.evaluation.significance import CONFIDENCE, Interval
 from tood.reporting.comparison import Comparison, Difference
@@ -53,7 +53,7 @@ def duration(seconds: float | None) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Which row leads, and whether that means anything: one or two sentences computed from the numbers."""
+    """Which row has the highest AP, and whether its lead is significant: one or two sentences."""
     best = comparison.best()
     unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split.name})"
     if best.stats["AP"] is None:
@@ -77,7 +77,7 @@ def _over(difference: Difference, role: str) -> str:
 
 
 def origin_note(comparison: Comparison) -> str:
-    """What else than the study's settings differs between rows: code that changed since, versions, processors."""
+    """Differences between rows besides the study's settings: changed code, versions, processors."""
     sentences = [
         f"{MARK} The code changed since {row.name} was trained: {', '.join(row.row.changed_code)}."
         for row in comparison.rows
@@ -94,7 +94,7 @@ def origin_note(comparison: Comparison) -> str:
 
 
 def method_note(comparison: Comparison) -> str:
-    """How the numbers were made: split, checkpoint, resampling and what it does not cover."""
+    """How the numbers were measured: split, checkpoint, resampling and what it does not cover."""
     study = comparison.study
     checkpoints = ", ".join(dict.fromkeys(row.checkpoint for row in comparison.rows))
     seeds = max(row.seeds for row in comparison.rows)

@@ -1,1 +1,1 @@
-"""Training: the loop, its schedule, processes, checkpoints."""
+"""Training: loop, optimiser and learning-rate schedule, checkpoints, distributed processes."""

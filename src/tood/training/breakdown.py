@@ -1,4 +1,4 @@
-"""What is left of a training whose loss is no longer finite: enough to compute that step once more."""
+"""Breakdown of a training (loss or gradient not finite): saved state from which ``tood replay`` repeats that step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,10 @@ def write_breakdown(path: Path, breakdown: Breakdown) -> None:
 
 
 def read_breakdown(path: Path) -> Breakdown:
-    """Raises UserError if there is none, or the file is something else."""
+    """Read a breakdown; UserError if there is none, or the file is something else."""
     if not path.exists():
         raise UserError(f"{path}: no such file; this run did not break down with the configuration that it has now.")
     content = load_tensors(path)
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise UserError(f"{path}: is not what a training of this version leaves; train the run again.")
+        raise UserError(f"{path}: was not written by a training of this version; train the run again.")
     return Breakdown(**content)

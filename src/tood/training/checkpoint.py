@@ -1,4 +1,4 @@
-"""Resume state: written atomically, verified when read, two kept."""
+"""Checkpoints to resume a training from: written atomically, verified by digest when read, the last two kept."""
 
 import hashlib
 import io
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 _KEEP = 2
 _MAGIC = b"tood-state-3\n"
-_DIGEST_LENGTH = 64  # of the hexadecimal SHA-256 of what stands between, at the end
+_DIGEST_LENGTH = 64  # of the hexadecimal SHA-256 over the content, at the end of the file
 
 
 class _Digested:
-    """A stream that computes the digest of what is written, so that a state is in memory only once."""
+    """A stream that computes the digest while writing, so that a state is in memory only once."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class CheckpointStore:
     def save(self, step: int, value: Any) -> None:
         """Write the state reached after ``step`` steps, and keep the one before it.
 
-        Others are removed, also of later steps: those were refused, and would stand before this one for ever.
+        Others are removed, also of later steps: those were refused, and would count as newer than this one.
         """
         target = self.folder / f"step-{step:09d}.pt"
         if target.is_dir():
@@ -106,7 +106,7 @@ def _read(path: Path) -> Any | None:
         return None
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; one who forges the digest gets no code run either
-        if machine_failure(error):  # without memory for it, an intact state is no damaged one
+    except Exception as error:  # torch raises many kinds; a forged digest runs no code either
+        if machine_failure(error):  # an intact state that does not fit into memory is not damaged
             raise
         return None

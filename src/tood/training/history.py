@@ -1,4 +1,4 @@
-"""``history.csv``: what a run logged, one row per logging interval."""
+"""Training history (``history.csv``): losses, learning rate, speed and AP, one row per logging interval."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ class History:
 
     def columns(self) -> list[str]:
         seen = {name for row in self.rows for name in row}
-        terms = sorted(seen - {*_FIRST, *_LAST})  # of the loss, which every criterion names as it likes
+        terms = sorted(seen - {*_FIRST, *_LAST})  # loss terms, whose names each criterion chooses
         return [*_FIRST, *terms, *_LAST]
 
     def write(self, path: Path) -> None:

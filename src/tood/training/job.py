@@ -1,4 +1,4 @@
-"""What a training is given, and what it cost."""
+"""Training job: the inputs of a training, and its cost (time, attempts, peak memory)."""
 
 import resource
 import time
@@ -35,7 +35,7 @@ class Job:
     data: str
     """Digest of the data set's content."""
     earlier_data: str
-    """By which unfinished trainings of earlier versions know the same data set."""
+    """Digest of the same data set in unfinished trainings of earlier versions."""
     code: Mapping[str, str]
     """Digests of the modules that train it."""
     precision: str
@@ -43,7 +43,7 @@ class Job:
     micro_batches: int | None
     """Equal parts in which each process computes its share of a step; they change memory and speed only.
 
-    None takes one, or as many as keep the memory of fewer processes at that of those it continues for.
+    None means one, or if a training continues on fewer processes, as many as keep the memory of each process.
     """
     group: Group
     evaluate: Evaluate
@@ -51,14 +51,14 @@ class Job:
 
     @property
     def history_file(self) -> Path:
-        """``history.csv`` as it grows: beside its state while the folder holds the results of an earlier training."""
+        """``history.csv``; beside the checkpoints while the run's folder holds the results of an earlier training."""
         is_finished = (self.folder / "train.json").is_file()
         return (self.folder / "state" / self.config.fingerprint if is_finished else self.folder) / "history.csv"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training took, over all its attempts."""
+    """Cost of a training, over all its attempts."""
 
     steps: int
     seconds: float
@@ -67,7 +67,7 @@ class Cost:
     micro_batches: int
 
 
-class _Kept(PlainNumbers):
+class _ClockRecord(PlainNumbers):
     """``clock.json``."""
 
     seconds: float = Field(ge=0)
@@ -77,7 +77,7 @@ class _Kept(PlainNumbers):
 
 @dataclass
 class Clock:
-    """Seconds and attempts, kept on disk so that time lost in a kill is counted too."""
+    """Seconds and attempts, kept on disk so that time before a kill is counted too."""
 
     path: Path
     before: float = 0.0
@@ -86,9 +86,9 @@ class Clock:
     _started: float = field(default_factory=time.monotonic)
 
     def start(self) -> None:
-        """Go on from what is kept, or from nothing where it is damaged: these figures only inform."""
+        """Continue from ``clock.json``, or from zero if it is damaged, since these numbers are for information only."""
         try:
-            kept = _Kept.model_validate(read_json(self.path))
+            kept = _ClockRecord.model_validate(read_json(self.path))
         except (UserError, ValidationError):
             remove(self.path)
         else:

@@ -1,4 +1,4 @@
-"""The training loop: steps, history, checkpoints, evaluation, and an end when it is asked for."""
+"""Training loop: steps, history, checkpoints, evaluation, and an orderly stop when asked for."""
 
 import math
 import signal
@@ -12,14 +12,14 @@ from tood.training.processes.distributed import Agreement
 from tood.training.progress import ProgressLine
 from tood.training.trainer import Trainer
 
-_SAVING_SHARE = 0.01  # of the training's time, for checkpoints at the ends of epochs
+_SAVING_SHARE = 0.01  # share of the training's time that checkpoints at the ends of epochs may take
 
 
 class TrainingLoop:
     """One attempt at a job, which continues from its last checkpoint if there is one.
 
-    Writes ``history.csv`` as it goes and resume state below ``state/``; the detector is changed in place. Raises
-    UserError where to continue from that checkpoint would change the result.
+    Writes ``history.csv`` and, below ``state/``, checkpoints; the detector is changed in place. Raises UserError if
+    continuing from the last checkpoint would change the result.
     """
 
     def __init__(self, job: Job) -> None:
@@ -48,7 +48,7 @@ class TrainingLoop:
         done, rest = divmod(trainer.step, trainer.per_epoch)
         if done and not rest and self.evaluates(done - 1):
             self.loss = trainer.history.rows[-1]["loss"]
-            self.evaluate(done - 1)  # checkpoints are written before an evaluation, which may take long
+            self.evaluate(done - 1)  # a checkpoint is written before an evaluation, so the evaluation is still to do
         for epoch in range(done, self.schedule.epochs):
             self.train_epoch(epoch)
             if self.evaluates(epoch):
@@ -100,7 +100,7 @@ class TrainingLoop:
                 raise self.stopped()
 
     def keep(self) -> None:
-        """Write a checkpoint and the history, unless those of this step are written."""
+        """Write a checkpoint and the history, unless this step's are written already."""
         if self.saved == self.trainer.step:
             return
         started = time.monotonic()
@@ -111,7 +111,7 @@ class TrainingLoop:
             self.clock.keep(peak_memory(self.group.device))
 
     def affordable(self) -> bool:
-        """Whether checkpoints besides the periodic ones cost little enough; the main process decides for all."""
+        """Whether a checkpoint besides the periodic ones costs little enough; the main process decides for all."""
         return bool(self.group.broadcast(self.saving <= _SAVING_SHARE * (time.monotonic() - self.began)))
 
     def evaluates(self, epoch: int) -> bool:
@@ -124,7 +124,7 @@ class TrainingLoop:
         try:
             values = self.job.evaluate()
         except StoppedError as error:
-            if self.group.world > 1:  # the others may be at the evaluation's end, where they wait for this one
+            if self.group.world > 1:  # the others may wait for this one at the evaluation's end
                 raise
             self.keep()
             raise self.stopped() from error

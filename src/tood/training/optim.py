@@ -1,4 +1,4 @@
-"""SGD and its learning rate: linear warm-up, then steps (supplement, Optimization)."""
+"""SGD optimiser and learning-rate schedule: linear warm-up, then steps (the paper's supplement, Optimization)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The number format of a training: float32, or bf16 autocast where it is asked for."""
+"""Numeric precision of a training: float32, or bf16 autocast where the schedule asks for it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pretraining of a backbone on generated crops: the embedded stand-in for ImageNet weights."""
+"""Pretraining of a backbone by classifying generated crops, as a substitute for ImageNet weights."""
 
 import logging
 import time

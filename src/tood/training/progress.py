@@ -1,4 +1,4 @@
-"""The live view of a training: one line every few seconds."""
+"""Progress line of a training, logged every few seconds."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ def time_left(seconds: float) -> str:
 
 @dataclass
 class ProgressLine:
-    """Says what runs, how far it is, and how long it will take."""
+    """Logs epoch, step, loss, speed and the time left of a training."""
 
     run: str
     epochs: int

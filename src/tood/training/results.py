@@ -1,10 +1,10 @@
-"""What a finished training leaves in its run's folder: four files, put in place when all of them are complete."""
+"""Result files of a finished training: four files, moved into the run's folder when all of them are complete."""
 
 import shutil
 from pathlib import Path
 
 FILES = ("config.yaml", "history.csv", "model.pt", "train.json")
-"""The last one says what the others are."""
+"""The last one describes the others."""
 _STAGED = "finished"
 
 

@@ -1,4 +1,4 @@
-"""What a training starts from: everything of a run that decides its numbers, before the first step."""
+"""Set-up of a training: data set, detector with starting weights, criterion and seed of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The gradient of one optimiser step, whose images may be spread over processes and over micro-batches."""
+"""Gradient of one optimiser step, whose images may be spread over processes and micro-batches."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +22,7 @@ from tood.training.processes.distributed import Group
 
 @dataclass(frozen=True)
 class StepLosses:
-    """What a step leaves besides the gradient."""
+    """Losses and divisors of a step, besides the gradient."""
 
     losses: dict[str, Tensor]
     """This process's losses, detached."""
@@ -79,14 +79,14 @@ def step_gradient(
 
 
 def _through(criterion: Criterion, progress: Progress) -> list[Through]:
-    """What happens to the pyramid before the head; nothing at all with most criteria, so that a graph stays one."""
+    """The criterion's change of the pyramid's features; empty for most, so that a compiled graph stays whole."""
     if type(criterion).features is Criterion.features:
         return []
     return [partial(criterion.features, progress=progress)]
 
 
 def _gradients_kept_here(model: nn.Module, kept: bool) -> AbstractContextManager[None]:
-    """Leave exchanging gradients between processes to the last micro-batch."""
+    """Exchange no gradients between processes in this micro-batch; the last one does."""
     if kept and isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()
@@ -94,7 +94,7 @@ def _gradients_kept_here(model: nn.Module, kept: bool) -> AbstractContextManager
 
 @contextmanager
 def _statistics_untouched(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisations that are training normalise as ever, but not count the images a second time."""
+    """Let batch normalisations in training mode normalise as usual, but not update their statistics a second time."""
     live = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     live = [module for module in live if module.track_running_stats]
     for module in live:

@@ -1,4 +1,4 @@
-"""The state of a training: what a step changes, what a checkpoint keeps, and how one goes on from it."""
+"""Trainer: the state of a training, one optimiser step, and saving and resuming checkpoints."""
 
 import json
 import math
@@ -28,7 +28,7 @@ _LOG_STEPS = 50
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that a training needs to go on as if it had never stopped."""
+    """All that a training needs to continue as if it had never stopped."""
 
     step: int
     data: str
@@ -45,7 +45,7 @@ class TrainingState:
 
     @classmethod
     def of(cls, kept: Any) -> "TrainingState | None":
-        """The state that a checkpoint holds, whose digest is right; None where another version wrote other fields."""
+        """The state in a checkpoint whose digest is right; None if another version wrote other fields."""
         is_own = isinstance(kept, dict) and set(kept) == {field.name for field in fields(cls)}
         return cls(**kept) if is_own else None
 
@@ -112,7 +112,7 @@ class Trainer:
         self._log.info("continues after step %d of %d%s", self.step, self.total, code)
 
     def _can_continue(self, kept: Any) -> bool:
-        """Whether a training of this version wrote a checkpoint; on other data it may be longer or wider."""
+        """Whether this version wrote the checkpoint, and for the same data also with the same shapes and length."""
         state = TrainingState.of(kept)
         if state is None or state.data not in (self.job.data, self.job.earlier_data):
             return state is not None
@@ -126,7 +126,7 @@ class Trainer:
         )
 
     def _parts_from(self, state: TrainingState) -> int:
-        """Micro-batches with which a training goes on that another number of processes may have begun."""
+        """Number of micro-batches to continue with, if another number of processes began the training."""
         job, world = self.job, self.job.group.world
         batch = job.config.schedule.batch
         share, at_once = batch // world, batch // (state.world * state.micro_batches)
@@ -154,11 +154,13 @@ class Trainer:
         return parts
 
     def _must_stay_as_divided(self, in_parts: bool) -> str:
-        """Why it matters which images are computed together; empty where it does not."""
+        """The reason why the result depends on which images are computed together; empty if it does not."""
         if self.job.config.method.criterion.ranks_whole_batch:
             return f"criterion.kind '{self.job.config.method.criterion.kind}' compares the images of a process"
         live = any(isinstance(module, _BatchNorm) and module.training for module in self.job.detector.modules())
-        if live and (in_parts or self.device.type == "cpu"):  # on GPUs it is synchronised over processes
+        if live and (
+            in_parts or self.device.type == "cpu"
+        ):  # on GPUs batch normalisation is synchronised over processes
             return "its batch normalisation is over images that are computed together"
         return ""
 
@@ -235,7 +237,7 @@ class Trainer:
         return {"loss": sum(losses.values()), **losses}
 
     def _broke_down(self, steps: Tensor, epoch: int, mean: Mapping[str, float]) -> UserError:
-        """Find the first step that was not finite, keep what reproduces it, and say what is known."""
+        """Find the first step that was not finite, save what reproduces it, and return the error to raise."""
         bad = ~torch.isfinite(steps).all(1) | (torch.stack(self._healthy) > 0)
         first = torch.tensor(self.job.group.gather(int(bad.int().argmax()) if bad.any() else len(steps))).min()
         back = len(steps) - int(first)  # 1 is the last step

@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each: what the rules run and what a person runs by hand."""
+"""Implementations of the commands, one file each; Snakemake rules and users call them through ``tood``."""

@@ -1,4 +1,4 @@
-"""``tood analyse``: do a run's surest predictions also locate best, and what becomes of its detections?"""
+"""``tood analyse``: alignment of scores and boxes of a run, and counts of correct and erroneous detections."""
 
 from pathlib import Path
 

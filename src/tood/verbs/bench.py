@@ -1,4 +1,4 @@
-"""``tood bench``: how fast training, inference, assignment and post-processing are, beside yardsticks."""
+"""``tood bench``: speed of training, inference, assignment and post-processing, beside yardsticks."""
 
 import logging
 import re
@@ -11,7 +11,7 @@ import torch
 
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
-from tood.benchmarks.timing_table import Row, as_table
+from tood.benchmarks.timing_table import TimingRow, as_table
 from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
 from tood.config.backbone import load_backbone
 from tood.config.blocks import load_block
@@ -31,7 +31,7 @@ _SCHEDULE = "1x"
 
 @dataclass(frozen=True)
 class Request:
-    """The command line."""
+    """Options of ``tood bench``."""
 
     parts: Sequence[str]
     methods: str
@@ -96,7 +96,7 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
         log.info("written: %s", json)
 
 
-def _report(row: Row) -> None:
+def _report(row: TimingRow) -> None:
     log.info("%s %s: ratio %.3f", row.work.part, row.work.name, row.timing.ratio)
 
 

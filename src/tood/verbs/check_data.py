@@ -1,4 +1,4 @@
-"""``tood data check``: what is wrong with a data set, in plain words, and a sheet of samples."""
+"""``tood data check``: problems of a data set as sentences, and a contact sheet of sample images."""
 
 import logging
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from tood.data.check import check_dataset
 from tood.data.contact_sheet import sample_grid
 from tood.verbs.folders import PARAMS, RESULTS, dataset_folder
-from tood.verbs.prepare_data import described
+from tood.verbs.prepare_data import dataset_and_mirror
 
 log = logging.getLogger(__name__)
 
 
 def check(name: str, mirror: Path | None, out: Path | None) -> bool:
-    """Say what was found and draw ``results/checks/<name>.png``; whether the data can be used as they are."""
-    config, source = described(name, mirror)
+    """Log the findings and draw ``results/checks/<name>.png``; returns whether the data can be used as they are."""
+    config, source = dataset_and_mirror(name, mirror)
     report = check_dataset(config, dataset_folder(config), mirror=source, params_root=PARAMS)
     for line in report.lines():
         log.info(line)

@@ -1,4 +1,4 @@
-"""``tood evaluate``: COCO numbers of a run's last checkpoint, or of weights from elsewhere."""
+"""``tood evaluate``: COCO metrics of a run's trained model, or of imported weights on any data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from tood.workflow.standing import measurement_standing
 
 
 @dataclass(frozen=True)
-class _Job:
+class _EvaluationJob:
     """What to evaluate and where its results go."""
 
     name: str
@@ -47,8 +47,8 @@ class _Job:
 def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int) -> None:
     """Write ``detections.json``, ``pr.csv``, ``metrics.json`` and ``samples/`` into the run's folder.
 
-    An evaluation that would be the same again is left as it is, apart from missing pictures of samples. A split other
-    than the study's needs a folder of its own, since the run's holds what the comparison reads.
+    An evaluation that is up to date is left as it is, apart from missing sample images. A split other than the
+    study's needs a folder ``out`` of its own, since the comparison reads the run's.
     """
     study = study_at(folder)
     config = study.run(folder.name)
@@ -69,14 +69,16 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
         model, prepared = open_trained(folder, config)
         made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code)
         split = prepared.split(split_name)
-        job = _Job(config.run, model, config, config.method.inference, split, model.classes, out or folder, made_of)
+        job = _EvaluationJob(
+            config.run, model, config, config.method.inference, split, model.classes, out or folder, made_of
+        )
         _evaluate(job, gpu, threads)
     if out is None:
         forget_states(folder / "state")
 
 
 def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int) -> None:
-    """The same of any ``model.pt`` on any data set that has its classes, which are matched by name.
+    """Evaluate any ``model.pt`` on any data set that has its classes, which are matched by name.
 
     The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``.
     """
@@ -91,13 +93,13 @@ def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | N
     if left_out:
         log.info("without %d classes that %s does not have", len(left_out), dataset)
     target = out or weights.with_suffix("") / f"{dataset}-{split_name}"
-    job = _Job(weights.name, model, model.config, model.method.inference, split, prepared.classes, target)
+    job = _EvaluationJob(weights.name, model, model.config, model.method.inference, split, prepared.classes, target)
     _evaluate(job, gpu, threads)
     if out is None:
         log.info("results: %s", target)
 
 
-def _evaluate(job: _Job, gpu: str, threads: int) -> None:
+def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
     log = run_log(__name__, job.name)
     torch.set_num_threads(threads)
     table = SplitTable.of_split(job.split, job.classes)

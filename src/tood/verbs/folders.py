@@ -1,4 +1,4 @@
-"""Where things are: ``results/<study>/<run>`` and ``data/<name>``."""
+"""Folders of the project: ``results/<study>/<run>``, ``data/<name>``, ``params``."""
 
 import os
 from pathlib import Path

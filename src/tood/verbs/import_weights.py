@@ -1,4 +1,4 @@
-"""``tood import``: weights trained with another code base, as a ``model.pt`` of ours."""
+"""``tood import``: convert a checkpoint of MMDetection or of the TOOD authors to a ``model.pt``."""
 
 import logging
 from pathlib import Path
@@ -29,7 +29,7 @@ def import_weights(
     names = None if classes is None else _read_names(classes)
     imported = import_checkpoint(checkpoint, Given(boxes, dialect, names, method))
     save_model(out, imported.config, imported.classes, imported.category_ids, imported.detector)
-    for line in _described(imported):
+    for line in _description(imported):
         log.info(line)
     log.info("written: %s", out)
 
@@ -42,7 +42,7 @@ def _read_names(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _described(imported: ImportedModel) -> list[str]:
+def _description(imported: ImportedModel) -> list[str]:
     config = imported.config
     source, method, backbone = config.source, config.method, config.backbone
     total, _ = count_parameters(imported.detector)

@@ -1,4 +1,4 @@
-"""``tood info``: what a detector consists of and costs."""
+"""``tood info``: parts of a detector with their parameters and GFLOPs."""
 
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ _WORDS = {"backbone": "backbone", "neck": "neck", _HEAD: "head"}
 
 
 def info_of_method(method: str, backbone: str, classes: int | None) -> None:
-    """Of a combination of building blocks, with random weights."""
+    """Log the parts of a detector made of building blocks, with random weights."""
     config: MethodConfig = load_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
     described = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
     count = classes or len(COCO_CATEGORIES)
@@ -32,7 +32,7 @@ def info_of_method(method: str, backbone: str, classes: int | None) -> None:
 
 
 def info_of_run(folder: Path, classes: int | None) -> None:
-    """Of a run of a study; the number of classes is its data set's."""
+    """Log the parts of a run's detector; the number of classes is its data set's."""
     config = run_at(folder)
     count = classes
     if count is None:
@@ -49,7 +49,7 @@ def info_of_run(folder: Path, classes: int | None) -> None:
 
 
 def info_of_file(path: Path) -> None:
-    """Of a ``model.pt``, trained here or imported."""
+    """Log the parts of a ``model.pt``, trained here or imported."""
     model = load_detection_model(path)
     log.info("%s: %s with %s, %d classes", path, model.method.name, model.config.backbone.name, len(model.classes))
     for line in _origin(model):

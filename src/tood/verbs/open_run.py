@@ -1,4 +1,4 @@
-"""What a run's verbs begin with: its configuration and its data set."""
+"""Opening a run: its study, configuration and data set."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def study_at(folder: Path) -> Study:
 
 
 def run_at(folder: Path) -> RunConfig:
-    """The run whose results belong in ``results/<study>/<run>``."""
+    """The configuration of the run with the folder ``results/<study>/<run>``."""
     return study_at(folder).run(folder.name)
 
 
@@ -30,7 +30,7 @@ def _below_results(folder: Path) -> Path:
 
 
 def open_dataset(config: DatasetConfig) -> PreparedDataset:
-    """The prepared data set; UserError says how to make it."""
+    """Open the prepared data set; UserError says how to prepare it."""
     folder = dataset_folder(config)
     if not (folder / "dataset.json").exists():
         raise UserError(f"{folder}/dataset.json: no such file; make it with: tood data prepare {config.name}")

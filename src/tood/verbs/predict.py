@@ -1,4 +1,4 @@
-"""``tood predict``: pictures with boxes and a COCO-format json for any images."""
+"""``tood predict``: detections in any images, as images with boxes and as COCO json."""
 
 import logging
 from collections import Counter
@@ -65,7 +65,7 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
             objects = plural(shown, "object")
             log.info("%s: %s at %g or above, %d in all", name, objects, threshold, len(found.scores))
     if not entries:
-        raise UserError(f"{images}: {_unread(unreadable, len(paths))}; nothing was written.")
+        raise UserError(f"{images}: {_unreadable_count(unreadable, len(paths))}; nothing was written.")
     categories = [
         {"id": category, "name": name} for category, name in zip(model.category_ids, model.classes, strict=True)
     ]
@@ -73,10 +73,10 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
     write_json(out / "detections.json", content, indent=None)
     log.info("%s and detections.json are in %s", plural(len(entries), "picture"), out)
     if unreadable:
-        raise UserError(f"{images}: {_unread(unreadable, len(paths))}.")
+        raise UserError(f"{images}: {_unreadable_count(unreadable, len(paths))}.")
 
 
-def _unread(names: list[str], count: int) -> str:
+def _unreadable_count(names: list[str], count: int) -> str:
     return f"{len(names)} of {plural(count, 'image')} could not be read: {listed(names)}"
 
 

@@ -1,4 +1,4 @@
-"""``tood data prepare``: a data set in the prepared layout."""
+"""``tood data prepare``: obtain a data set and convert it into the prepared layout."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 def prepare(name: str, mirror: Path | None) -> None:
     """Download or generate, verify and convert the data set described by ``params/datasets/<name>.yaml``."""
-    config, source = described(name, mirror)
+    config, source = dataset_and_mirror(name, mirror)
     prepared = prepare_dataset(
         config, dataset_folder(config), mirror=source, params_root=PARAMS, code=code_behind("prepare")
     )
@@ -26,7 +26,7 @@ def prepare(name: str, mirror: Path | None) -> None:
     log.info("%s: %s, ready in %s", prepared.name, plural(len(prepared.classes), "class"), dataset_folder(config))
 
 
-def described(name: str, mirror: Path | None) -> tuple[DatasetConfig, Path | None]:
+def dataset_and_mirror(name: str, mirror: Path | None) -> tuple[DatasetConfig, Path | None]:
     """The data set of ``params/datasets/<name>.yaml``, and its mirror if it has an upstream."""
     if not PARAMS.is_dir():
         raise UserError(f"{PARAMS}: no such folder; run this in the project's folder.")

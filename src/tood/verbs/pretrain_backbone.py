@@ -1,4 +1,4 @@
-"""``tood pretrain``: a backbone's starting weights from generated crops."""
+"""``tood pretrain``: pretrain a backbone's starting weights on generated crops."""
 
 from pathlib import Path
 
@@ -37,4 +37,4 @@ def pretrain(name: str, out: Path | None, threads: int) -> None:
     target = out or DATA / "pretrained" / f"{name}.pt"
     save_tensors(target, backbone.state_dict())
     write_record(target, config, code_behind("pretrain"))
-    log.info("%s of the last crops told apart: %s", f"{accuracy:.1%}", target)
+    log.info("%s of the last crops classified correctly: %s", f"{accuracy:.1%}", target)

@@ -1,4 +1,4 @@
-"""``tood replay``: compute once more the step at which a training broke down, as a whole and image by image."""
+"""``tood replay``: repeat the step at which a training's loss was not finite, as a whole and image by image."""
 
 import logging
 import math
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Computed:
-    """What a step on some images gives."""
+    """Losses and gradient of a step on some images."""
 
     losses: dict[str, float]
     norm: float
-    """Of the gradient."""
+    """Norm of the gradient."""
     broken: list[str]
     """Parameters whose gradient is not finite."""
 
@@ -45,7 +45,7 @@ class _Computed:
 
 
 def replay(folder: Path) -> None:
-    """Say what the losses and the gradient of the step are, and those of each of its images alone.
+    """Log the losses and the gradient of the step, and those of each of its images alone.
 
     Computes in one process on the CPU, with the weights from before the step. Raises UserError if the run did not
     break down with the configuration that it has now, or its data changed since.
@@ -79,7 +79,7 @@ def replay(folder: Path) -> None:
         mark = " " if alone.finite else "!"
         log.info("%s %s, %d objects: %s", mark, name, int(image.valid.sum()), alone.line())
     if whole.finite:
-        log.info("all is finite here, so it came of the device or of the division into processes")
+        log.info("all values are finite here, so the cause is the device or the division into processes")
 
 
 def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown) -> Batch | None:

@@ -1,4 +1,4 @@
-"""``tood show``: a study's table, and where its files are."""
+"""``tood show``: print a study's comparison table and the paths of its files."""
 
 import logging
 

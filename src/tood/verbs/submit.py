@@ -1,4 +1,4 @@
-"""``tood submit``: detections on a data set as the COCO evaluation server takes them."""
+"""``tood submit``: write detections as an archive for the COCO evaluation server."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: st
     config = run_at(folder)
     prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
     model, _ = open_trained(folder, config)
-    model = replace(model, config=config)  # inference as the study has it now
+    model = replace(model, config=config)  # with the study's current inference settings
     _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads)
 
 

@@ -53,18 +53,20 @@ from tood.workflow.standing import Expected
 def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, arguments: Sequence[str]) -> None:
     """Train the run of ``results/<study>/<run>``; ``arguments`` repeat this command in every process.
 
-    A finished training is left as it is unless what it depends on changed; for ``code`` see ``CodeChoice``. The second
-    ``attempt`` at what failed for good ends at once with what the first one said.
+    A finished training is left as it is unless what it depends on changed; for ``code`` see ``CodeChoice``. After a
+    permanent failure a second ``attempt`` ends at once with the same error.
     """
     config = run_at(folder)
     if in_worker():
         _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu")
         return
     with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
-        _train(config, folder, machine, code, arguments)
+        _train_unless_finished(config, folder, machine, code, arguments)
 
 
-def _train(config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]) -> None:
+def _train_unless_finished(
+    config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]
+) -> None:
     prepared = open_dataset(config.dataset)
     refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
     expected = expected_training(config, prepared, DATA)
@@ -79,13 +81,13 @@ def _train(config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, 
     machine.refuse_impossible(config, gpus, processes)
     if machine.nodes == 1:
         with exclusive(folder / "state") as hold:
-            if _taken_from_twin(folder, expected, "cuda" if gpus else "cpu"):
+            if _take_from_twin(folder, expected, "cuda" if gpus else "cpu"):
                 return
             _name_other_states(config, folder)
             if processes == 1:
                 _train_alone(config, folder, machine, gpus, hold)
                 return
-    # Several processes: the one that writes takes the lock, so that it is held for as long as that one lives.
+    # With several processes, the one that writes files takes the lock, so that it is held as long as that one lives.
     with lease_gpus(gpus) as leased:
         plan = Launch(
             processes=processes,
@@ -123,8 +125,8 @@ def _train_among_others(config: RunConfig, folder: Path, machine: Machine, devic
             _train_here(config, folder, machine, device_type, stop)
 
 
-def _taken_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
-    """Spare a training that another study has done; False where there is none such."""
+def _take_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
+    """Copy the result of an equal training of another study; False if there is none."""
     config = expected.config
     twin = find_twin(RESULTS, folder, expected, resolve_precision(config.schedule.precision, torch.device(device_type)))
     if twin is None:
@@ -135,15 +137,15 @@ def _taken_from_twin(folder: Path, expected: Expected, device_type: str) -> bool
 
 
 def _name_other_states(config: RunConfig, folder: Path) -> None:
-    """Say what changed when an unfinished training of another configuration lies in the folder."""
+    """Log what changed if the folder has an unfinished training of another configuration."""
     store = CheckpointStore(folder / "state", config.fingerprint)
     if store.files():
         return
     for other in store.others():
         science = folder / "state" / other / "science.json"
-        with suppress(UserError):  # of a file that is for this line alone
+        with suppress(UserError):  # the file serves only this log line
             kept = with_current_names(read_json(science))
-            if kept == config.science():  # of an earlier version, which named fields otherwise
+            if kept == config.science():  # written by an earlier version, with other names of fields
                 science.parent.rename(store.folder)
                 return
             changes = changed_fields(kept if isinstance(kept, dict) else {}, config.science())

@@ -1,6 +1,6 @@
-"""What the verbs that look at a trained run begin with: its model, checked against its study and data set.
+"""Opening a trained run: its model, checked against its study and data set.
 
-Not in ``runs.py``, so that verbs without a detector do not depend on the code of one.
+Apart from ``open_run.py``, so that commands without a detector do not import the code of one.
 """
 
 from pathlib import Path

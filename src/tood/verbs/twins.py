@@ -1,4 +1,4 @@
-"""A training that another study has already done: same configuration, data, seed and code give the same weights."""
+"""Twins: equal trainings of other studies; the same configuration, data, seed and code give the same weights."""
 
 import shutil
 from pathlib import Path
@@ -21,14 +21,14 @@ def find_twin(results: Path, folder: Path, expected: Expected, precision: str) -
         try:
             same_format = read_json(summary).get("precision") == precision
         except (UserError, AttributeError):
-            continue  # another run's broken file is for that run to complain about
+            continue  # a broken file of another run is reported by that run
         if same_format and training_standing(other, expected).state == "current":
             return other
     return None
 
 
 def adopt(twin: Path, folder: Path, config: RunConfig) -> None:
-    """Write into ``folder`` what the training of ``config`` would write, taken from its twin.
+    """Write the result files of the training of ``config`` into ``folder``, copied from its twin.
 
     Raises UserError if the twin's model is broken.
     """

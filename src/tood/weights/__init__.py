@@ -1,1 +1,1 @@
-"""Files of weights: finished models, starting weights, checkpoints of other code bases."""
+"""Weights: trained models (``model.pt``), starting weights, import of checkpoints of other code bases."""

@@ -1,4 +1,4 @@
-"""The layer of a head that knows the classes, and how to bring its rows into another order."""
+"""Classification layer of a head: reordering and selecting its rows to match a data set's classes."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""``model.pt``: a detector with the configuration and classes it was trained for, here or elsewhere."""
+"""Model file (``model.pt``): a detector's weights with its configuration and classes, trained here or imported."""
 
 import json
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def load_detection_model(path: Path) -> DetectionModel:
         raise UserError(f"{path}: names {len(classes)} classes and {len(category_ids)} ids; {again}.")
     from_scratch = config.backbone.model_copy(update={"weights": "none"})
     try:
-        with torch.device("meta"):  # a configuration alone, whatever it says, takes no memory for weights
+        with torch.device("meta"):  # a configuration alone, also a hostile one, takes no memory for weights
             detector = build_detector(config.method, from_scratch, len(classes), head_width=_head_width(config))
         own = detector.state_dict()
         given = {key: value.to(own[key].dtype) if key in own else value for key, value in weights.items()}

@@ -1,4 +1,4 @@
-"""Weights to start a training from: ImageNet, a backbone pretrained here, or any checkpoint file."""
+"""Starting weights of a training: ImageNet, a backbone pretrained here, or any checkpoint file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,20 +21,20 @@ _CONTAINERS = ("detector", "state_dict", "model", "tr")
 _CLASS_LAYERS = ("bbox_head.tood_cls.", "bbox_head.cls.")
 _BACKBONE = "backbone."
 _COUNTER = "num_batches_tracked"
-"""A scalar of every batch normalisation that nothing here uses: that it fits says nothing."""
+"""A scalar of every batch normalisation, not used here: it fits any detector, so it does not count."""
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of a checkpoint's tensors, by name."""
+    """Names of a checkpoint's tensors that were loaded, left out or missing."""
 
     source: str
     loaded: tuple[str, ...]
     left_out: tuple[str, ...]
     """In the file, but of the class layer (these first), of another shape, or unknown here."""
     initialised: tuple[str, ...]
-    """In the detector, but not in the file: these keep the values that they are made with."""
+    """In the detector, but not in the file: these keep their initial values."""
 
     def lines(self) -> list[str]:
         """The same for a log."""
@@ -81,7 +81,7 @@ def fill(
     whole_backbone: bool = False,
     same_classes: bool = False,
 ) -> LoadedWeights:
-    """Load all that fits by name and shape; the layer that knows the classes only if they are the same.
+    """Load all tensors that fit by name and shape; the classification layer only if the classes are the same.
 
     ``state`` holds a whole detector or a bare backbone. Raises UserError if nothing of it fits the backbone, if
     something that training never changes would stay random, or anything of the backbone with ``whole_backbone``.
@@ -163,7 +163,7 @@ def _imagenet(backbone: BackboneConfig) -> Mapping[str, Tensor]:
 
 
 def _fetched(url: str, what: str) -> Path:
-    """The file behind an address, whose name says the first digits of its SHA-256, in torch's folder of downloads."""
+    """Download a file, whose name has the first digits of its SHA-256, into torch's folder of downloads."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     try:
         with _one_download_at_a_time(url):
@@ -182,7 +182,7 @@ def _fetched(url: str, what: str) -> Path:
 def _one_download_at_a_time(url: str) -> Iterator[None]:
     """Processes and runs that start together wait for the first one's download and then read its file."""
     folder = Path(torch.hub.get_dir())
-    if (folder / "checkpoints" / url.rpartition("/")[2]).is_file():  # complete, for it was moved there
+    if (folder / "checkpoints" / url.rpartition("/")[2]).is_file():  # complete, since it was moved there
         yield
         return
     with lock_file(folder / "tood-download.lock", folder, lambda _: None):

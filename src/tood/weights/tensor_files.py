@@ -1,7 +1,7 @@
-"""Files of tensors and plain values, written atomically and read without running code.
+"""Files of tensors and plain values, written atomically and read without executing code.
 
-Besides code, a file may hold little that stands for much: packed zeros, or one number that is seen as 10^12.
-``refuse_packed`` and ``refuse_unreal`` keep either from every reader of such files, also of other code bases'.
+Besides code, a hostile file may be small but expand to much: compressed zeros, or one number viewed as 10^12 elements.
+``refuse_packed`` and ``refuse_unreal`` guard all readers of such files against that, also of other code bases' files.
 """
 
 import os
@@ -24,7 +24,7 @@ _ZIP = b"PK\x03\x04"
 
 def save_tensors(target: Path, value: Any) -> None:
     """``torch.save`` by temporary name and rename; the same tensors give the same bytes."""
-    with atomic_path(target) as path, path.open("wb") as stream:  # a path's name would go into the archive
+    with atomic_path(target) as path, path.open("wb") as stream:  # with a path, its name would be stored in the archive
         torch.save(value, stream)
 
 
@@ -55,7 +55,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
         return "it holds code or objects besides tensors and plain values, which are never loaded"
     text = (str(error).strip().splitlines() or [""])[0]
-    return escape(text, most=300) if " " in text else "it is damaged"  # else a mere number or key
+    return escape(text, most=300) if " " in text else "it is damaged"  # else only a number or key
 
 
 def _refuse_changed(path: Path) -> None:
@@ -66,7 +66,7 @@ def _refuse_changed(path: Path) -> None:
 
 
 def refuse_packed(path: Path) -> None:
-    """Raise UnpicklingError for what is no file, or a zip with more in it than its own size: nothing packs weights."""
+    """Raise UnpicklingError for a missing file, and for a zip with content larger than itself (compressed)."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise pickle.UnpicklingError("it is no file")
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Which starting weights a run has, by their content; without PyTorch, for whoever plans runs."""
+"""Digest of a run's starting weights, computed without PyTorch, for the workflow."""
 
 from pathlib import Path
 

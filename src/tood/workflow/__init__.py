@@ -1,1 +1,1 @@
-"""What Snakemake and DVC need of the project: settings, digests of code, one workflow at a time, pipelines."""
+"""Workflow: settings, code digests, locks and pipelines for Snakemake and DVC."""

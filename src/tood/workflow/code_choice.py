@@ -1,4 +1,4 @@
-"""What becomes of a finished training whose code alone changed since, as a person chooses it."""
+"""The user's choice for finished trainings if only code changed since: keep, retrain, or ask."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

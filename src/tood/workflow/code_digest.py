@@ -1,7 +1,7 @@
-"""What the code behind a result does, as digests that no comment, docstring, annotation or message changes.
+"""Digests of the code behind a result, which comments, docstrings, annotations and messages do not change.
 
 A result depends on the modules that can change its numbers: those that the roots of its verb reach by imports, apart
-from the interfaces in ``NEUTRAL``, which read, write, speak, lock and start processes, but compute nothing. A run also
+from the interfaces in ``NEUTRAL``, which read, write, log, lock and start processes, but compute nothing. A run also
 depends on the files of its method's assigner and criterion, which may be the project's own.
 """
 
@@ -33,7 +33,7 @@ ROOTS: Mapping[Verb, tuple[str, ...]] = {
     "submit": ("tood.evaluation.detections", "tood.evaluation.submission"),
     "compare": ("tood.verbs.compare",),
 }
-"""The modules that compute what a verb writes; what they import is behind it too."""
+"""The modules that compute what a verb writes; its digests cover the modules that they import too."""
 
 NEUTRAL = (
     "tood.config",  # what it decides is in the resolved configuration; but tood.config.method computes with it
@@ -58,7 +58,7 @@ NEUTRAL = (
 """Modules (with those below them) that code of results may import and that belong to no digest."""
 
 COMPUTING = ("tood.config.method", "tood.training.processes.distributed")
-"""Modules below a neutral one that compute all the same."""
+"""Modules below a neutral one that do compute numbers."""
 
 
 def is_neutral(module: str) -> bool:
@@ -96,7 +96,7 @@ def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def digests_of(names: Iterable[str]) -> dict[str, str]:
-    """The digests of modules and files of the project as they are now, of those that there are."""
+    """The current digests of those of the named modules and files of the project that exist."""
     files = {name: Path(name) if is_own_file(name) else package_file(name) for name in names}
     return {name: _digest_of(_parsed(path)) for name, path in files.items() if path.is_file()}
 
@@ -172,9 +172,9 @@ def canonical(tree: ast.Module) -> str:
 
 
 _SPEAKING = frozenset({"debug", "info", "warning", "error", "exception", "critical", "note", "box", "say", "warn"})
-"""Functions and methods whose texts are for people alone."""
+"""Functions and methods whose string arguments are messages."""
 _DESCRIBING = frozenset({"description", "title", "examples"})
-"""Arguments of fields that are for people alone."""
+"""Arguments of fields that only document them."""
 
 
 class _Behaviour(ast.NodeTransformer):

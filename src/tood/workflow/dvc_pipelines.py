@@ -1,9 +1,8 @@
-"""The DVC pipeline of a study: the same Snakemake rules, certified and shared by DVC.
+"""DVC pipelines (``dvc.yaml``) of studies, whose stages call the Snakemake rules.
 
-``tood dvc <study> …`` writes it. Stages ask Snakemake for their files, so no command is written twice. They depend on
-the
-files that the rules take, on the parameters, and on what the code behind each rule does, by the digests in
-``workflow/dvc/code.yaml``, which every Snakemake brings up to date.
+``tood dvc <study> …`` writes them. Stages ask Snakemake for their files, so no command is written twice. They depend
+on the files that the rules take, on the parameters, and on the code behind each rule, by the digests in
+``workflow/dvc/code.yaml``, which every run of Snakemake updates.
 """
 
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ def _write(path: Path, header: str, content: dict[str, Any]) -> None:
 
 
 class _WithoutAnchors(yaml.SafeDumper):
-    """Writes what occurs twice twice: DVC's editors of YAML and people read that more easily."""
+    """YAML without anchors and aliases, which is easier to read and edit."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -107,7 +106,7 @@ def write_code() -> None:
 
 
 def _is_versioned() -> bool:
-    """Whether DVC is at work in the project's folder."""
+    """Whether the project's folder uses DVC."""
     return Path(".dvc").is_dir()
 
 
@@ -136,7 +135,7 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
             settings,
             deps=_own_files(config),
             params=[{f"params/datasets/{file.name}": None}, {CODE.as_posix(): ["prepare"]}],
-            outs=_kept(f"data/{file.stem}"),
+            outs=_persistent(f"data/{file.stem}"),
         )
     for study in studies:
         for backbone in sorted({run.backbone.name for run in _pretrained(study)} - {name[9:] for name in stages}):
@@ -145,7 +144,7 @@ def shared_pipeline(params: Path) -> dict[str, Any]:
                 f"data/pretrained/{backbone}.pt",
                 f"study={study.name}",
                 params=[{f"params/backbones/{backbone}.yaml": None}, {CODE.as_posix(): ["pretrain"]}],
-                outs=_kept(f"data/pretrained/{backbone}.pt"),
+                outs=_persistent(f"data/pretrained/{backbone}.pt"),
             )
     return {"stages": stages}
 
@@ -181,7 +180,7 @@ def pipeline(study: Study) -> dict[str, Any]:
     def stage(target: str, verb: str, wanted: Sequence[str], **fields: Any) -> dict[str, Any]:
         code = {CODE.as_posix(): [verb, *(parts if verb == "train" else [])]}
         params = [*chosen, *fields.pop("params", []), code]
-        made = {"deps": fields.pop("deps"), "params": params, "outs": _kept(*wanted)}
+        made = {"deps": fields.pop("deps"), "params": params, "outs": _persistent(*wanted)}
         return {"foreach": "${runs}", "do": _stage(up, target, f"study={study.name}", **made)}
 
     stages: dict[str, Any] = {
@@ -226,7 +225,7 @@ def pipeline(study: Study) -> dict[str, Any]:
             *({f"params/published/{name}.yaml": None} for name in _published(study)),
             {CODE.as_posix(): ["compare"]},
         ],
-        outs=_kept(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
+        outs=_persistent(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
     )
     return {"vars": [f"{up}/{file}" if up else file], "stages": stages}
 
@@ -278,7 +277,7 @@ def _published(study: Study) -> list[str]:
     return [study.published.name] if study.published is not None else []
 
 
-def _kept(*paths: str) -> list[dict[str, dict[str, bool]]]:
+def _persistent(*paths: str) -> list[dict[str, dict[str, bool]]]:
     return [{path: {"persist": True}} for path in paths]
 
 

@@ -1,4 +1,4 @@
-"""What ``tood train`` does with a training that is there already."""
+"""Finished trainings: whether ``tood train`` keeps or repeats them."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def expected_training(config: RunConfig, prepared: PreparedDataset, data: Path) 
 
 
 def stays(folder: Path, expected: Expected, code: CodeChoice) -> Standing | None:
-    """The finished training in ``folder`` where it is not to be trained again; None where it is, or there is none.
+    """The finished training in ``folder`` if it is to be kept; None if it is to be repeated, or there is none.
 
-    Raises UserError where it would be thrown away for code alone and nobody said that it may.
+    Raises UserError if it would be thrown away because of code alone and the user has not allowed that.
     """
     standing = training_standing(folder, expected)
     if standing.state == "current":

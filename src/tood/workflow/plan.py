@@ -1,4 +1,4 @@
-"""What of a study is made again, and why: decided here, passed on to Snakemake by stamps."""
+"""Plan of a study: which results are outdated and why, passed on to Snakemake by stamps."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass
 class Plan:
-    """A study held against what there is of it."""
+    """A study compared with its existing results."""
 
     study: Study
     settings: Settings
@@ -58,12 +58,12 @@ class Plan:
             is_kept = self.settings.code.choice != "new" and remembered.get(name) == combined(self._code(run))
             if is_kept and standing.by_code_alone:
                 standing = replace(standing, state="current")
-            self.trainings[name] = self._kept(standing)
+            self.trainings[name] = self._apply_code_choice(standing)
 
     def refuse_loss(self, targets: Collection[str] = ()) -> None:
-        """Raise UserError where finished trainings that took long would be thrown away for code alone, unasked.
+        """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone.
 
-        Not where ``targets`` are asked for that no training makes.
+        Not if the ``targets`` need no training.
         """
         if self.settings.code.choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
             return
@@ -97,7 +97,7 @@ class Plan:
                     raise UserError(f"data set '{name}': changed since it was prepared; repeat the command to go on.")
 
     def write_stamps(self) -> None:
-        """Let Snakemake know, rule by rule."""
+        """Write the stamps of all rules."""
         code = {verb: code_behind(verb) for verb in ("prepare", "pretrain", "evaluate", "analyse", "submit", "compare")}
         for name, state in self.datasets.items():
             made_of = {"data set": name, "code": combined(code["prepare"])}
@@ -136,12 +136,12 @@ class Plan:
         verbs: tuple[Literal["evaluate", "analyse"], ...] = ("evaluate", "analyse")
         for verb in verbs if analysis_files(self.study) else verbs[:1]:
             standing = measurement_standing(folder, verb, run, self.study.split, code_behind(verb))
-            found[verb] = [*before, *self._kept(standing).because()]
+            found[verb] = [*before, *self._apply_code_choice(standing).because()]
             before = ["the run is evaluated again"] if found[verb] else []
         return found
 
     def _compared(self, code: str) -> dict[str, object]:
-        """What the table says besides the runs' numbers."""
+        """Settings that the comparison shows besides the runs' numbers."""
         study = self.study
         return {
             "texts": [study.title, study.description],
@@ -157,8 +157,8 @@ class Plan:
     def _code(self, run: RunConfig) -> dict[str, str]:
         return code_behind("train", code_of(run.method))
 
-    def _kept(self, standing: Standing) -> Standing:
-        """The same, as current where only code changed and results are to be kept; what changed is not forgotten."""
+    def _apply_code_choice(self, standing: Standing) -> Standing:
+        """The standing, made current if only code changed and results are to be kept; changed modules stay listed."""
         if self.settings.code.choice == "keep" and standing.by_code_alone:
             return replace(standing, state="current")
         return standing
@@ -173,7 +173,7 @@ class Plan:
 
     def _backbone(self, backbone: BackboneConfig) -> Standing:
         file = self.place.data / "pretrained" / f"{backbone.name}.pt"
-        return self._kept(pretrained_standing(file, backbone, code_behind("pretrain")))
+        return self._apply_code_choice(pretrained_standing(file, backbone, code_behind("pretrain")))
 
     def _training(self, run: RunConfig) -> Standing:
         state, backbone = self.datasets[run.dataset.name], self.backbones.get(run.backbone.name)

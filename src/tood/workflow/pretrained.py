@@ -1,4 +1,4 @@
-"""What a backbone's generated starting weights were made from, kept beside them."""
+"""Record of the settings and code that a backbone was pretrained with, kept beside the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ def write_record(weights: Path, backbone: BackboneConfig, code: Mapping[str, str
 
 
 def pretrained_standing(weights: Path, backbone: BackboneConfig, code: Mapping[str, str]) -> Standing:
-    """Pretrained weights held against what they would be made from now; without a record they are taken as they are."""
+    """Whether pretrained weights are up to date with settings and code; without a record they are accepted."""
     if not weights.is_file():
         return MISSING
     try:

@@ -1,4 +1,4 @@
-"""What the workflow needs to know before anything runs: its settings, threads, the state of own data."""
+"""Settings of the Snakemake workflow (``--config``), threads per run, and files that analyses produce."""
 
 import os
 import sys
@@ -19,17 +19,17 @@ _WORDS = {"dataset": "data set", "scale": "scale"}
 
 
 def analysis_files(study: Study) -> list[str]:
-    """What the analyses that a study asks for leave in the folder of each run."""
+    """Files that the study's analyses write into the folder of each run."""
     return ["alignment.json", "alignment.npz"] if "alignment" in study.analysis else []
 
 
 def analysis_tables(study: Study) -> list[str]:
-    """What the comparison makes of them in the study's folder, besides figures."""
+    """Tables that the comparison makes of them in the study's folder."""
     return ["alignment.csv", "alignment.md"] if "alignment" in study.analysis else []
 
 
 def submission_files(study: Study, run: str) -> list[str]:
-    """What a study that names images for an evaluation server has in the run's folder: a list, and its archive."""
+    """Submission files (a list and its archive) in the run's folder, if the study names images for a server."""
     if study.submission is None:
         return []
     (split,) = study.submission.splits
@@ -37,9 +37,9 @@ def submission_files(study: Study, run: str) -> list[str]:
 
 
 def enter_environment(mirror: object) -> None:
-    """Let rules find the tools beside this interpreter, activated or not, and the mirror of the data.
+    """Set the environment of rules: the tools beside this interpreter on PATH, and the mirror of the data.
 
-    The mirror goes by environment variable: where files come from is no parameter of what they become.
+    The mirror is an environment variable, not a parameter of a rule, since it does not change the files' content.
     """
     tools = str(Path(sys.executable).parent)
     os.environ[WORKFLOW] = str(os.getpid())  # a training ends (saved) when its workflow is gone
@@ -78,7 +78,7 @@ class Settings:
     accumulate: int
     """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
     code: CodeChoice
-    """What becomes of finished trainings whose code alone changed since."""
+    """Whether finished trainings are repeated if only code changed since."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:

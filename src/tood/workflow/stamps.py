@@ -1,8 +1,7 @@
-"""How the workflow's own judgement reaches Snakemake: one small file a job, newer than results that are outdated.
+"""Stamps: small files, one for each job, that make Snakemake run exactly the jobs whose results are outdated.
 
-Snakemake runs a job whose input is newer than its output and has another content than the last time. Every rule takes
-its stamp as an input, and all other inputs for its order alone; whether results are outdated is decided in
-``standing.py``.
+Snakemake runs a job whose input is newer than its output and has another content than the last time. Every rule has
+its stamp as an input; all other inputs only determine the order. ``standing.py`` decides whether results are outdated.
 """
 
 import json
@@ -25,34 +24,34 @@ def stamp_path(study: str, rule: str, name: str = "", folder: Path = Path(".snak
 
 
 def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
-    """Write the stamp of results that are made of ``wanted``; with ``because``, what differs, they are outdated."""
+    """Write the stamp of results made from ``wanted``; ``because`` lists the differences that make them outdated."""
     if not because:
         _write_unless_equal(path, {"wanted": wanted})
         os.utime(path, (_OLD, _OLD))
         return
     content = {"wanted": wanted, "because": list(because)}
-    kept = _kept(path)
+    kept = _read_stamp(path)
     if {name: kept.get(name) for name in content} != content or path.stat().st_mtime == _OLD:
         write_json(path, {**content, "noticed": time.time_ns()})
 
 
 def changing_stamp(path: Path, wanted: Any) -> None:
-    """Write the stamp of results that are made again, quickly, whenever ``wanted`` is not what it was."""
+    """Write the stamp of results that are quick to make, and are made again whenever ``wanted`` changes."""
     _write_unless_equal(path, {"wanted": wanted})
 
 
 def read_kept(path: Path) -> dict[str, str]:
     """What a changing stamp was written for, by name; empty without one."""
-    wanted = _kept(path).get("wanted")
+    wanted = _read_stamp(path).get("wanted")
     return wanted if isinstance(wanted, dict) else {}
 
 
 def _write_unless_equal(path: Path, content: dict[str, Any]) -> None:
-    if _kept(path) != json.loads(json.dumps(content)):
+    if _read_stamp(path) != json.loads(json.dumps(content)):
         write_json(path, content)
 
 
-def _kept(path: Path) -> dict[str, Any]:
+def _read_stamp(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except UserError:

@@ -1,8 +1,8 @@
-"""Whether a run's results are what the study would make now, judged by what they record of themselves.
+"""Standing of results: whether a run's results are up to date with study, data, weights and code, by their own records.
 
-Not by times of files, nor by what Snakemake remembers: results may have been made by hand, taken from another clone, or
+Times of files and Snakemake's metadata are not used: results may have been made by hand, taken from another clone, or
 be older than the program. ``train.json`` and ``config.yaml`` say what a training depended on, ``metrics.json`` and
-``alignment.json`` what a measurement was made of.
+``alignment.json`` what a measurement was made from.
 """
 
 import json
@@ -25,7 +25,7 @@ MOST_REASONS = 5
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run depends on as things are now; None stands for what is not known before something has been made."""
+    """What a run depends on now; None for what is unknown until something else has been made."""
 
     config: RunConfig
     code: Mapping[str, str]
@@ -33,12 +33,12 @@ class Expected:
     data: Collection[str] | None
     """Digests by which its data set is known."""
     weights: str | None = None
-    """Digest of its starting weights; empty where it starts from none that are a file."""
+    """Digest of its starting weights; empty if it starts from no file."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Results held against what they would be made from now."""
+    """Results compared with what they would be made from now."""
 
     state: Literal["missing", "current", "outdated"]
     reasons: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Standing:
         return bool(self.changed_code) and not self.reasons and not any(map(is_own_file, self.changed_code))
 
     def because(self) -> list[str]:
-        """Why outdated results are, in few words each."""
+        """Reasons why results are outdated, in a few words each."""
         if self.state != "outdated":
             return []
         code = [f"code: {', '.join(self.changed_code[:MOST_REASONS])}"] if self.changed_code else []
@@ -65,7 +65,7 @@ MISSING = Standing("missing")
 
 
 def training_standing(folder: Path, expected: Expected) -> Standing:
-    """The finished training in ``results/<study>/<run>`` held against what it would depend on now."""
+    """Standing of the finished training in ``results/<study>/<run>``."""
     try:
         kept = _mapping(read_json(folder / "train.json"))
         written = read_yaml(folder / "config.yaml")
@@ -81,7 +81,7 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
     weights = kept.get("starting_weights")
     if weights is not None and expected.weights is not None and weights != expected.weights:
         reasons.append("its starting weights changed")
-    changed = changed_modules(_code_of(kept, expected.code), expected.code)
+    changed = changed_modules(_recorded_code(kept, expected.code), expected.code)
     seconds = kept.get("seconds")
     return Standing(
         "outdated" if reasons or changed else "current",
@@ -94,7 +94,7 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
 def measurement_standing(
     folder: Path, verb: Literal["evaluate", "analyse"], config: RunConfig, split: str, code: Mapping[str, str]
 ) -> Standing:
-    """An evaluation or analysis of the finished training in ``folder`` held against what it would be made of now."""
+    """Standing of an evaluation or analysis of the finished training in ``folder``."""
     try:
         trained = _mapping(read_json(folder / "train.json"))
         kept = _mapping(read_json(folder / _MEASUREMENTS[verb]))
@@ -107,7 +107,7 @@ def measurement_standing(
     model = trained.get("model", kept.get("model"))  # earlier versions kept no digest of it
     if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != model:
         reasons.append("its model has been trained again since")
-    changed = changed_modules(_code_of(kept, code), code)
+    changed = changed_modules(_recorded_code(kept, code), code)
     return Standing("outdated" if reasons or changed else "current", tuple(reasons), tuple(changed))
 
 
@@ -120,7 +120,7 @@ def changed_since(folder: Path, code: Mapping[str, str] | None = None) -> list[s
     if code is None:
         recorded = kept.get("code")
         code = digests_of(recorded) if isinstance(recorded, dict) else {}
-    return changed_modules(_code_of(kept, code), code)
+    return changed_modules(_recorded_code(kept, code), code)
 
 
 def _changed_settings(written: Any, config: RunConfig) -> list[str]:
@@ -131,8 +131,8 @@ def _changed_settings(written: Any, config: RunConfig) -> list[str]:
     return changed_fields(stored.science(), config.science())
 
 
-def _code_of(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, str]:
-    """The digests that a result records; those of the first version that kept any, where an earlier one made it."""
+def _recorded_code(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, str]:
+    """The code digests that a result records; for older results those of the first version with digests."""
     recorded = kept.get("code")
     if isinstance(recorded, dict):
         return {str(name): str(value) for name, value in recorded.items()}
@@ -142,7 +142,7 @@ def _code_of(kept: Mapping[str, Any], code: Mapping[str, str]) -> Mapping[str, s
 
 @cache
 def _first_digests() -> dict[str, str]:
-    """Of all modules, when results began to record them: what earlier results were made by, as far as anybody knows."""
+    """Digests of all modules of the first version whose results record them; earlier results count as made by these."""
     return dict(json.loads(_LEGACY.read_text(encoding="utf-8")))
 
 

@@ -1,6 +1,6 @@
-"""One Snakemake at a time on a study: what Snakemake's own lock is for, which a killed one would leave behind.
+"""Study lock: one Snakemake at a time on a study. Snakemake's own lock would be left behind when it is killed.
 
-Two would remove each other's results, for each begins a job by removing what the job is to make.
+Two would remove each other's results, because Snakemake removes a job's outputs before it starts the job.
 """
 
 import os
@@ -17,7 +17,7 @@ from tood.io.write import write_text
 
 
 class StudyLock:
-    """The lock of a study, as it was when the workflow was read: plans made while another one worked are stale."""
+    """The lock of a study, checked when the workflow is read: plans made while another one works are stale."""
 
     def __init__(self, study: str, folder: Path = Path(".snakemake")) -> None:
         name = study.replace("/", "_")
@@ -31,7 +31,7 @@ class StudyLock:
     def take(self) -> None:
         """Hold the lock until this process ends, however it does. Raises UserError if another one has or had it."""
         try:
-            lock = try_lock(self._file, patience=0.5)  # somebody may be looking
+            lock = try_lock(self._file, patience=0.5)  # another process may be checking the lock
         except OSError as error:
             raise UserError(refusal(self._owner.parent, error)) from error
         last = self._last_owner()
@@ -53,7 +53,7 @@ class StudyLock:
         """Whether nobody holds it at this moment."""
         try:
             lock = try_lock(self._file)
-        except OSError:  # then neither can anybody here take it
+        except OSError:  # then no process here can take it either
             return True
         if lock is not None:
             lock.release()

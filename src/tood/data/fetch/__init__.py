@@ -1,1 +1,1 @@
-"""Obtaining the files of data sets: downloads, archives, manifests."""
+"""Obtaining the files of data sets: download, archives, manifests."""

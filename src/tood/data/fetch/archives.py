@@ -1,6 +1,6 @@
-"""Unpacking zip and tar archives without trusting anything they say: the one place where archives are opened.
+"""Unpacking zip and tar archives safely: paths, links and sizes are checked, nothing that an archive says is trusted.
 
-What is unpacked goes below a folder of its own, which the caller removes when an archive is refused.
+Files are unpacked below a folder of their own, which the caller removes when an archive is refused.
 """
 
 import bz2
@@ -87,7 +87,7 @@ class _Sink:
         except (FileExistsError, NotADirectoryError) as error:
             raise self._refusal(f"the path '{escape(entry.path)}' below something that is a file") from error
         self._refuse_taken(destination, entry)
-        with _understood(self._archive), entry.open() as source, destination.open("wb") as file:
+        with _archive_errors(self._archive), entry.open() as source, destination.open("wb") as file:
             status = os.fstat(file.fileno())
             self._files.add((status.st_dev, status.st_ino))
             while chunk := source.read(_CHUNK):
@@ -105,7 +105,7 @@ class _Sink:
             raise self._refusal(f"'{escape(entry.path)}' twice, or under names that this disk takes for the same")
 
     def _measure(self, size: int) -> None:
-        """Look at the limits now and then, and before the first byte is written."""
+        """Check the limits before the first byte is written and from time to time after that."""
         before, self._size = self._size, self._size + size
         if before // _LOOK_EVERY != self._size // _LOOK_EVERY or not before:
             _check_expansion(self._archive, self._size)
@@ -132,7 +132,7 @@ def _check_expansion(archive: Path, size: int) -> None:
 
 
 def _entries(archive: Path, target: Path) -> Iterator[_Entry]:
-    with _understood(archive):
+    with _archive_errors(archive):
         zipped = zipfile.is_zipfile(archive)
     if zipped:
         yield from _zip_entries(archive, target)
@@ -141,8 +141,8 @@ def _entries(archive: Path, target: Path) -> Iterator[_Entry]:
 
 
 def _zip_entries(archive: Path, target: Path) -> Iterator[_Entry]:
-    """All that a zip lists in its directory is looked at before anything of it is unpacked."""
-    with _understood(archive), zipfile.ZipFile(archive) as opened:
+    """All entries in a zip's directory are checked before any of them is unpacked."""
+    with _archive_errors(archive), zipfile.ZipFile(archive) as opened:
         entries = []
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -167,7 +167,7 @@ def _zip_entries(archive: Path, target: Path) -> Iterator[_Entry]:
 
 
 def _tar_entries(archive: Path) -> Iterator[_Entry]:
-    with _understood(archive), closing(_Metered(archive)) as stream:
+    with _archive_errors(archive), closing(_Metered(archive)) as stream:
         try:
             opened = tarfile.TarFile(fileobj=stream)  # type: ignore[arg-type]
         except tarfile.TarError as error:
@@ -182,15 +182,15 @@ def _tar_entries(archive: Path) -> Iterator[_Entry]:
                 yield _Entry(path, lambda info=info: opened.extractfile(info))  # type: ignore[misc, arg-type]
             elif not info.isdir():
                 raise _no_file(archive, info.name)
-            opened.members.clear()  # type: ignore[attr-defined]  # kept of all that was passed, a kilobyte each
+            opened.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every entry that it passed, a kilobyte each
         while stream.read(_CHUNK):
             pass  # a compressed stream's own checksum is only looked at when it is read to its end
 
 
 class _Metered:
-    """The bytes of a tar, decompressed: never more than it may unpack to, nor more at once than a file's piece.
+    """The decompressed bytes of a tar, limited in total and in the length of a single read.
 
-    Without it tarfile would pass over any amount of what it skips and read headers of any length into memory.
+    Without these limits tarfile would skip over any amount of data and read headers of any length into memory.
     """
 
     def __init__(self, archive: Path) -> None:
@@ -247,8 +247,8 @@ def _is_control(character: str) -> bool:
 
 
 @contextmanager
-def _understood(archive: Path) -> Iterator[None]:
-    """Turn whatever zipfile and tarfile make of an archive that is not what it says into a UserError."""
+def _archive_errors(archive: Path) -> Iterator[None]:
+    """Turn any exception that zipfile or tarfile raises for a damaged or wrongly named archive into a UserError."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""Downloading an archive: resumed where it broke off, checked before it is used."""
+"""Downloading an archive: resumed after an interruption, verified before it is used."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ _AGAIN = "the part downloaded so far is kept; run the same command again to go o
 
 @dataclass(frozen=True)
 class Patience:
-    """When to give up: seconds to connect, seconds of silence, tries in a row that bring next to nothing.
+    """When to give up: seconds to connect, seconds of silence, tries in a row that transfer next to nothing.
 
     Silence is less than ``slowest`` bytes a second, too.
     """
@@ -49,7 +49,7 @@ DEFAULT_PATIENCE = Patience()
 
 
 class _TransferError(Exception):
-    """A try ended early; the text says why, in words that follow "the server"."""
+    """A download attempt ended early; the text says why, in words that follow "the server"."""
 
 
 def archive_name(archive: Archive) -> str:
@@ -58,7 +58,7 @@ def archive_name(archive: Archive) -> str:
 
 
 def download(archive: Archive, folder: Path, patience: Patience = DEFAULT_PATIENCE) -> Path:
-    """Bring an archive into ``folder`` and return its path; what an earlier try left is continued.
+    """Download an archive into ``folder`` and return its path; a partial file of an earlier attempt is continued.
 
     Raises UserError when the server cannot be reached, refuses, stalls, or gives something else than the
     size and checksums of ``archive`` say (then nothing is kept, so that a new try starts afresh).
@@ -115,7 +115,7 @@ def _size(part: Path) -> int:
 
 
 def _version_file(part: Path) -> Path:
-    """Where the server's version of a partial file is remembered, so that two versions are never joined."""
+    """The file that keeps the server's version of a partial file, so that two versions are never joined."""
     return part.with_name(f"{part.name}.etag")
 
 
@@ -125,7 +125,7 @@ def _forget(part: Path) -> None:
 
 
 def _version(response: requests.Response) -> str:
-    """What the server calls the version that it sends, if it is a name for exactly these bytes."""
+    """The server's name (ETag) for the version that it sends, if it identifies exactly these bytes."""
     tag = response.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
@@ -134,26 +134,28 @@ def _fetch(archive: Archive, part: Path, patience: Patience) -> None:
     """One try: continue the partial file to its end."""
     headers = {"Accept-Encoding": "identity"}
     version = _version_file(part).read_text(encoding="utf-8") if _version_file(part).is_file() else ""
-    # Without a name for the version or a checksum of the whole nothing would tell that two versions were joined.
+    # Without a version or a checksum of the whole, a file joined from two versions would go unnoticed.
     have = _size(part) if version or archive.md5 or archive.sha256 else 0
     if have:
         headers["Range"] = f"bytes={have}-"
         if version:
             headers["If-Range"] = version
-    with _interruptions(archive.url, patience), _ask(archive.url, headers, patience) as response:
+    with _transfer_errors(archive.url, patience), _ask(archive.url, headers, patience) as response:
         if response.status_code == 206 and version and _version(response) not in ("", version):
             _forget(part)
             raise _TransferError("has another version of the file now")
-        start, total = _understand(archive, response, have)
+        start, total = _offered_range(archive, response, have)
         if total is not None and start >= total:
             return
         _check_space(part, archive, start, total)
-        progress = _Progress(archive_name(archive), start, total, patience.report_every)
+        progress = _DownloadProgress(archive_name(archive), start, total, patience.report_every)
         with part.open("r+b" if start else "wb") as sink:
             sink.seek(start)
             sink.truncate()
             sink.flush()
-            _version_file(part).write_text(_version(response), encoding="utf-8")  # of the bytes that are there now
+            _version_file(part).write_text(
+                _version(response), encoding="utf-8"
+            )  # version of the bytes that are there now
             for chunk in _pieces(response, patience):
                 sink.write(chunk)
                 progress.add(len(chunk))
@@ -164,13 +166,13 @@ def _fetch(archive: Archive, part: Path, patience: Patience) -> None:
 
 
 def _ask(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
-    """The response, whose headers too have to come in time."""
+    """The server's response; its headers have to arrive in time too."""
     timeouts = (patience.connect, patience.silence)
     return with_deadline(sum(timeouts), lambda: requests.get(url, headers=headers, stream=True, timeout=timeouts))
 
 
 def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
-    """The bytes as the server sends them, some of them at a time, not undoing any compression it declares."""
+    """The bytes as the server sends them, in pieces, without undoing any compression that it declares."""
     began, received = time.monotonic(), 0
     while chunk := response.raw.read1(_CHUNK, decode_content=False):
         yield chunk
@@ -181,7 +183,7 @@ def _pieces(response: requests.Response, patience: Patience) -> Iterator[bytes]:
             began, received = time.monotonic(), 0
 
 
-def _understand(archive: Archive, response: requests.Response, have: int) -> tuple[int, int | None]:
+def _offered_range(archive: Archive, response: requests.Response, have: int) -> tuple[int, int | None]:
     """(first byte, total bytes if known) of what the server is about to send."""
     status = response.status_code
     ranges = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -220,13 +222,13 @@ def _understand(archive: Archive, response: requests.Response, have: int) -> tup
 
 
 @contextmanager
-def _interruptions(url: str, patience: Patience) -> Iterator[None]:
+def _transfer_errors(url: str, patience: Patience) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.ConnectTimeout as error:
         raise _TransferError(f"did not answer within {patience.connect:g} seconds") from error
     except TimeoutError as error:
-        raise _TransferError("takes for ever to answer") from error
+        raise _TransferError("takes too long to answer") from error
     except (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise _TransferError(f"sent nothing for {patience.silence:g} seconds") from error
     except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError) as error:
@@ -256,8 +258,8 @@ def _amount(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-class _Progress:
-    """Says now and then how far a download is."""
+class _DownloadProgress:
+    """Logs from time to time how far a download is."""
 
     def __init__(self, name: str, start: int, total: int | None, every: float) -> None:
         self.have = start

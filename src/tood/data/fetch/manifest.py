@@ -1,4 +1,4 @@
-"""Is this the data it claims to be? File lists with digests, or counts where there is no list."""
+"""Verification of data set files: manifests with sizes and digests, or numbers of files where there is no manifest."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""Obtaining a data set's files: downloaded or from a mirror, verified, and there completely or not at all."""
+"""Obtaining a data set's files: from a download or a mirror, verified, and put in place completely or not at all."""
 
 import hashlib
 import json
@@ -43,15 +43,15 @@ def obtain(
         else:
             _from_mirror(source, mirror, staging, manifest)
         (staging / STAMP).write_text(stamp(source, manifest), encoding="utf-8")
-        _exchange(staging, target, work / "replaced")
+        _replace_folder(staging, target, work / "replaced")
     except OSError as error:
         raise UserError(refusal(error.filename or work, error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _exchange(new: Path, target: Path, old: Path) -> None:
-    """Put a folder in the target's place, which is there completely or not at all whenever this is cut short."""
+def _replace_folder(new: Path, target: Path, old: Path) -> None:
+    """Replace ``target`` by the folder ``new``; after an interruption ``target`` is complete or missing."""
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.replace(old)
@@ -61,7 +61,7 @@ def _exchange(new: Path, target: Path, old: Path) -> None:
 
 
 def stamp(source: Source, manifest: Manifest | None) -> str:
-    """What obtained files are recognised by: a digest of where they come from and of their manifest."""
+    """Digest of a source and its manifest, by which obtained files are recognised."""
     content = [source.model_dump(mode="json"), manifest.digest if manifest else None]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -99,7 +99,7 @@ def _from_upstream(
     except UserError:
         for archive, file in zip(source.archives, files, strict=True):
             if archive.md5 is None and archive.sha256 is None:
-                file.unlink()  # it may be the culprit: the next run gets it afresh
+                file.unlink()  # it may be the cause; the next run downloads it again
         raise
 
 
@@ -124,7 +124,7 @@ def _from_mirror(source: Source, mirror: Path, staging: Path, manifest: Manifest
         _unpack_all(source, files, staging, manifest)
     else:
         if manifest is not None:
-            manifest.verify(mirror)  # before copying, so that the sentence names the mirror's file
+            manifest.verify(mirror)  # before copying, so that the error names the mirror's file
             names = list(manifest.entries)
         else:
             verify_counts(mirror, source.counts)

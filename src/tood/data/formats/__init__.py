@@ -1,1 +1,1 @@
-"""Readers of data sets in the layouts people have."""
+"""Readers of annotation formats: COCO, Pascal VOC, YOLO, lists of images."""

@@ -1,4 +1,4 @@
-"""COCO layout: one json per split, or one pool that splits are drawn from."""
+"""Reader of the COCO format: one json per split, or one for a pool that splits are drawn from."""
 
 import math
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,7 @@ from tood.io.read import read_json
 
 _LARGEST_ID = 2**63 - 1  # of the arrays that hold ids
 _UNLABELLED = ("images", "categories")
-_OUTLINES = ("segmentation", "keypoints")  # most of a file's size, and nothing that detection uses
+_OUTLINES = ("segmentation", "keypoints")  # most of a file's size, not used for detection
 
 
 def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset:
@@ -48,7 +48,7 @@ def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset
 
 
 def read_images(config: ImagesDataset, root: Path, findings: Findings) -> RawDataset:
-    """Read lists of images without annotations below ``root``, in the same way."""
+    """Read COCO files that list images without annotations below ``root``, in the same way."""
     read = [
         _read_split(name, CocoSplit(images=split.images, annotations=split.listing), root, config, findings)
         for name, split in config.splits.items()
@@ -81,7 +81,7 @@ def _read_split(
     if not tables["images"]:
         findings.error(path, f"split '{name}' has no images")
     boxes = []
-    if labelled and images and categories:  # otherwise that is the problem, reported once
+    if labelled and images and categories:  # otherwise their lack is the problem, reported once
         boxes = _boxes(tables["annotations"], path, images, frames, {item.id for item in categories}, findings)
     return categories, RawSplit(name, folder, [image for image in images.values() if image.id in frames], boxes)
 

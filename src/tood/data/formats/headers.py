@@ -1,4 +1,4 @@
-"""Opening image files, their sizes from their headers, and the images of a folder.
+"""Image headers: size and EXIF orientation of image files without decoding them; listing the images of a folder.
 
 A size is the one after EXIF transposition, because that is how images are decoded for training.
 """
@@ -24,7 +24,7 @@ LARGEST_IMAGE = 150_000_000
 """Pixels of an image that is decoded, so that 12,000 x 9,000 (108 million) works. A few kB can announce any number;
 while a picture is decoded it takes 8 to 11 bytes for each, so this bounds what it takes to 1.7 GB."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
-"""Of Pillow's, those that pictures are kept in; others start programs (EPS) or are little used and so little tried."""
+"""Pillow's formats that are accepted; others start programs (EPS) or are little used and so little tested."""
 Box = tuple[float, float, float, float]
 
 
@@ -101,7 +101,7 @@ def read_header(path: Path) -> Header:
     with open_image(path) as image:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         width, height = image.size
-        if isinstance(image, TiffImageFile):  # whose size Pillow gives as turned already
+        if isinstance(image, TiffImageFile):  # for TIFF Pillow gives the transposed size already
             width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     return Header(width, height, orientation if orientation in range(1, 9) else 1)
 
@@ -146,13 +146,13 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
 def list_images(folder: Path) -> list[Path]:
     """Image files of a folder and below it, sorted by path; hidden files and folders are left out.
 
-    Links are followed; one that leads nowhere is listed, for whoever reads it to report.
+    Links are followed; a broken link is listed, so that reading it reports the problem.
     """
     return list_files(folder, IMAGE_SUFFIXES)
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The same for files with other suffixes, given in lower case. Raises UserError for unreadable folders."""
+    """Like :func:`list_images`, for files with these suffixes (lower case). Raises UserError for unreadable folders."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error

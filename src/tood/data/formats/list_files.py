@@ -1,4 +1,4 @@
-"""List files and split membership, shared by the formats that have them."""
+"""List files (one image per line) and overlaps between splits, for the formats that have them."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Reading a data set in its own format, and what has to hold whatever the format."""
+"""Reading a data set in its own format, and the checks that hold for every format."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     """Read a data set in its own format; what is wrong goes to ``findings``.
 
-    Raises UserError for what may not be read at all.
+    Raises UserError if nothing of it can be read.
     """
     try:
         dataset = _read(config, root, findings)
@@ -29,7 +29,9 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     _look_over_splits(config, findings)
     for name in repeated(dataset.classes):
         findings.error(root, f"class '{name}' is listed twice; give every class one name")
-    if dataset.classes and not isinstance(config, ImagesDataset):  # without classes no object, which is said already
+    if dataset.classes and not isinstance(
+        config, ImagesDataset
+    ):  # without classes there are no objects, and that is reported already
         for split in dataset.splits:
             _look_for_objects(split, root, findings)
     return dataset
@@ -59,7 +61,7 @@ def _read(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
 
 
 def _look_over_splits(config: OnDisk, findings: Findings) -> None:
-    """Report names that cannot be a file's, and the lack of what every training needs."""
+    """Report split names that cannot be file names, and a missing train or val split."""
     where = f"data set '{config.name}'"
     names = split_names(config)
     for name in names:

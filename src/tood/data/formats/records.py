@@ -1,4 +1,4 @@
-"""What the readers of all formats produce, before it is written as COCO json."""
+"""Records of images, boxes and categories that the readers of all formats produce; conversion to COCO json."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SMALLEST_BOX = 1.0  # px in width and height that a box needs to be trained on (spec section 5)
+SMALLEST_BOX = 1.0  # px; boxes of less width or height are not trained on
 TOO_THIN = "narrower or lower than a pixel, which is not trained on"
 
 
@@ -53,7 +53,7 @@ class RawSplit:
         return self.folder / image.file_name
 
     def has_targets(self) -> bool:
-        """Whether there is any object to train on (spec section 5; see ``TrainingTargets``)."""
+        """Whether there is any object to train on (see ``TrainingTargets``)."""
         return any(
             not (box.crowd or box.ignore) and box.area > 0 and min(box.bbox[2:]) >= SMALLEST_BOX for box in self.boxes
         )
@@ -77,7 +77,7 @@ def numbered(classes: Sequence[str]) -> tuple[Category, ...]:
 
 
 def to_coco(split: RawSplit, categories: Sequence[Category]) -> dict[str, Any]:
-    """The split as the content of a COCO json."""
+    """The content of the split's COCO json."""
     return {
         "images": [
             {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
@@ -103,7 +103,7 @@ def to_coco(split: RawSplit, categories: Sequence[Category]) -> dict[str, Any]:
 class Fitted:
     """A box (x1, y1, x2, y2) px made to lie in its image; ``problem`` says what was wrong with it.
 
-    ``box`` is None where nothing is left of it.
+    ``box`` is None if nothing of it lies in the image.
     """
 
     box: tuple[float, float, float, float] | None
@@ -113,7 +113,7 @@ class Fitted:
 def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> Fitted:
     """Clip a box to its image (px); boxes that have no area, before or after, are dropped.
 
-    Reaching over the edge by up to a pixel is rounding (VOC counts from one) and clipped without a word.
+    A box that exceeds the image by up to a pixel is rounded (VOC counts from one), so it is clipped without a note.
     """
     if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
         return Fitted(None, "with a coordinate that is not a number dropped")

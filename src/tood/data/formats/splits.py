@@ -1,4 +1,4 @@
-"""Splits drawn by seed."""
+"""Train, val and test splits drawn by seed."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Pascal VOC layout: one XML per image, splits as files of image stems."""
+"""Reader of the Pascal VOC format: one XML file per image, splits as lists of image stems."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -26,7 +26,7 @@ from tood.data.formats.splits import draw_splits
 from tood.io.errors import UserError
 from tood.io.read import read_bytes
 
-_FLAGS = ("-1", "0", "1")  # of the class files of the original VOC: "000012 -1"
+_FLAGS = ("-1", "0", "1")  # in the class lists of the original VOC: "000012 -1"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LARGEST = 16 << 20  # bytes of an annotation; one of 2,000 objects has 0.5 MB
 
@@ -185,7 +185,7 @@ def _read_picture(
 
 def _named_image(tree: Element, folder: Path) -> Path | None:
     """The image that ``<filename>`` names, for sets whose annotation files are named otherwise."""
-    name = PureWindowsPath((tree.findtext("filename") or "").strip()).name  # knows both kinds of slashes
+    name = PureWindowsPath((tree.findtext("filename") or "").strip()).name  # splits at both kinds of slashes
     candidate = folder / name
     return candidate if name and candidate.suffix.lower() in IMAGE_SUFFIXES and candidate.is_file() else None
 

@@ -1,4 +1,4 @@
-"""YOLO layout: a text file of normalised boxes per image, class names in ``data.yaml``."""
+"""Reader of the YOLO format: one text file of normalised boxes per image, class names in ``data.yaml``."""
 
 import math
 import os
@@ -208,7 +208,7 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
 
 
 def _found(lines: list[str], root: Path, list_file: Path, findings: Findings) -> list[str]:
-    """The lines that name images; of a list that is of something else not every line is looked for."""
+    """The lines that name images; the search stops early in a file that is no list of images."""
     found: list[str] = []
     for number, line in enumerate(lines):
         key = _listed(line, root, list_file, findings)

@@ -1,1 +1,1 @@
-"""The generated data set."""
+"""The generated data set of textured shapes, which needs no download."""

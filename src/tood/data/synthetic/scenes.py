@@ -1,4 +1,4 @@
-"""Pictures of the generated data set: outlines, surfaces and backgrounds.
+"""Drawing the generated data set's images: outlines, surfaces and backgrounds.
 
 Every function draws from the generator it is given and from nothing else. Coordinates are pixels of the
 finished picture, colours are RGB in 0..255.
@@ -15,7 +15,7 @@ CLASSES = ("bar", "cross", "star", "ring", "disc", "hexagon")
 SUPERSAMPLING = 4
 _MIN_THICKNESS = 2.5
 _MIN_PERIOD = 4.0
-# Tendencies of a class, which only hold in a part of its objects: colour alone never decides.
+# Typical values of a class, which hold for a part of its objects only: colour alone does not tell classes apart.
 _HUES = (0.08, 0.30, 0.15, 0.60, 0.95, 0.78)
 _PATTERNS = ("stripes", "dots", "shade", "rings", "speckle", "checker")
 _FAVOURITES = ("stripes", "checker", "shade", "dots", "rings", "rings")

@@ -1,4 +1,4 @@
-"""The embedded, generated data set: textured shapes on clutter, written as images and COCO json.
+"""Generated data set: textured shapes on clutter, written as images and COCO json.
 
 A picture is a pure function of (size, split seed, index). Objects overlap and cross each other; one is only
 placed where at least ``MIN_VISIBLE`` of its own surface and of every object below it can be seen, so whatever
@@ -148,7 +148,7 @@ def draw_scene(seed: int, index: int, size: int) -> Scene:
     for radius in _draw_radii(rng, size):
         outline = draw_outline(rng, int(rng.integers(len(CLASSES))), radius)
         for _ in range(_TRIES):
-            if stage.boxes and rng.random() < 0.4:  # seek company: crossing objects
+            if stage.boxes and rng.random() < 0.4:  # near an earlier object, so that some objects cross
                 x1, y1, x2, y2 = stage.boxes[int(rng.integers(len(stage.boxes)))]
                 spread = 0.3 * max(x2 - x1, y2 - y1)
                 centre = rng.normal(((x1 + x2) / 2, (y1 + y2) / 2), spread)

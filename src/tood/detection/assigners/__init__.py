@@ -1,1 +1,1 @@
-"""Assigners: which object every location shall detect."""
+"""Assigners (label assignment): which object every location of the pyramid is trained to detect."""

@@ -1,4 +1,4 @@
-"""The result of an assigner, and how two objects settle who owns a location."""
+"""Assignment: the result of an assigner, and how a conflict of objects over a location is settled."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ CACHED_ELEMENTS = 400_000
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """Which object every location shall detect; all (B, N), without gradient."""
+    """The object that every location is trained to detect; all (B, N), without gradient."""
 
     gt_index: Tensor
     """int64 index of the object, -1 for background."""
@@ -28,23 +28,23 @@ class Assignment:
     metric: Tensor
     """What the assigner ranks by, for the object chosen; 0 for background."""
     target: Tensor
-    """How strongly the location shall answer, in [0, 1]; 0 for background."""
+    """Soft classification target of the location, in [0, 1]; 0 for background."""
     ignored: Tensor | None = None
-    """bool: neither object nor background, where an assigner leaves such; they take no part in the loss."""
+    """bool: neither object nor background, so without part in the loss; None if the assigner ignores nothing."""
 
     @property
     def positive(self) -> Tensor:
         return self.gt_index >= 0
 
     def counted(self, valid: Tensor) -> Tensor:
-        """Of the ``valid`` (B, N) locations those that the classification loss counts."""
+        """The ``valid`` (B, N) locations that the classification loss counts."""
         return valid if self.ignored is None else valid & ~self.ignored
 
 
 def prior_assignment(
     points: Points, targets: Targets, gt_index: Tensor, *, ignored: Tensor | None = None
 ) -> Assignment:
-    """The assignment of objects ``gt_index`` (B, N) whose overlaps are those of the anchors."""
+    """The assignment of objects ``gt_index`` (B, N) with the IoU of the anchors as overlaps."""
     boxes, _ = targets.take(gt_index)
     positive = (gt_index >= 0).to(boxes.dtype)
     iou = aligned_iou(points.anchors.to(boxes.dtype), boxes) * positive
@@ -57,7 +57,7 @@ def chunk_length(images: int, locations: int, elements: int) -> int:
 
 
 def elements_at_once(device: torch.device) -> int:
-    """How much of a dense tensor to compute at once: what suits the device."""
+    """Number of elements of a dense tensor to compute at once on this device."""
     return CACHED_ELEMENTS if device.type == "cpu" else DENSE_ELEMENTS
 
 
@@ -65,7 +65,7 @@ def settle_conflicts(locations: Tensor, accepted: Tensor, cost: Tensor, num_loca
     """Give every location to the accepting object of least cost; equal costs go to the lower index.
 
     ``locations``, ``accepted`` and ``cost`` are (B, G, M): every object's M candidate locations.
-    Returns the object per location (B, N) int64, -1 where nobody wants it.
+    Returns the object per location (B, N) int64, -1 where no object accepts it.
     """
     images, objects, _ = locations.shape
     where = locations.flatten(1)

@@ -1,4 +1,4 @@
-"""What every assigner is: options, and a function of a batch."""
+"""Base class of assigners: options, and a function from a training batch to an assignment."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from tood.detection.training_batch import TrainingBatch
 
 
 class Assigner(Part, ABC):
-    """Derive from it to add an assigner: the fields are its options in YAML, :meth:`assign` is what it does.
+    """Base class of assigners: the fields are the options in YAML, :meth:`assign` computes the assignment.
 
     See docs/adding_a_method.md.
     """
@@ -21,4 +21,4 @@ class Assigner(Part, ABC):
 
     @abstractmethod
     def assign(self, batch: TrainingBatch) -> Assignment:
-        """The object of every location; called without gradient, in full precision. It must not wait for the device."""
+        """Assign an object to every location; called without gradient and autocast. It must not wait for the device."""

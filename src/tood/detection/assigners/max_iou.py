@@ -1,4 +1,4 @@
-"""Assignment by the overlap of anchor and object (RetinaNet; Lin et al. 2017, section 4)."""
+"""Max-IoU assignment: anchors by their overlap with objects (RetinaNet; Lin et al. 2017, section 4)."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from tood.detection.training_batch import TrainingBatch
 
 
 class MaxIouAssigner(Assigner):
-    """By the IoU of anchor and object; between the two thresholds anchors do not count."""
+    """Assigns by the IoU of anchor and object; anchors between the two thresholds are ignored."""
 
     several_anchors: ClassVar[bool] = True
     kind: str = "max_iou"

@@ -1,4 +1,4 @@
-"""Task-aligned sample assignment (TOOD section 3.2)."""
+"""Task alignment learning (TAL), the sample assignment of TOOD by the alignment metric t (TOOD section 3.2)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -96,7 +96,7 @@ class TaskAlignedAssigner(Assigner):
         *,
         dense_elements: int | None = None,
     ) -> AlignedCandidates:
-        """The ``topk`` best locations of every object over all levels; only then those outside are dropped."""
+        """The ``topk`` best locations of every object over all levels; then those outside the object are dropped."""
         images, length, classes = scores.shape
         if dense_elements is None:
             dense_elements = elements_at_once(scores.device)

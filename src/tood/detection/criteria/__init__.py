@@ -1,1 +1,1 @@
-"""Criteria: from predictions and an assignment to loss terms."""
+"""Criteria (losses of a method): from predictions and an assignment to loss terms."""

@@ -1,4 +1,4 @@
-"""What all criteria share: how they are called, and how un-normalised terms become losses."""
+"""Base class of criteria, and normalisation of loss terms by divisors that span processes and micro-batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ Means = Mapping[str, Tensor]
 
 
 def divisor_shares(terms: Sequence[LossTerm]) -> Tensor:
-    """(T,) what these terms add to their divisors, without gradient."""
+    """(T,) the contributions of these terms to their divisors, without gradient."""
     return torch.stack([term.normaliser.detach() for term in terms])
 
 
@@ -83,30 +83,30 @@ def combine(
 
 
 def running_means(terms: Sequence[LossTerm], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the divisors of a step those that the next one continues."""
+    """The divisors of a step that are running means, which the next step continues."""
     return {term.name: by[term.name] for term in terms if term.running is not None}
 
 
 class Criterion(CriterionPart, ABC):
-    """Derive from it to add a way of training: the fields are its options in YAML.
+    """Base class of criteria: the fields are the options in YAML, :meth:`losses` computes the loss terms.
 
     See docs/adding_a_method.md.
     """
 
     @abstractmethod
     def assign(self, batch: TrainingBatch) -> Assignment:
-        """Which object every location shall detect; called without gradient and in full precision."""
+        """Assign an object to every location; called without gradient and autocast."""
 
     @abstractmethod
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
         """Loss terms of a given assignment."""
 
     def features(self, features: Sequence[Tensor], progress: Progress) -> Sequence[Tensor]:
-        """What the head sees of the pyramid (B, C, h, w each) in training."""
+        """The pyramid's features (B, C, h, w each) as the head gets them in training; unchanged by default."""
         return features
 
     def __call__(self, batch: TrainingBatch) -> list[LossTerm]:
-        """Assign, then compute the terms; in full precision also under autocast."""
+        """Assign, then compute the terms; with autocast disabled."""
         with torch.autocast(batch.predictions.boxes.device.type, enabled=False):
             with torch.no_grad():
                 assignment = self.assign(batch)
@@ -114,7 +114,7 @@ class Criterion(CriterionPart, ABC):
 
 
 class CriterionWithAssigner(Criterion):
-    """One that leaves :meth:`assign` to whatever assigner its options name."""
+    """A criterion whose :meth:`assign` is the assigner that its options name."""
 
     assigner: SerializeAsAny[Assigner] = AtssAssigner()
 

@@ -1,7 +1,8 @@
-"""The classification part of the losses: nearly all classes of nearly all locations are background.
+"""Classification loss summed over classes: the background terms of focal losses, computed piece by piece.
 
-Their sum is what the focal losses spend their time and memory on, so it is made in one pass that keeps nothing but its
-derivative; what a location's own class costs is left to the criteria.
+Nearly all classes of nearly all locations are background, so the focal losses spend most of their time and memory on
+this sum. It is computed in one pass that stores only its derivative; the loss of a location's own class is left to the
+criteria.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def class_terms(predictions: Predictions, labels: Tensor, positive: Tensor, *, g
 def pieces_of(logits: Tensor, *, widest: int = 0, elements: int | None = None) -> tuple[slice, ...]:
     """Cut the locations of logits (B, N, C) so that ``elements``, by default what suits the device, are seen at once.
 
-    ``widest`` is the length of what else stands at each location.
+    ``widest`` is the number of elements per location of other dense tensors, if that is more than C.
     """
     images, length, classes = logits.shape
     step = chunk_length(images, max(classes, widest), elements or elements_at_once(logits.device))
@@ -67,7 +68,7 @@ def sum_over_classes(
 
 
 class _SumOverClasses(torch.autograd.Function):
-    """Loss and derivative piece by piece, while it lies in the caches: one (B, N, C) tensor is all that is kept."""
+    """Loss and derivative piece by piece, while a piece lies in the caches; only one (B, N, C) tensor is kept."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Focal loss, a box loss and, where predicted, centerness: RetinaNet, FCOS and ATSS, by their assigner."""
+"""Criterion of RetinaNet, FCOS and ATSS, by their assigner: focal loss, a box loss and, if predicted, centerness."""
 
 from typing import Literal
 

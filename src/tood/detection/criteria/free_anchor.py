@@ -1,4 +1,4 @@
-"""Learning which anchors detect an object: FreeAnchor (Zhang et al. 2019), and what MAL shares with it."""
+"""FreeAnchor's criterion: learning which anchors of a bag match an object (Zhang et al. 2019); MAL shares its base."""
 
 import torch
 import torch.nn.functional as F
@@ -40,15 +40,15 @@ class BagCriterion(Criterion):
         return True
 
     def __call__(self, batch: TrainingBatch) -> list[LossTerm]:
-        """The terms, in full precision also under autocast; there is nothing to assign first."""
+        """The terms, with autocast disabled; nothing is assigned first."""
         with torch.autocast(batch.predictions.boxes.device.type, enabled=False):
             return self._terms(batch)
 
     @torch.no_grad()
     def assign(self, batch: TrainingBatch) -> Assignment:
-        """Where objects are learned most: of every bag the anchor with the highest joint probability.
+        """For analysis: of every bag the anchor with the highest joint probability.
 
-        No loss uses it. An anchor that leads several bags counts for the object of highest probability.
+        No loss uses it. An anchor that is the best of several bags counts for the object of highest probability.
         """
         predictions, targets = batch.predictions, batch.targets.with_a_slot()
         bags = self._bags(batch)
@@ -66,7 +66,7 @@ class BagCriterion(Criterion):
         return self._terms(batch)
 
     def chosen(self, log_joint: Tensor, progress: Progress) -> Tensor:
-        """Of the joint log probabilities (B, G, K) those that are learned from, (B, G, k)."""
+        """The joint log probabilities (B, G, k) that are learned from, out of (B, G, K)."""
         return log_joint
 
     def _terms(self, batch: TrainingBatch) -> list[LossTerm]:
@@ -87,7 +87,7 @@ class BagCriterion(Criterion):
         ]
 
     def _bags(self, batch: TrainingBatch) -> Bags:
-        """All anchors take part, also those beyond an image's own padding."""
+        """Bags of all anchors, also of those beyond an image's own padding."""
         return anchor_bags(batch.predictions.points, batch.targets, None, size=self.bag)
 
     def log_joint(self, predictions: Predictions, targets: Targets, bags: Bags) -> Tensor:

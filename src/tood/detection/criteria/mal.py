@@ -1,4 +1,4 @@
-"""Multiple anchor learning (MAL; Ke et al. 2020): fewer and fewer anchors of a bag, and depressed features."""
+"""Multiple anchor learning (MAL; Ke et al. 2020): selection of fewer and fewer anchors of a bag, feature depression."""
 
 from collections.abc import Sequence
 from typing import Literal

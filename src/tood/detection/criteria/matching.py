@@ -1,4 +1,4 @@
-"""The objects behind an assignment, and what several criteria make of them."""
+"""Matched objects of an assignment, and loss terms that several criteria share."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from tood.detection.targets import Targets
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The objects behind an assignment."""
+    """The objects that locations were assigned to."""
 
     positive: Tensor
     """(B, N) bool."""
@@ -32,12 +32,12 @@ def match(assignment: Assignment, targets: Targets) -> Matched:
 
 
 def boxes_or_target(boxes: Tensor, matched: Matched) -> Tensor:
-    """Predicted boxes, where not positive the target itself: whatever is there then gets no gradient."""
+    """Predicted boxes, replaced by the target where not positive, so that nothing there gets a gradient."""
     return torch.where(matched.positive[..., None], boxes, matched.boxes)
 
 
 def delta_errors(predictions: Predictions, matched: Matched) -> Tensor:
-    """(B, N, 4) predicted deltas less those of the object, 0 and without gradient where not positive."""
+    """(B, N, 4) predicted deltas minus those of the object, 0 and without gradient where not positive."""
     assert predictions.deltas is not None
     assert predictions.delta_stds is not None
     deltas = encode_deltas(predictions.points.anchors, matched.boxes, predictions.delta_stds)
@@ -51,13 +51,13 @@ def focal_losses(predictions: Predictions, matched: Matched, *, alpha: float, ga
 
 
 def focal_losses_of(terms: ClassTerms, positive: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """The same from terms that were made with this ``gamma``."""
+    """Focal losses from class terms that were computed with this ``gamma``."""
     own = focal_loss(terms.log_hit, terms.log_miss, positive, alpha=alpha, gamma=gamma)
     return (1 - alpha) * terms.background + torch.where(positive, own, 0)
 
 
 def quality_focal_losses(predictions: Predictions, matched: Matched, quality: Tensor, *, beta: float) -> Tensor:
-    """(B, N) quality focal loss (Li et al. 2020) summed over classes, whose own is to answer ``quality`` (B, N)."""
+    """(B, N) quality focal loss (Li et al. 2020) summed over classes; that of the own class is ``quality`` (B, N)."""
     terms = class_terms(predictions, matched.labels, matched.positive, gamma=beta)
     own = quality_focal_loss(terms.log_hit, terms.log_miss, quality, beta=beta)
     return terms.background + torch.where(matched.positive, own, 0)

@@ -1,4 +1,4 @@
-"""FreeAnchor's negative loss: an anchor is background of a class as far as it predicts no object of that class."""
+"""FreeAnchor's negative bag loss: anchors are background of a class unless they predict an object of that class."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def negative_bag_loss(
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """What gives the probability of being matched for some of the N locations."""
+    """Data from which the matching probability of some of the N locations is computed."""
 
     sides: Tensor
     """(B, 4, N) of predicted boxes."""

@@ -1,4 +1,4 @@
-"""Learning from noisy anchors on RetinaNet (Li et al. 2020, arXiv 1912.05086)."""
+"""NoisyAnchor's criterion on RetinaNet: soft labels and weights by cleanliness (Li et al. 2020, arXiv 1912.05086)."""
 
 from dataclasses import replace
 
@@ -29,8 +29,8 @@ class NoisyAnchor(Criterion):
     multiplied by r and scaled back to their sum, and the running divisor. From the paper: r as a power ``gamma``
     of the mixture; its value could not be found, and 1 is what the code does. Different here: sums are kept for
     each image and positives counted in the whole step, instead of in each process's batch, so that processes and
-    micro-batches change nothing; an anchor
-    listed by several objects counts once in a mean; an anchor that overlaps no object is never positive.
+    micro-batches change nothing; an anchor listed by several objects counts once in a mean; an anchor that overlaps
+    no object is never positive.
     """
 
     kind: str = "noisy_anchor"
@@ -101,7 +101,7 @@ def assign_largest_overlaps(
         overlap, index = (rows_iou(boxes, sides, areas) * exists[..., None]).max(dim=1)
         owner = torch.where(overlap > best, index + start, owner)
         best = torch.maximum(best, overlap)
-    # A location may be listed often, also by empty slots; all who may list it know the same owner.
+    # Several objects and empty slots may list a location; all of them have the same owner for it.
     owner = torch.where((bags.iou > 0).flatten(1), owner, -1)
     nobody = torch.full_like(valid, -1, dtype=torch.int64)
     return prior_assignment(points, targets, nobody.scatter_reduce(1, listed, owner, "amax"))
@@ -118,10 +118,10 @@ def cleanliness(predictions: Predictions, targets: Targets, assignment: Assignme
 
 @torch.no_grad()
 def soft_labels(loc: Tensor, cls: Tensor, positive: Tensor, *, alpha: float) -> Tensor:
-    """What positives shall answer: 1 for the cleanest of an image, its mean overlap for the least clean; (B, N).
+    """Soft labels of positives: 1 for the cleanest of an image, its mean overlap for the least clean; (B, N).
 
-    In between linear in the mixture of overlap and score, each over its mean. Where all are equally clean it is
-    1 for all, so that a single positive is no less than an object; 0 for negatives.
+    In between linear in the mixture of overlap and score, each over its mean. If all are equally clean they are all
+    1, so that a single positive has a full label; 0 for negatives.
     """
     clean = alpha * _over_mean(loc, positive) + (1 - alpha) * _over_mean(cls, positive)
     least = torch.where(positive, clean, torch.inf).amin(dim=1, keepdim=True)

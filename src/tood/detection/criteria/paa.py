@@ -1,4 +1,4 @@
-"""PAA's criterion: probabilistic anchor assignment and its losses (Kim & Lee 2020, "PAA")."""
+"""Probabilistic anchor assignment (PAA; Kim & Lee 2020) by a Gaussian mixture over losses, and its loss terms."""
 
 import math
 from typing import Literal
@@ -86,7 +86,7 @@ class Paa(Criterion):
 
     @torch.no_grad()
     def candidate_losses(self, predictions: Predictions, boxes: Tensor, labels: Tensor) -> Tensor:
-        """(B, N) what every location would cost as a positive of boxes (B, N, 4) and classes (B, N).
+        """(B, N) the loss of every location as a positive of boxes (B, N, 4) and classes (B, N).
 
         The focal loss summed over classes, plus the weighted GIoU loss.
         """
@@ -96,7 +96,7 @@ class Paa(Criterion):
         return classification + self.box_weight * giou_loss(predictions.boxes, boxes)
 
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
-        """Classes by Npos, which counts at least as many as the step has images; boxes by the sum of IoU."""
+        """Loss terms: classes are divided by Npos (at least the step's number of images), boxes by the sum of IoU."""
         predictions = batch.predictions
         matched = match(assignment, batch.targets)
         count = assignment.positive.sum().to(predictions.boxes.dtype)
@@ -128,7 +128,7 @@ def least_of_each_level(
     level = [torch.full((n,), i, device=cost.device) for i, n in enumerate(points.level_counts)]
     groups = num_objects * levels
     group = torch.where(owner >= 0, owner * levels + torch.cat(level), groups)
-    # Locations by group and within it by cost; a location's place in its group is then a difference.
+    # Sorted by group and within it by cost, a location's rank in its group is a difference of positions.
     order = torch.where(owner >= 0, cost, torch.inf).argsort(dim=1, stable=True)
     order = order.gather(1, group.gather(1, order).argsort(dim=1, stable=True))
     group = group.gather(1, order)
@@ -168,7 +168,9 @@ def mixture(values: Tensor, counted: Tensor) -> Tensor:
     """
     inside = counted.to(values.dtype)
     least = torch.where(counted, values, torch.inf).amin(dim=-1, keepdim=True)
-    values = torch.where(counted, values - least, 0)  # densities depend on differences alone, and squares cancel
+    values = torch.where(
+        counted, values - least, 0
+    )  # densities depend on differences only, and squares of large values would cancel
     moments = torch.stack([inside, values, values.square()]).unsqueeze(1)
     count = inside.sum(dim=-1).clamp(min=1)
     largest = values.amax(dim=-1)

@@ -1,4 +1,4 @@
-"""Prime sample attention on RetinaNet (PISA; Cao et al. 2020, arXiv 1904.04821)."""
+"""Prime sample attention on RetinaNet: losses weighted by importance (PISA; Cao et al. 2020, arXiv 1904.04821)."""
 
 from typing import ClassVar
 
@@ -84,8 +84,8 @@ def importance_weights(iou: Tensor, gt_index: Tensor, labels: Tensor, *, k: floa
 
 
 def _rank_within(group: Tensor, order: Tensor) -> Tensor:
-    """The place (P,), from 0, of each element among those of its ``group`` (P,) when all are in ``order`` (P,)."""
-    # Half as wide numbers are sorted in half the time.
+    """The rank (P,), from 0, of each element within its ``group`` (P,) when all are sorted by ``order`` (P,)."""
+    # Integers of half the width are sorted in half the time.
     sorted_group, by_group = group[order].int().sort(stable=True)
     place = torch.arange(len(group), device=group.device, dtype=torch.int32)
     starts = torch.ones_like(sorted_group, dtype=torch.bool)
@@ -98,7 +98,7 @@ def keep_sum(weight: Tensor, loss: Tensor, positive: Tensor) -> Tensor:
     """``weight`` scaled at positives so that it leaves the sum of their ``loss`` as it is: (B, N) each."""
     before = torch.where(positive, loss, 0).sum()
     after = torch.where(positive, loss * weight, 0).sum()
-    # Both are 0 without positives, and may be where every score is perfect.
+    # Both sums are 0 without positives, and may be 0 if every score is perfect.
     scale = torch.where(after > 0, before / after, 1)
     return torch.where(positive, weight * scale, weight)
 

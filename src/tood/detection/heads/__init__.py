@@ -1,1 +1,1 @@
-"""Heads: from pyramid features to dense predictions."""
+"""Detection heads: from pyramid features to dense predictions."""

@@ -1,4 +1,4 @@
-"""Prediction alignment (TAP; TOOD section 3.1): scores by an alignment probability, boxes by sampling offsets."""
+"""Prediction alignment (TAP; TOOD section 3.1): of scores by an alignment probability, of boxes by sampling offsets."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""From what a regression layer returns to boxes."""
+"""Decoding of a head's regression outputs (distances, deltas or bins) to boxes."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Layers that the heads share."""
+"""Layers that heads share: convolution with normalisation, level scales, initialisation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Two towers side by side, one for each task: the head of RetinaNet, FCOS, ATSS and GFL."""
+"""Parallel head: two towers of convolutions, one for each task, as in RetinaNet, FCOS, ATSS and GFL."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The task-aligned head (TOOD section 3.1): shared tower, task decomposition, prediction alignment."""
+"""Task-aligned head (T-head; TOOD section 3.1): shared tower, task decomposition, prediction alignment."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -127,7 +127,7 @@ class TaskAlignedHead(nn.Module):
         return torch.cat(interactive, dim=1)
 
     def _predict(self, stacked: Tensor, cls_attention: Tensor, reg_attention: Tensor) -> _Level:
-        """All that reads the stack does so in one product: the gradient of this largest tensor is made once.
+        """All layers that read the stack are one product, so that the gradient of this largest tensor is computed once.
 
         Not on maps of a few cells: group normalisation has so few values there that it magnifies rounding, and
         products of the reference's shapes round as the reference does.

@@ -1,1 +1,1 @@
-"""Processes of a training: started, stopped, locked, and talking to each other."""
+"""Processes of a training: launch, stop requests, locks, devices and communication."""

@@ -1,4 +1,4 @@
-"""Which devices a run computes on: found, checked, leased, named."""
+"""Devices (GPUs, CPU) of a run: detection, checks, leases, names."""
 
 import importlib.metadata
 import logging
@@ -30,7 +30,7 @@ def resolve_gpus(requested: str) -> int:
         if shown and not found:
             raise UserError(
                 f"gpu: this machine shows {shown} but PyTorch cannot use them (driver or build); "
-                "mend that, or set gpu to 0 to train on the CPU."
+                "correct that, or set gpu to 0 to train on the CPU."
             )
         return found
     if not requested.isdecimal():
@@ -45,7 +45,7 @@ def resolve_gpus(requested: str) -> int:
 def lease_gpus(count: int) -> Iterator[list[str]]:
     """Reserve ``count`` GPUs that no other run of this user works on, waiting for them; yields their names.
 
-    Snakemake counts GPUs but never says which, so runs side by side settle it with one lock file a device.
+    Snakemake counts GPUs but does not assign them, so concurrent runs do it with one lock file per device.
     """
     names = _visible_names()
     # Slurm shows every job GPUs of its own, which all begin to count at 0.
@@ -89,7 +89,7 @@ def device_name(device: torch.device) -> str:
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """What besides the project's code computes: two runs that differ in it may differ in their last digits."""
+    """Versions of libraries and device: two runs that differ in them may differ in their last digits."""
     return {
         "torch": torch.__version__,
         "torchvision": importlib.metadata.version("torchvision"),

@@ -1,4 +1,4 @@
-"""The processes that train one run together; one process is the same code with a world of one."""
+"""Distributed training: the process group of one run; a single process is the same code with a world of one."""
 
 import os
 from collections.abc import Iterator
@@ -69,10 +69,10 @@ class Group:
 
 
 class Agreement:
-    """A yes or no that all processes give at the same call, though each asks at a time of its own.
+    """A flag on which all processes agree at the same call, although each sets it at a different time.
 
-    The question goes from host to host, beside the work of the devices, and is answered one call later, so that
-    nobody waits for it.
+    The flag is reduced between the hosts while the devices compute, and the result is read one call later, so that
+    no process waits for it.
     """
 
     def __init__(self, group: Group) -> None:
@@ -93,13 +93,13 @@ class Agreement:
 
 
 def _meeting_place() -> str:
-    """Where processes learn of each other: a file on one machine, a server of torchrun's among several."""
+    """The store through which processes find each other: a file on one machine, torchrun's server for several."""
     folder = os.environ.get(MEETING)
     return f"file://{folder}/attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}" if folder else "env://"
 
 
 def is_writer() -> bool:
-    """Whether this process is the one of several that writes their files."""
+    """Whether this process writes the files of the training (rank 0)."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,11 +1,11 @@
-"""GPUs of this machine, counted without loading PyTorch."""
+"""Counting the GPUs of this machine without importing PyTorch."""
 
 import os
 from pathlib import Path
 
 
 def visible_gpus() -> int:
-    """GPUs that this machine shows, or CUDA_VISIBLE_DEVICES leaves."""
+    """Number of GPUs of this machine, or of those in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])

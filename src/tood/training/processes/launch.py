@@ -1,4 +1,4 @@
-"""Several processes for one run, on one machine or several: torchrun around the same command."""
+"""Launching several processes for one run with torchrun, on one machine or several."""
 
 import ctypes
 import logging
@@ -34,9 +34,9 @@ class Launch:
     rendezvous: Rendezvous | None
     """None on one machine."""
     name: str
-    """The same on every node, and of no other training at that rendezvous."""
+    """Id of this training, the same on every node and unique at that rendezvous."""
     folder: Path
-    """Where the processes leave their last words."""
+    """Where the processes write their last output."""
 
 
 def launch(arguments: Sequence[str], plan: Launch) -> None:
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     words = plan.folder / f"processes{place}.log"
     environment = {**os.environ, LAUNCHER: str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", "1")
-    # A store for each restart: in a shared one, new groups would find the addresses of the processes before them.
+    # One store for each restart: in a shared one, new groups would find the addresses of earlier processes.
     environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if plan.rendezvous is None:
         environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
@@ -89,8 +89,8 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
     if said:
         raise UserError(*said.split("\n"))
     raise TransientError(
-        f"{plan.folder.parent}: its processes were lost more often than they are started again ({_RESTARTS} times), or "
-        f"those of another node were; what they said is in {words}; repeat the command to continue."
+        f"{plan.folder.parent}: its processes, or those of another node, died more often than they are restarted "
+        f"({_RESTARTS} times); their output is in {words}; repeat the command to continue."
     )
 
 
@@ -113,7 +113,7 @@ def _command(arguments: Sequence[str], plan: Launch, meeting: Path, serves: bool
         f"--nproc-per-node={plan.processes}",
         f"--max-restarts={_RESTARTS}",
         "--module",
-        "--",  # what follows is not for torchrun, which would take --run for one of its own options
+        "--",  # end of torchrun's options; it would take --run for one of its own
         "tood.cli.main",
         *arguments,
     ]

@@ -1,4 +1,4 @@
-"""What a training may use of the machine, or of several, and which runs that does for."""
+"""Machine resources of a training (GPUs, processes, threads, nodes), and the runs that they suffice for."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from tood.training.processes.stopping import PATIENCE
 
 @dataclass(frozen=True)
 class Machine:
-    """What this training may use of the machine, or of several."""
+    """Resources that this training may use on this machine and on others."""
 
     gpu: str = "auto"
     processes: int = 1
@@ -18,7 +18,7 @@ class Machine:
     accumulate: int | None = None
     """Parts in which each process computes its share of a step, for batches that do not fit in memory.
 
-    None takes one, or what a training that others began needs to keep within their memory.
+    None means one, or if a training continues on fewer processes, as many as keep the memory of each process.
     """
     nodes: int = 1
     rendezvous: str | None = None
@@ -27,7 +27,7 @@ class Machine:
     """Seconds to wait for a process that does not answer."""
 
     def refuse_impossible(self, config: RunConfig, gpus: int, processes: int) -> None:
-        """Raise UserError for what a run cannot do in ``processes`` processes a node, on ``gpus`` GPUs of it."""
+        """Raise UserError if the run cannot be trained in ``processes`` processes and on ``gpus`` GPUs per node."""
         if gpus and self.processes > 1 and self.processes != gpus:
             raise UserError(f"--processes {self.processes}: with GPUs there is one process each; leave it out.")
         if self.nodes > 1 and self.rendezvous is None:

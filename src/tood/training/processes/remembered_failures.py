@@ -1,4 +1,4 @@
-"""Failures that no repetition can heal, remembered so that a workflow's retries end at once."""
+"""Permanent failures, remembered so that a workflow's retries of the same command end at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +13,8 @@ from tood.io.write import write_json
 def failures_remembered(state: Path, attempt: int, command: str) -> Iterator[None]:
     """Run the block, unless it is the second or a later ``attempt`` and this ``command`` failed for good before.
 
-    A first attempt is a person's: whatever was wrong may have been put right, so it always tries. Raises UserError
-    with the sentences of the attempt before.
+    A first attempt always runs, since the cause may have been corrected. Raises UserError with the sentences of the
+    attempt before.
     """
     memory = state / "failure.json"
     if attempt > 1 and (said := _remembered(memory, command)):
@@ -32,7 +32,7 @@ def failures_remembered(state: Path, attempt: int, command: str) -> Iterator[Non
 
 
 def _remembered(memory: Path, command: str) -> list[str]:
-    """What was said to the same command; nothing where nothing was, or nothing that can be read."""
+    """The sentences of the same command's failure; empty if there are none, or the file cannot be read."""
     try:
         content = read_json(memory)
     except UserError:

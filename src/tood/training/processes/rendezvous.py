@@ -1,7 +1,7 @@
-"""Where the nodes of a training meet, and through which network of this machine that place is reached.
+"""Rendezvous of the nodes of a training, and the network interface through which this machine reaches it.
 
-torchrun would ask for the addresses of the machine's own name. On Debian that is 127.0.1.1, at which nobody else finds
-it, so the route to the rendezvous is asked instead.
+torchrun would use the addresses of the machine's own host name. On Debian that is 127.0.1.1, which other machines
+cannot reach, so the address on the route to the rendezvous is used instead.
 """
 
 import ipaddress
@@ -30,15 +30,15 @@ class Rendezvous:
 
     endpoint: str
     address: str | None
-    """Of this machine, for the other nodes; None where torchrun has to find out."""
+    """This machine's address for the other nodes; None if torchrun has to find it."""
     interface: str | None
-    """Which has that address."""
+    """The network interface with that address."""
     is_here: bool
-    """True where it is certainly this machine that has to serve it."""
+    """Whether it is certain that this machine has to serve it."""
 
     @contextmanager
     def serving(self) -> Iterator[bool | None]:
-        """Whether this launch serves it while the block runs; None where torchrun has to find out.
+        """Whether this launch serves it while the block runs; None if torchrun has to decide.
 
         Where several launches of one machine meet, the first serves.
         """
@@ -55,7 +55,7 @@ class Rendezvous:
 
 
 def find_rendezvous(endpoint: str) -> Rendezvous:
-    """How ``endpoint`` (``host:port``) is reached. Raises UserError where it is none, or no host has that name."""
+    """Resolve ``endpoint`` (``host:port``). Raises UserError if it has another form or the host is unknown."""
     match = _ENDPOINT.fullmatch(endpoint)
     if match is None or not 0 < int(match["port"]) < 2**16:
         raise UserError(f"--rendezvous {endpoint}: must be HOST:PORT, as in node1:29400.")

@@ -1,4 +1,4 @@
-"""One trainer at a time in a run's folder, and by name who it is."""
+"""Run lock: one training process (or launcher) at a time in a run's folder, with its owner on record."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ class Owner(BaseModel):
             return []
         return [pid for pid in self.starters if not Path(f"/proc/{pid}").exists()]
 
-    def described(self) -> str:
+    def description(self) -> str:
         return f"process {self.pid}" + (f" on {self.host}" if self.host != socket.gethostname() else "")
 
 
@@ -52,7 +52,7 @@ class Hold:
         self._file, self._owner = file, owner
 
     def ending(self) -> None:
-        """Let whoever wants the folder next know that it will be free in a moment."""
+        """Tell processes that wait for the lock that it will be free in a moment."""
         write_json(self._file, self._owner.model_copy(update={"ending": True}).model_dump())
 
 
@@ -72,7 +72,7 @@ def exclusive(state: Path, patience: float = _PATIENCE) -> Iterator[Hold]:
         _refuse_unless_ending(state.parent, owner, seconds > patience)
         if owner is not None and not said:
             said = True
-            log.info("waiting for %s, which is about to stop training this run", owner.described())
+            log.info("waiting for %s, which is about to stop training this run", owner.description())
 
     with lock_file(state / "lock", state.parent, waiting):
         try:
@@ -84,7 +84,7 @@ def exclusive(state: Path, patience: float = _PATIENCE) -> Iterator[Hold]:
 
 
 def _owner(file: Path) -> Owner | None:
-    """Who holds the lock; None in the moment in which nobody has signed."""
+    """The owner of the lock; None in the moment before it is written."""
     try:
         return Owner.model_validate(read_json(file))
     except (UserError, ValidationError):
@@ -100,16 +100,16 @@ def _refuse_unless_ending(run: Path, owner: Owner | None, late: bool) -> None:
     if not (gone or owner.ending):
         if owner.host != socket.gethostname():  # it may have failed, with the file server yet to notice
             raise TransientError(
-                f"{run}: {owner.described()} is training this run already, as far as can be told from here; see to it "
+                f"{run}: {owner.description()} is training this run already, as far as can be told from here; stop it "
                 "there, then repeat."
             )
         raise TransientError(
-            f"{run}: {owner.described()} is training this run already; wait for it or stop it with "
+            f"{run}: {owner.description()} is training this run already; wait for it or stop it with "
             f"'kill {owner.pid}' (it saves its state first), then repeat."
         )
     if late:
         why = f"process {gone[0]}, which started it, is gone" if gone else "it was asked to stop"
         raise TransientError(
-            f"{run}: {owner.described()} still trains this run although {why}; stop it with 'kill -9 {owner.pid}', "
+            f"{run}: {owner.description()} still trains this run although {why}; stop it with 'kill -9 {owner.pid}', "
             "then repeat."
         )

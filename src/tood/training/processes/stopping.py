@@ -1,4 +1,4 @@
-"""Being asked to end: by a signal, or by the death of the workflow that started the process."""
+"""Stop requests: SIGTERM, SIGINT, or the death of the workflow that started the process."""
 
 import os
 import select
@@ -11,14 +11,14 @@ from typing import Any
 
 from tood.io.shared_constants import LAUNCHER, WORKFLOW, status_of_signal
 
-PATIENCE = 600.0  # seconds for a peer; the longest honest wait is for the main process to measure AP
+PATIENCE = 600.0  # seconds to wait for a peer; the longest regular wait is for the main process to compute AP
 _LOOK_EVERY = 1000  # milliseconds
 _GRACE = 25.0  # seconds; torchrun, Slurm and Kubernetes kill after 30
 UNSAVED = f"did not get to the end of its step within {_GRACE:.0f} seconds and ends; its last checkpoint remains"
 
 
 class StopRequest:
-    """Whether this process was asked to end; nothing happens until whoever works looks at it."""
+    """Whether this process was asked to end; the training loop checks it between steps."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -47,7 +47,7 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if request.make(number, signal.Signals(number).name):
-            threading.Thread(target=heard, args=[request]).start()  # which may write; a handler must not
+            threading.Thread(target=heard, args=[request]).start()  # ``heard`` may write, a signal handler must not
         elif number == signal.SIGINT and not in_worker():
             raise KeyboardInterrupt
 
@@ -70,9 +70,9 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
 
 
 def end_in_time(request: StopRequest, last_words: Callable[[], None]) -> None:
-    """End this process without its consent if it has not by the time that engines grant.
+    """Force the end of this process if it has not ended within the grace period of workflow engines.
 
-    Its step may be long, and where it is one of several, the others may be dead.
+    A step may take long, and if this is one of several processes, it may wait for dead ones.
     """
 
     def end() -> None:
@@ -87,9 +87,9 @@ def end_in_time(request: StopRequest, last_words: Callable[[], None]) -> None:
 
 
 def starters() -> list[int]:
-    """The processes without which nobody waits for this one: those whose ids the environment has, and its parent.
+    """Ids of the processes that wait for this one: those in the environment, and its parent.
 
-    The parent alone would not do: one that died before this process looked has the system's first in its place.
+    The parent alone is not enough: if it died before this process looked, the parent is the init process.
     """
     given = os.environ.get(LAUNCHER if in_worker() else WORKFLOW, "")
     return [int(given), os.getppid()] if given.isdecimal() else []

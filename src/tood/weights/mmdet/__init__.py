@@ -1,1 +1,1 @@
-"""Checkpoints of other code bases: read safely, recognised, brought into our layout."""
+"""Import of MMDetection checkpoints: read safely, recognised, converted to this project's parameter names."""

@@ -1,8 +1,8 @@
-"""Checkpoint files of any code base, read without running anything that they contain.
+"""Safe reading of checkpoint files (``torch.save`` pickles) of any code base, without executing their content.
 
-A file of ``torch.save`` is a pickle beside raw numbers, and a pickle may call whatever it names. Here it can call
-four functions that put tensors together; every other name in it becomes an inert placeholder, so that the numpy
-scalars, message hubs and optimisers that toolboxes store along are passed over.
+A file of ``torch.save`` is a pickle beside raw numbers, and a pickle may call any function by name. Here it can call
+four functions that assemble tensors; every other name becomes an inert placeholder, so that numpy scalars, message
+hubs and optimisers, which toolboxes store too, are skipped.
 """
 
 import pickle
@@ -37,7 +37,7 @@ _DTYPES = {
 
 
 class _InertKind(type):
-    """Lets a class take whatever a pickle does to functions, classes and objects, without any effect."""
+    """Metaclass whose classes accept every operation of a pickle on functions, classes and objects, without effect."""
 
     def __call__(cls, *_: Any, **__: Any) -> Any:
         return cls
@@ -54,7 +54,7 @@ class _InertKind(type):
 
 
 class Inert(metaclass=_InertKind):
-    """Stands for every function, class and object of an unknown kind."""
+    """Placeholder of every function, class and object of an unknown kind."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return cls
@@ -66,7 +66,7 @@ class _StorageKind:
 
 
 class _Rebuild:
-    """One of the functions a pickle may call; without attributes that it could change."""
+    """One of the functions that a pickle may call; it has no attributes that a pickle could change."""
 
     __slots__ = ("_kind",)
 
@@ -98,8 +98,8 @@ _FUNCTIONS = {
 class _Unpickler(pickle._Unpickler):
     """Numbers, texts, containers and tensors; ``storages`` (1-d, by key) are filled by the caller afterwards.
 
-    Python's own in Python: the one in C takes 8 bytes for each number up to the largest that a pickle gives a value
-    to remember it by, so that 13 bytes make it fill 32 GB.
+    Based on Python's unpickler in Python: the one in C allocates 8 bytes for each memo index up to the largest in the
+    pickle, so that 13 bytes can make it fill 32 GB.
     """
 
     def __init__(self, stream: IO[bytes], room: int) -> None:
@@ -175,7 +175,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_legacy(stream: IO[bytes], size: int) -> Any:
-    """The format before torch 1.6, which the toolboxes kept for years: five pickles, then the numbers."""
+    """Read the format before torch 1.6, which toolboxes used for years after it: five pickles, then the numbers."""
     if _Unpickler(stream, 0).load() != _LEGACY_MAGIC:
         raise pickle.UnpicklingError("it is no file of torch.save")
     _, system = _Unpickler(stream, 0).load(), _Unpickler(stream, 0).load()

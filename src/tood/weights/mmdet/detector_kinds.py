@@ -1,7 +1,7 @@
-"""The detectors that can be imported, and which of them a checkpoint holds.
+"""Kinds of detectors that can be imported, and recognition of the kind in a checkpoint.
 
-Layers tell the family of names only: PAA's are those of ATSS, FreeAnchor's and PISA's those of RetinaNet. Which of
-them it is, the configuration in the file says, or the user.
+Layer names tell only a family of detectors: PAA has the layers of ATSS, FreeAnchor and PISA those of RetinaNet. The
+configuration in the file, or the user, says which detector of the family it is.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Kind:
 
     method: MethodName
     shown: str
-    """Its name for readers."""
+    """Name in messages."""
     family: Family
-    """Whose names its layers have."""
+    """The family whose layer names it has."""
     head: str
     """The class of its head in MMDetection."""
 
@@ -40,7 +40,7 @@ KINDS = (
 
 
 def recognise(family: Family, config: ForeignConfig, given: MethodName | None, where: str) -> Kind:
-    """The detector of that family that the file's configuration, or else the user (``given``), says.
+    """The detector of that family that the file's configuration, or else the user (``given``), names.
 
     Raises UserError if neither says it where there are several, if they contradict each other or the layers, and for
     heads that are not built here.

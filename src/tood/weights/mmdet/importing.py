@@ -1,7 +1,7 @@
-"""Detectors from checkpoints of MMDetection and of the TOOD authors' release.
+"""Import of detectors from checkpoints of MMDetection and of the TOOD authors' release.
 
-The architecture follows from names and shapes, options from the configuration in the file where it carries one;
-what neither says is the reference's default, and is noted, or has to be given.
+The architecture follows from names and shapes of tensors, options from the configuration in the file if it has one.
+For other options the reference's default is taken and noted, or the user has to give them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class ImportedModel:
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says about a checkpoint, for files that do not say it themselves."""
+    """Options of the user about a checkpoint, for files that lack this information."""
 
     boxes: Boxes | None = None
     dialect: Dialect | None = None
@@ -57,7 +57,7 @@ class Given:
 
 
 def import_checkpoint(path: Path, given: Given = Given()) -> ImportedModel:
-    """Read, recognise, build and fill; nothing that the file contains is executed.
+    """Read a checkpoint, recognise and build its detector, load the weights; nothing in the file is executed.
 
     Raises UserError, one sentence that names tensors as the file does, where something is missing, left over or of
     another shape, or where the file needs what is not built here.
@@ -69,7 +69,7 @@ def import_checkpoint(path: Path, given: Given = Given()) -> ImportedModel:
 def import_state(
     state: Mapping[str, Tensor], meta: Mapping[Any, Any], path: Path, sha256: str, given: Given = Given()
 ) -> ImportedModel:
-    """The same of what was read from ``path``."""
+    """Like :func:`import_checkpoint`, for content that was read from ``path``."""
     where = str(path)
     config = read_config(meta)
     weights = name_weights(state, where)
@@ -82,7 +82,7 @@ def import_state(
         raise UserError(f"{where}: has the TOOD authors' names of layers; leave out --dialect mmdet.")
     method = _method(kind, weights, layout, config, dialect, _boxes(kind, weights, config, given.boxes), notes)
     backbone = _backbone(weights, layout, config)
-    with torch.device("meta"):  # no random numbers for what is replaced at once
+    with torch.device("meta"):  # no random initialisation for weights that are replaced at once
         detector = build_detector(method, backbone, layout.classes, head_width=layout.head_width)
     _fill(detector, weights, kind, notes)
     named, ids = _classes(meta, given.classes, layout.classes, where, notes)
@@ -200,14 +200,14 @@ def _fill(detector: Detector, weights: NamedWeights, kind: Kind, notes: list[str
     given = {key: value for key, value in weights.tensors.items() if not key.endswith(_PROJECT)}
     _modulate(given, own, notes)
     counters = {key for key in own if key.endswith(_COUNTER)}
-    if counters.isdisjoint(given):  # files from before torch 0.4.1; nothing here uses them
+    if counters.isdisjoint(given):  # missing in files from before torch 0.4.1; nothing here uses them
         given |= {key: torch.zeros((), dtype=torch.int64) for key in counters}
     missing = [weights.name(key) for key in own if key not in given]
     if kind.method == "gfl" and _PROJECT not in weights.tensors:
         missing.append(_PROJECT)
     unexpected = [weights.name(key) for key in given if key not in own]
     misshapen = [
-        f"{weights.name(key)} ({_shown(value.shape)} instead of {_shown(own[key].shape)})"
+        f"{weights.name(key)} ({_shape_text(value.shape)} instead of {_shape_text(own[key].shape)})"
         for key, value in given.items()
         if key in own and value.shape != own[key].shape
     ]
@@ -251,7 +251,7 @@ def _classes(
     meta: Mapping[Any, Any], given: Sequence[str] | None, count: int, where: str, notes: list[str]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names in label order and their category ids: those of COCO, or 1 to C."""
-    names = tuple(given) if given is not None else _classes_said(meta)
+    names = tuple(given) if given is not None else _classes_in_file(meta)
     if names is None and count == len(COCO_CATEGORIES):
         notes.append("the 80 classes are taken to be those of COCO")
         names = tuple(COCO_CATEGORIES)
@@ -269,7 +269,7 @@ def _classes(
     return names, tuple(range(1, count + 1))
 
 
-def _classes_said(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
+def _classes_in_file(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
     places = [meta, meta.get("dataset_meta")]
     for place in places:
         for key in ("CLASSES", "classes"):
@@ -281,5 +281,5 @@ def _classes_said(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def _shown(shape: torch.Size) -> str:
+def _shape_text(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a single number"

@@ -1,4 +1,4 @@
-"""What the names and shapes of a checkpoint's tensors say about the detector they belong to."""
+"""Layout of a detector (backbone, head, widths, anchors), inferred from names and shapes of a checkpoint's tensors."""
 
 import re
 from collections import Counter
@@ -85,7 +85,7 @@ def name_weights(state: Mapping[str, Tensor], where: str) -> NamedWeights:
 
 @dataclass(frozen=True)
 class Layout:
-    """A detector as far as its tensors tell."""
+    """Architecture of a detector as far as its tensors show it."""
 
     backbone: str
     """A kind of ``BackboneConfig``."""
@@ -108,7 +108,7 @@ class Layout:
 def read_layout(weights: NamedWeights) -> Layout:
     """Infer the architecture; UserError names what is missing for that or contradicts itself.
 
-    Whatever a single odd tensor says is outvoted by the others, so that loading can name it afterwards.
+    A single odd tensor is outvoted by the others, so that loading can name it afterwards.
     """
     family = weights.family
     classes, sides = _channels(weights, CLASS_LAYER[family]), _channels(weights, _BOX_LAYER[family])

@@ -1,4 +1,4 @@
-"""A toolbox's options in this project's own terms, and refusal of those that it has no counterpart for."""
+"""Conversion of MMDetection's options to a method configuration; options without a counterpart are refused."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, assert_never
@@ -35,7 +35,7 @@ _PISA = {
 
 
 def check_options(config: ForeignConfig, where: str) -> None:
-    """Refuse what a file says about itself and its tensors do not show, where it is not what is built here."""
+    """Refuse options that the tensors do not show and that differ from what is built here."""
     generator = ("bbox_head", "anchor_generator")
     wanted: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("model.backbone.type", class_name(config.model("backbone", "type")), ("ResNet", "ResNeXt")),
@@ -169,7 +169,7 @@ def criterion_options(config: ForeignConfig, kind: Kind) -> dict[str, Any]:
         case "atss":
             return {"kind": "focal", "assigner": _atss(config), "box_weight": weight or 2.0}
         case "paa":
-            return {"kind": "paa", **_said(config, _PAA), "unfitted": "background", "box_weight": weight or 1.3}
+            return {"kind": "paa", **_read_options(config, _PAA), "unfitted": "background", "box_weight": weight or 1.3}
         case "gfl":
             dfl = _number(config.model("bbox_head", "loss_dfl", "loss_weight"))
             return {"kind": "gfl", "assigner": _atss(config), "box_weight": weight or 2.0, "dfl_weight": dfl or 0.25}
@@ -183,9 +183,14 @@ def criterion_options(config: ForeignConfig, kind: Kind) -> dict[str, Any]:
                 "weight_by": "nothing",
             }
         case "free_anchor":
-            return {"kind": "free_anchor", **_said(config, _FREE_ANCHOR), "box_weight": weight or 0.75}
+            return {"kind": "free_anchor", **_read_options(config, _FREE_ANCHOR), "box_weight": weight or 0.75}
         case "pisa":
-            return {"kind": "pisa", "assigner": _max_iou(config), **_said(config, _PISA), "box_weight": weight or 1.0}
+            return {
+                "kind": "pisa",
+                "assigner": _max_iou(config),
+                **_read_options(config, _PISA),
+                "box_weight": weight or 1.0,
+            }
         case _:
             assert_never(kind.method)
 
@@ -216,8 +221,8 @@ def _max_iou(config: ForeignConfig) -> dict[str, Any]:
     }
 
 
-def _said(config: ForeignConfig, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Our options that the configuration says under the names given; others keep their defaults."""
+def _read_options(config: ForeignConfig, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Our options by the paths of their counterparts in the configuration; missing ones keep their defaults."""
     found = {ours: _number(config.model(*theirs)) for ours, theirs in names.items()}
     return {ours: value for ours, value in found.items() if value is not None}
 

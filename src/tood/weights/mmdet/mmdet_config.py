@@ -1,4 +1,4 @@
-"""The configuration that toolbox checkpoints carry as text, read as data and never executed.
+"""MMDetection's configuration in a checkpoint, parsed from its Python text as data and never executed.
 
 MMDetection writes its whole configuration into a checkpoint: assignments of literals and ``dict(...)`` calls.
 """
@@ -14,7 +14,7 @@ _SIZE_KEYS = ("scale", "img_scale")
 
 @dataclass(frozen=True)
 class ForeignConfig:
-    """What of a toolbox's configuration could be read; empty where a file carries none."""
+    """The readable part of a toolbox's configuration; empty if a file has none."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Names of weights in checkpoints of other code bases, and what they are called here.
+"""Translation of parameter names (state dict keys) between other code bases and this project.
 
 Backbone and pyramid have the same names everywhere, the T-head those of MMDetection 3; the other heads and
 the T-head of the TOOD authors' release are translated.
@@ -54,7 +54,7 @@ def translate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def has_authors_names(key: str) -> bool:
-    """Whether only the TOOD authors' release calls a weight so."""
+    """Whether only the TOOD authors' release has a weight of this name."""
     return any(segment in _AUTHORS for segment in key.split("."))
 
 
@@ -74,7 +74,7 @@ def family_of(key: str) -> Family | None:
 
 
 def foreign_key(key: str, family: Family, *, authors: bool) -> str:
-    """What a file of that head calls our ``key``, for messages about what it lacks."""
+    """The name of our ``key`` in a file of that head, for messages about missing weights."""
     names = {ours: theirs for theirs, ours in _OUTPUTS[family].items()}
     part, _, rest = key.partition(".")
     if part != "bbox_head":
