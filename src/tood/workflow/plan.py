@@ -150,7 +150,11 @@ class Plan:
             "analysis": list(study.analysis),
             "rows": {name: run.row for name, run in study.runs.items()},
             "published": study.published.model_dump(mode="json") if study.published else None,
-            "marks": {name: list(one.changed_code) for name, one in self.trainings.items() if one.changed_code},
+            "marks": {
+                name: list(one.changed_code)
+                for name, one in self.trainings.items()
+                if one.changed_code and one.state == "current"  # what is trained again bears no mark
+            },
             "code": code,
         }
 
