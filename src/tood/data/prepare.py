@@ -233,7 +233,7 @@ def _complete(
     )
     if parts.root is not None:
         remember_root(folder, parts.root)
-    if not _is_there(folder, entry):
+    if not _is_there(folder, entry) or (work / IMAGES).exists():  # what was drawn again replaces what changed
         (folder / DATASET_FILE).unlink(missing_ok=True)
         for name in (_ANNOTATIONS, IMAGES, CONTENT_FILE):
             if (work / name).exists():
