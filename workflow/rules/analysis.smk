@@ -4,14 +4,16 @@
 rule analyse:
     input:
         stamp("analyse", "{run}"),
-        dataset=after(DATASET),
-        model=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/model.pt"),
-        summary=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/train.json"),
-        metrics=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/metrics.json"),
-        detections=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/detections.json"),
+        dataset=after("analyse", "alignment.json", DATASET),
+        model=after("analyse", "alignment.json", f"{RESULTS}/{{run}}/model.pt"),
+        summary=after("analyse", "alignment.json", f"{RESULTS}/{{run}}/train.json"),
+        metrics=after("analyse", "alignment.json", f"{RESULTS}/{{run}}/metrics.json"),
+        detections=after(
+            "analyse", "alignment.json", f"{RESULTS}/{{run}}/detections.json"
+        ),
     output:
-        numbers=update(f"{RESULTS}/{{run}}/alignment.json"),
-        arrays=update(f"{RESULTS}/{{run}}/alignment.npz"),
+        numbers=in_place(f"{RESULTS}/{{run}}/alignment.json"),
+        arrays=in_place(f"{RESULTS}/{{run}}/alignment.npz"),
     params:
         folder=f"{RESULTS}/{{run}}",
     log:

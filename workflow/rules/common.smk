@@ -1,12 +1,13 @@
 # What every rule shares: the study, its runs, and what of them is made again.
 import re
+from glob import glob
 from pathlib import Path
 
 from tood.config.study import load_study
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
 from tood.verbs.prepare_data import prepare
-from tood.workflow.dvc_pipelines import write_code
+from tood.workflow.dvc_pipelines import is_versioned, write_code
 from tood.workflow.plan import Plan
 from tood.workflow.settings import (
     analysis_files,
@@ -15,20 +16,19 @@ from tood.workflow.settings import (
     submission_files,
     threads_per_run,
 )
-from tood.workflow.stamps import stamp_path
+from tood.workflow.stamps import runs_anyway, stamp_path
 from tood.workflow.study_lock import StudyLock
 
 try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)
-    REMADE = set()
     if workflow.is_main_process:  # not the jobs that it starts on other machines
         PLAN = Plan(STUDY, SETTINGS)
         PLAN.refuse_loss(getattr(workflow.dag_settings, "targets", ()))
         PLAN.write_stamps()
-        write_code()
-        REMADE = PLAN.remade()
+        if is_versioned():
+            write_code()
 except UserError as error:
     raise WorkflowError(*error.lines()) from None
 
@@ -50,9 +50,33 @@ def stamp(rule, name=""):
     return stamp_path("" if shared else STUDY.name, rule, name).as_posix()
 
 
-def after(path):
-    """An input that is made before, where it is made again; its time is not looked at where it is not."""
-    return path if path in REMADE else ancient(path)
+def starting_weights(run):
+    """The pretrained backbone that a run starts from, if it does."""
+    name = STUDY.runs[run].backbone.name
+    return [BACKBONES[name]] if name in BACKBONES else []
+
+
+def after(rule, result, *paths):
+    """Inputs for their order alone, unless the job runs anyway.
+
+    Behind a job that runs, Snakemake looks at neither stamps nor outputs: inputs that are not ancient have to tell.
+    """
+
+    def inputs(wildcards):
+        files = [path.format(run=wildcards.run) for path in paths]
+        if runs_anyway(
+            Path(stamp(rule, wildcards.run)), Path(RESULTS, wildcards.run, result)
+        ):
+            return files
+        return [ancient(file) for file in files]
+
+    return inputs
+
+
+def in_place(pattern):
+    """An output that stays until its successor is complete; Snakemake complains of one that is not there yet."""
+    found = glob(pattern.format(run="*", backbone="*"))
+    return update(pattern) if found else pattern
 
 
 onstart:

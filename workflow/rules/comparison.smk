@@ -4,7 +4,7 @@
 rule compare:
     input:
         stamp("compare"),
-        dataset=after(DATASET),
+        dataset=ancient(DATASET),
         runs=expand(
             f"{RESULTS}/{{run}}/{{file}}",
             run=STUDY.runs,

@@ -5,7 +5,7 @@ rule prepare_data:
     input:
         stamp("prepare", STUDY.dataset.name),
     output:
-        update(DATASET),  # stays until its successor is complete, and for good where nothing changed
+        in_place(DATASET),  # stays until its successor is complete, and for good where nothing changed
     params:
         name=STUDY.dataset.name,
     log:
@@ -23,7 +23,7 @@ rule pretrain_backbone:
     input:
         stamp("pretrain", "{backbone}"),
     output:
-        update("data/pretrained/{backbone}.pt"),
+        in_place("data/pretrained/{backbone}.pt"),
     log:
         "results/logs/pretrain-{backbone}.log",
     benchmark:

@@ -4,13 +4,15 @@
 rule train:
     input:
         stamp("train", "{run}"),
-        dataset=after(DATASET),
-        weights=[after(path) for path in BACKBONES.values()],
+        dataset=after("train", "model.pt", DATASET),
+        weights=lambda wildcards: after(
+            "train", "model.pt", *starting_weights(wildcards.run)
+        )(wildcards),
     output:
-        model=update(f"{RESULTS}/{{run}}/model.pt"),
-        config=update(f"{RESULTS}/{{run}}/config.yaml"),
-        history=update(f"{RESULTS}/{{run}}/history.csv"),
-        summary=update(f"{RESULTS}/{{run}}/train.json"),
+        model=in_place(f"{RESULTS}/{{run}}/model.pt"),
+        config=in_place(f"{RESULTS}/{{run}}/config.yaml"),
+        history=in_place(f"{RESULTS}/{{run}}/history.csv"),
+        summary=in_place(f"{RESULTS}/{{run}}/train.json"),
     params:
         folder=f"{RESULTS}/{{run}}",
         code=SETTINGS.code.choice,
@@ -36,12 +38,12 @@ rule train:
 rule evaluate:
     input:
         stamp("evaluate", "{run}"),
-        dataset=after(DATASET),
-        model=lambda wildcards: after(f"{RESULTS}/{wildcards.run}/model.pt"),
+        dataset=after("evaluate", "metrics.json", DATASET),
+        model=after("evaluate", "metrics.json", f"{RESULTS}/{{run}}/model.pt"),
     output:
-        metrics=update(f"{RESULTS}/{{run}}/metrics.json"),
-        detections=update(f"{RESULTS}/{{run}}/detections.json"),
-        curves=update(f"{RESULTS}/{{run}}/pr.csv"),
+        metrics=in_place(f"{RESULTS}/{{run}}/metrics.json"),
+        detections=in_place(f"{RESULTS}/{{run}}/detections.json"),
+        curves=in_place(f"{RESULTS}/{{run}}/pr.csv"),
         samples=directory(f"{RESULTS}/{{run}}/samples"),
     params:
         folder=f"{RESULTS}/{{run}}",

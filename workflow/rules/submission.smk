@@ -13,7 +13,7 @@ if STUDY.submission is not None:
         input:
             stamp("prepare", STUDY.submission.name),
         output:
-            update(SUBMITTED),
+            in_place(SUBMITTED),
         params:
             name=STUDY.submission.name,
         log:
@@ -29,7 +29,7 @@ if STUDY.submission is not None:
     rule submit:
         input:
             stamp("submit", "{run}"),
-            dataset=after(DATASET),
+            dataset=ancient(DATASET),
             images=SUBMITTED,
             model=f"{RESULTS}/{{run}}/model.pt",
         output:

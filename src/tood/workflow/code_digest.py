@@ -81,15 +81,15 @@ def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
             waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
         else:
             tree = _parsed(part)
-            found[_from_project(part)] = _digest_of(tree)
             waiting.extend(_imports(tree))
+            found[_from_project(part)] = _digest_of(tree)
     while waiting:
         module = waiting.pop()
         path = _module_file(module)
         if path is None or module in found or is_neutral(module):
             continue
-        found[module] = _module_digest(path)
-        waiting.extend(_module_imports(path))
+        found[module], imports = _digest_and_imports(path)
+        waiting.extend(imports)
     if verb == "compare":
         found |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] for path in _templates()}
     return dict(sorted(found.items()))
@@ -137,14 +137,11 @@ def _module_file(module: str) -> Path | None:
 
 
 @cache
-def _module_imports(path: Path) -> tuple[str, ...]:
-    """``_imports`` of the package's own files, which do not change while it runs; a project's may."""
-    return _imports(_parsed(path))
-
-
-@cache
-def _module_digest(path: Path) -> str:
-    return _digest_of(_parsed(path))
+def _digest_and_imports(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Of the package's own files, which do not change while it runs; a project's may."""
+    tree = _parsed(path)
+    imports = _imports(tree)  # before the tree is stripped of what does nothing
+    return _digest_of(tree), imports
 
 
 def _parsed(path: Path) -> ast.Module:

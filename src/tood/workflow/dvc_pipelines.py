@@ -96,16 +96,14 @@ def code_digests() -> dict[str, Any]:
 
 
 def write_code() -> None:
-    """Bring ``workflow/dvc/code.yaml`` up to date, in projects that have DVC pipelines."""
-    if not _is_versioned():
-        return
+    """Bring ``workflow/dvc/code.yaml`` up to date."""
     digests = code_digests()
     if CODE.is_file() and read_yaml(CODE) == digests:
         return
     _write(CODE, _CODE_HEADER, digests)
 
 
-def _is_versioned() -> bool:
+def is_versioned() -> bool:
     """Whether the project's folder uses DVC."""
     return Path(".dvc").is_dir()
 
@@ -252,7 +250,7 @@ def _code_parts(study: Study) -> tuple[list[str], list[str]]:
 
 def write_reported(results: Path) -> None:
     """List metrics and plots of every run that is evaluated, in projects that have DVC pipelines."""
-    if not _is_versioned():
+    if not is_versioned():
         return
     runs: dict[str, list[str]] = {}
     for file in sorted(results.rglob("metrics.json")):

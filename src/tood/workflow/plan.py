@@ -72,19 +72,6 @@ class Plan:
         if lost:
             raise UserError(f"study '{self.study.name}': {code_question(lost, self.settings.code.minutes)}")
 
-    def remade(self) -> set[str]:
-        """Files that are there and are made again; whatever is made from them is made after them."""
-        files = {
-            f"{self.place.data}/{name}/dataset.json" for name, one in self.datasets.items() if self._is_redone(one)
-        }
-        files |= {f"{self.place.data}/pretrained/{name}.pt" for name, one in self.backbones.items() if one.because()}
-        for name, trained in self.trainings.items():
-            folder = f"{self.place.results}/{self.study.name}/{name}"
-            files |= {f"{folder}/model.pt", f"{folder}/train.json"} if trained.because() else set()
-            if self._measured(name)["evaluate"]:
-                files |= {f"{folder}/metrics.json", f"{folder}/detections.json"}
-        return files
-
     def upgrade_data(self, prepare: Callable[[str], None]) -> None:
         """Let ``prepare`` complete the records of data sets that an earlier version prepared.
 

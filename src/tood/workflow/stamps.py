@@ -35,6 +35,11 @@ def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
         write_json(path, {**content, "noticed": time.time_ns()})
 
 
+def runs_anyway(stamp: Path, result: Path) -> bool:
+    """Whether a job with a stamp of ``judged_stamp`` runs for a reason of its own: its result is outdated or missing."""
+    return not result.exists() or "because" in _read_stamp(stamp)
+
+
 def changing_stamp(path: Path, wanted: Any) -> None:
     """Write the stamp of results that are quick to make, and are made again whenever ``wanted`` changes."""
     _write_unless_equal(path, {"wanted": wanted})
