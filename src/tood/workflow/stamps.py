@@ -36,7 +36,7 @@ def judged_stamp(path: Path, wanted: Any, because: Sequence[str]) -> None:
 
 
 def runs_anyway(stamp: Path, result: Path) -> bool:
-    """Whether a job with a stamp of ``judged_stamp`` runs for a reason of its own: its result is outdated or missing."""
+    """Whether a job with a stamp of ``judged_stamp`` runs for a reason of its own: outdated or missing results."""
     return not result.exists() or "because" in _read_stamp(stamp)
 
 
