@@ -51,7 +51,9 @@ class Standing:
     @property
     def by_code_alone(self) -> bool:
         """Whether nothing but the package's code differs; whoever edits a file of the project wants it used."""
-        return bool(self.changed_code) and not self.reasons and not any(map(is_own_file, self.changed_code))
+        if self.state != "outdated" or self.reasons:
+            return False
+        return bool(self.changed_code) and not any(map(is_own_file, self.changed_code))
 
     def because(self) -> list[str]:
         """Reasons why results are outdated, in a few words each."""
