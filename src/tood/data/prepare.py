@@ -1,6 +1,5 @@
 """Preparation of a data set: obtain, verify and convert its files into the prepared layout, ``dataset.json`` last."""
 
-import hashlib
 import json
 import logging
 import os
@@ -146,8 +145,8 @@ def _generate(config: ShapesDataset, folder: Path) -> _Parts:
     classes = generate_shapes(config, work)
     cache = digest_cache(folder)
     content = content_of_folder(work / IMAGES, cache)
-    files = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in content.files.items()).encode()).hexdigest()
-    return _Parts(list(classes), dict.fromkeys(config.splits, IMAGES), [], files, content, content.files)
+    images = dict.fromkeys(config.splits, IMAGES)
+    return _Parts(list(classes), images, [], content.digest, content, content.files)
 
 
 def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Path) -> _Parts:

@@ -83,16 +83,26 @@ def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
             tree = _parsed(part)
             waiting.extend(_imports(tree))
             found[_from_project(part)] = _digest_of(tree)
-    while waiting:
-        module = waiting.pop()
-        path = _module_file(module)
-        if path is None or module in found or is_neutral(module):
-            continue
-        found[module], imports = _digest_and_imports(path)
-        waiting.extend(imports)
+    found |= _reached(tuple(sorted(set(waiting))))
     if verb == "compare":
         found |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] for path in _templates()}
     return dict(sorted(found.items()))
+
+
+@cache
+def _reached(modules: tuple[str, ...]) -> Mapping[str, str]:
+    """Digests of the package's modules that some reach by imports, themselves included, without neutral ones."""
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or is_neutral(module):
+            continue
+        path = _module_file(module)
+        if path is not None:
+            found[module], imports = _digest_and_imports(path)
+            waiting.extend(imports)
+    return found
 
 
 def digests_of(names: Iterable[str]) -> dict[str, str]:
