@@ -13,7 +13,8 @@ from tood.data.made_from import DataState, data_state
 from tood.data.prepared import read_entry
 from tood.io.errors import UserError, listed
 from tood.weights.weights_digest import starting_weights_digest
-from tood.workflow.code_digest import code_behind, combined
+from tood.workflow.code_choice import Choice
+from tood.workflow.code_digest import VERBS, code_behind, combined, is_own_file
 from tood.workflow.pretrained import pretrained_standing
 from tood.workflow.settings import Settings, analysis_files
 from tood.workflow.stamps import changing_stamp, judged_stamp, read_kept, stamp_path
@@ -45,6 +46,7 @@ class Plan:
     """By run."""
 
     def __post_init__(self) -> None:
+        self._choice = self._code_choice()
         for dataset in (self.study.dataset, self.study.submission):
             if dataset is not None:
                 self.datasets[dataset.name] = self._data(dataset)
@@ -52,20 +54,15 @@ class Plan:
             backbone = run.backbone
             if backbone.weights == "generated" and backbone.name not in self.backbones:
                 self.backbones[backbone.name] = self._backbone(backbone)
-        remembered = read_kept(self._kept_file)
         for name, run in self.study.runs.items():
-            standing = self._training(run)
-            is_kept = self.settings.code.choice != "new" and remembered.get(name) == combined(self._code(run))
-            if is_kept and standing.by_code_alone:
-                standing = replace(standing, state="current")
-            self.trainings[name] = self._apply_code_choice(standing)
+            self.trainings[name] = self._apply_code_choice(self._training(run))
 
     def refuse_loss(self, targets: Collection[str] = ()) -> None:
         """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone.
 
         Not if the ``targets`` need no training.
         """
-        if self.settings.code.choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
+        if self._choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
             return
         limit = self.settings.code.minutes * _MINUTE
         lost = {name: one for name, one in self.trainings.items() if one.by_code_alone and one.seconds > limit}
@@ -95,12 +92,12 @@ class Plan:
         for name, run in self.study.runs.items():
             self._write_run_stamps(name, run, code)
         changing_stamp(stamp_path(self.study.name, "compare"), self._compared(combined(code["compare"])))
-        kept = [name for name, one in self.trainings.items() if one.state == "current" and one.changed_code]
-        changing_stamp(self._kept_file, {name: combined(self._code(self.study.runs[name])) for name in kept})
+        if self.settings.code.choice != "ask":
+            changing_stamp(self._kept_file, {"code": self._all_code()} if self._choice == "keep" else {})
 
     @property
     def _kept_file(self) -> Path:
-        """Remembers which results were to be kept, and for which code, so that it is asked once."""
+        """Remembers for which code results were to be kept, so that it is asked once."""
         return stamp_path(self.study.name, "kept")
 
     def _write_run_stamps(self, name: str, run: RunConfig, code: Mapping[str, Mapping[str, str]]) -> None:
@@ -148,15 +145,26 @@ class Plan:
     def _code(self, run: RunConfig) -> dict[str, str]:
         return code_behind("train", code_of(run.method))
 
+    def _all_code(self) -> str:
+        """A digest of the package's code behind all that the study has."""
+        parts = sorted({path for run in self.study.runs.values() for path in code_of(run.method)})
+        code = {name: one for verb in VERBS for name, one in code_behind(verb, parts).items()}
+        return combined({name: one for name, one in code.items() if not is_own_file(name)})
+
+    def _code_choice(self) -> Choice:
+        """What this command says of results of other code, or if it is silent, what was said for the same code."""
+        said = self.settings.code.choice
+        return "keep" if said == "ask" and read_kept(self._kept_file) == {"code": self._all_code()} else said
+
     def _apply_code_choice(self, standing: Standing) -> Standing:
         """The standing, made current if only code changed and results are to be kept; changed modules stay listed."""
-        if self.settings.code.choice == "keep" and standing.by_code_alone:
+        if self._choice == "keep" and standing.by_code_alone:
             return replace(standing, state="current")
         return standing
 
     def _is_redone(self, state: DataState) -> bool:
         """Whether a data set that is prepared is prepared again, and not for its records alone."""
-        keeps = bool(state.changed_code) and self.settings.code.choice == "keep"
+        keeps = bool(state.changed_code) and self._choice == "keep"
         return state.entry is not None and bool(state.problem) and not keeps and not state.is_upgrade
 
     def _data(self, dataset: DatasetConfig) -> DataState:
