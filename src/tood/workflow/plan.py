@@ -148,7 +148,8 @@ class Plan:
     def _all_code(self) -> str:
         """A digest of the package's code behind all that the study has."""
         parts = sorted({path for run in self.study.runs.values() for path in code_of(run.method)})
-        code = {name: one for verb in VERBS for name, one in code_behind(verb, parts).items()}
+        verbs = [verb for verb in VERBS if verb != "compare"]  # tables are made again in seconds
+        code = {name: one for verb in verbs for name, one in code_behind(verb, parts).items()}
         return combined({name: one for name, one in code.items() if not is_own_file(name)})
 
     def _code_choice(self) -> Choice:
