@@ -1,4 +1,4 @@
-# What every rule shares: the study, its runs, and what of them is made again.
+# What all rules have in common: the study, its runs, and what of them is made again.
 import re
 from glob import glob
 from pathlib import Path
