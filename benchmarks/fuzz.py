@@ -285,9 +285,9 @@ def _file(file: Path, *readers: Callable[[Path], object]) -> Callable[[bytes], N
 
 
 def _image(work: Path) -> Callable[[bytes], None]:
-    from tood.data.decode import decode_image, image_size
+    from tood.data.decode import decode_image
 
-    return _file(work / "x.jpg", image_size, decode_image)
+    return _file(work / "x.jpg", decode_image)
 
 
 def _weights(work: Path) -> Callable[[bytes], None]:

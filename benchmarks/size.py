@@ -59,7 +59,7 @@ def index(figures: Figures) -> None:
 
     import tood.data.dataset as reading
     from tood.config.schedule import ImagesConfig
-    from tood.data.decode import image_size
+    from tood.data.formats.headers import read_header
     from tood.data.loader import train_batches
     from tood.data.prepared import open_prepared
     from tood.data.split_table import SplitTable
@@ -73,7 +73,7 @@ def index(figures: Figures) -> None:
     figures.peak(f"{len(found.boxes):,} targets in {len(found):,} images")
 
     def blank(path: Path) -> torch.Tensor:
-        width, height = image_size(path)
+        width, height = read_header(path).size
         return torch.zeros(3, height, width, dtype=torch.uint8)
 
     reading.decode_image = blank

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from once import BuildOnce
 
 from tood.io.console import LineFormatter
 
-# Before torch is imported, here and in the processes that tests start: there is a worker for every processor already.
+# Before torch and MLflow are imported, here and in the processes that tests start; there is a worker for every
+# processor already.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 _FIRST = ("workflow", "training", "golden", "weights", "mlflow_mirror")  # folders, longest first
-BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 class _Kept(logging.Handler):
@@ -33,16 +35,22 @@ class _Kept(logging.Handler):
         self.lines.append(self.format(record))
 
 
+@pytest.fixture(autouse=True)
+def _console_as_it_was() -> Iterator[None]:
+    """A command that runs in the tests' own process attaches the console; the next test finds it detached."""
+    logger = logging.getLogger("tood")
+    kept = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = kept
+
+
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def said() -> list[str]:
     """The lines that the package has said since the test began, as the console shows them."""
     logger, handler = logging.getLogger("tood"), _Kept()
-    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield handler.lines
-    logger.setLevel(level)
-    logger.removeHandler(handler)
+    return handler.lines
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

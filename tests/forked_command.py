@@ -13,21 +13,46 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [
         "pytest",
         "snakemake.cli",
         "tood.cli.main",
-        "tood.verbs.train",
+        "tood.verbs.analyse",
+        "tood.verbs.compare",
         "tood.verbs.evaluate",
         "tood.verbs.prepare_data",
+        "tood.verbs.pretrain_backbone",
+        "tood.verbs.sync",
+        "tood.verbs.train",
         "tood.workflow.plan",
+        # what these import only when they need it
+        "boto3",
+        "docutils.core",
+        "dvc.cli",
+        "dvc.commands.repro",
+        "dvc.output",
+        "dvc.repo",
+        "dvc.stage",
+        "dvc.repo.reproduce",
+        "dvc_render",
+        "jinja2",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "mlflow.store.db.utils",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "PIL.JpegImagePlugin",
+        "PIL.PngImagePlugin",
+        "scmrepo.git",
+        "smart_open",
         "torch._dynamo",
     ]
 )
+TOOLS = "FORKED_TOOLS"
+"""Variable with the folder of ``forked_tools.py``."""
 
 
 class ForkedCommand:
@@ -44,8 +69,8 @@ class ForkedCommand:
         with tempfile.NamedTemporaryFile(prefix="said-", delete=False) as said:
             self._said = Path(said.name)
         everything = {key: value for key, value in os.environ.items() if key not in without} | environment
-        self._process: ForkServerProcess = _SERVER.Process(
-            target=_run, args=(folder, program, arguments, everything, self._said)
+        self._process: ForkServerProcess = SERVER.Process(
+            target=_run, args=(self._said, folder, program, arguments, everything)
         )
         self._process.start()
         self.running.append(self)
@@ -73,15 +98,21 @@ class ForkedCommand:
         self.end()
 
 
-def _run(folder: Path, program: str, arguments: tuple[str, ...], environment: dict[str, str], said: Path) -> None:
-    """In the new process: the command, as a shell would start it."""
+def _run(said: Path, *command: Any) -> None:
+    output = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    become(*command)
+
+
+def become(folder: Path | str, program: str, arguments: Sequence[str], environment: dict[str, str]) -> NoReturn:
+    """In a new process: the command, as a shell would start it."""
     multiprocessing.set_start_method("fork", force=True)  # the default of a process that nobody forked
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    output = os.open(said, os.O_WRONLY | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    if TOOLS in environment:  # workflows put the folder of their interpreter first on PATH
+        sys.executable = str(Path(environment[TOOLS], "python"))
     sys.argv = [str(Path(sys.executable).with_name(program)), *arguments]
     (script,) = entry_points(group="console_scripts", name=program)
     sys.exit(script.load()())

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from tood.data import decode
-from tood.data.decode import decode_image, image_size
+from tood.data.decode import decode_image
+from tood.data.formats.headers import read_header
 from tood.io.errors import UserError
 
 GRADIENT = np.add.outer(np.arange(24) * 6, np.arange(40) * 2).astype(np.uint8)  # (24,40), up to 216
@@ -21,7 +22,7 @@ def decoded(path: Path) -> np.ndarray:
     pixels = decode_image(path)
     assert pixels.dtype == torch.uint8
     assert pixels.is_contiguous()
-    assert image_size(path) == (pixels.shape[2], pixels.shape[1])
+    assert read_header(path).size == (pixels.shape[2], pixels.shape[1])
     return pixels.permute(1, 2, 0).numpy().astype(int)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from forked_command import ForkedCommand
+from once import BuildOnce
 from tiny_run import make_project, reschedule, train
 
-BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 Trained = Callable[..., Path]
 
 

@@ -21,6 +21,7 @@ from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
 from tood.data.network_input import MEAN, STD
 from tood.detection.detector import build_detector
+from tood.io.console import start as start_console
 from tood.io.errors import UserError
 from tood.weights.class_layer import fit_classes
 from tood.weights.mmdet.detector_kinds import KINDS, MethodName
@@ -98,6 +99,7 @@ def tood(project: Path) -> Callable[..., str]:
     """The command line; what it says, or the sentence it refuses with."""
 
     def call(*arguments: str) -> str:
+        start_console()
         result = CliRunner().invoke(app, list(arguments))
         if isinstance(result.exception, UserError):
             raise result.exception

@@ -1,13 +1,10 @@
 """Fixtures for tests that run the real tools on a tiny project."""
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_project import Project, build_project
-
-BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+from once import BuildOnce
+from tiny_project import Project, build_project, copied
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +15,7 @@ def finished_template(build_once: BuildOnce) -> Path:
 
 @pytest.fixture
 def finished(finished_template: Path, tmp_path: Path) -> Project:
-    """A copy of the finished project, to do with as a test likes."""
-    folder = tmp_path / "project"
-    shutil.copytree(finished_template, folder, symlinks=True)
-    return Project(folder)
+    return copied(finished_template, tmp_path / "project")
 
 
 @pytest.fixture

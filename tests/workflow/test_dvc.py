@@ -11,8 +11,9 @@ import pytest
 import requests
 import yaml
 from moto.server import ThreadedMotoServer
+from once import BuildOnce
 from PIL import Image
-from tiny_project import ROOT, Project
+from tiny_project import ROOT, Project, copied
 
 from tood.config.study import load_study
 from tood.workflow.dvc_pipelines import pipeline
@@ -20,18 +21,46 @@ from tood.workflow.dvc_pipelines import pipeline
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-@pytest.fixture
-def versioned(finished: Project) -> Project:
+@pytest.fixture(scope="session")
+def versioned_template(build_once: BuildOnce, finished_template: Path) -> Path:
     """The finished project under git and DVC, with the pipelines of all studies."""
-    (finished.folder / "workflow").unlink()
-    shutil.copytree(ROOT / "workflow", finished.folder / "workflow", ignore=shutil.ignore_patterns("dvc"))
-    finished.git("init", "--quiet")
-    finished.run("dvc", "init", "--quiet")
-    finished.run("tood", "dvc")
-    finished.run("tood", "compare")
-    finished.git("add", "--all")
-    finished.git("commit", "--quiet", "--message", "Start")
-    return finished
+
+    def build(folder: Path) -> None:
+        project = copied(finished_template, folder)
+        (folder / "workflow").unlink()
+        shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=shutil.ignore_patterns("dvc"))
+        project.git("init", "--quiet")
+        project.run("dvc", "init", "--quiet")
+        project.run("tood", "dvc")
+        project.run("tood", "compare")
+        project.git("add", "--all")
+        project.git("commit", "--quiet", "--message", "Start")
+
+    return build_once("versioned", build)
+
+
+@pytest.fixture
+def versioned(versioned_template: Path, tmp_path: Path) -> Project:
+    return copied(versioned_template, tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def recorded_template(build_once: BuildOnce, versioned_template: Path) -> Path:
+    """The same after ``dvc repro``; what that said is in ``.dvc/tmp/said``."""
+
+    def build(folder: Path) -> None:
+        project = copied(versioned_template, folder)
+        said = project.run("dvc", "repro")
+        (folder / ".dvc/tmp/said").write_text(said)
+        project.git("add", "--all")
+        project.git("commit", "--quiet", "--message", "Record the study")
+
+    return build_once("recorded", build)
+
+
+@pytest.fixture
+def recorded(recorded_template: Path, tmp_path: Path) -> Project:
+    return copied(recorded_template, tmp_path / "project")
 
 
 @pytest.fixture
@@ -51,70 +80,71 @@ def pull_commands() -> list[list[str]]:
     return [line.partition("#")[0].split() for line in recipe.splitlines()]
 
 
-def test_after_snakemake_dvc_finds_nothing_to_train(versioned: Project, s3_store: str, tmp_path: Path) -> None:
-    models = {path: path.read_bytes() for path in (versioned.folder / "results").rglob("model.pt")}
-    said = versioned.run("dvc", "repro")
+def test_after_snakemake_dvc_finds_nothing_to_train(
+    recorded: Project, finished_template: Path, s3_store: str, tmp_path: Path
+) -> None:
+    said = (recorded.folder / ".dvc/tmp/said").read_text()
+    assert "train@tood" in said
     assert "step " not in said, "something was trained again"
-    assert {path: path.read_bytes() for path in models} == models
-    assert "up to date" in versioned.run("dvc", "repro")
-    assert not (versioned.folder / "data/bccd").exists(), "plain dvc repro is the default study's alone"
-    metrics = json.loads(versioned.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    models = [path.relative_to(finished_template) for path in finished_template.rglob("results/*/*/model.pt")]
+    assert models
+    for model in models:
+        assert (recorded.folder / model).read_bytes() == (finished_template / model).read_bytes()
+    assert "up to date" in recorded.run("dvc", "repro")
+    assert not (recorded.folder / "data/bccd").exists(), "plain dvc repro is the default study's alone"
+    metrics = json.loads(recorded.run("dvc", "metrics", "show", "--json"))[""]["data"]
     assert set(metrics) == {f"results/demo/{run}/metrics.json" for run in ("tood", "atss")}
     assert all(content.get("data") for content in metrics.values())
-    versioned.run("dvc", "plots", "show", "--out", "plots")
-    assert (versioned.folder / "plots/index.html").is_file()
+    recorded.run("dvc", "plots", "show", "--out", "plots")
+    assert (recorded.folder / "plots/index.html").is_file()
 
     # What was recorded reaches another clone through an S3-compatible store, and nothing is left to redo there.
-    versioned.run("dvc", "remote", "add", "--default", "store", "s3://studies/tiny")
-    versioned.run("dvc", "remote", "modify", "store", "endpointurl", s3_store)
-    versioned.git("add", "--all")
-    versioned.git("commit", "--quiet", "--message", "Record the study")
-    versioned.run("dvc", "push", **CREDENTIALS)
+    recorded.run("dvc", "remote", "add", "--default", "store", "s3://studies/tiny")
+    recorded.run("dvc", "remote", "modify", "store", "endpointurl", s3_store)
+    recorded.git("add", "--all")
+    recorded.git("commit", "--quiet", "--message", "Name the remote")
+    recorded.run("dvc", "push", **CREDENTIALS)
     other = Project(tmp_path / "other")
-    versioned.git("clone", "--quiet", ".", str(other.folder))
+    recorded.git("clone", "--quiet", ".", str(other.folder))
     for command in pull_commands():
         other.run(*command, **CREDENTIALS)
     assert (other.folder / "mlflow.db").is_file()
     assert "Nothing to be done" in other.snakemake()
     assert "step " not in other.run("dvc", "repro")
     table = "results/demo/comparison.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(other.folder / table), pd.read_csv(versioned.folder / table))
+    pd.testing.assert_frame_equal(pd.read_csv(other.folder / table), pd.read_csv(recorded.folder / table))
 
 
-def test_an_experiment_changes_one_parameter_and_retrains_what_depends_on_it(versioned: Project) -> None:
-    versioned.run("dvc", "repro")
-    versioned.git("add", "--all")
-    versioned.git("commit", "--quiet", "--message", "Record the study")
-    kept = (versioned.folder / "results/demo/atss/model.pt").read_bytes()
-    changed = (versioned.folder / "results/demo/tood/model.pt").read_bytes()
-    said = versioned.run("dvc", "exp", "run", "-S", "params/studies/demo.yaml:runs.tood.seed=5")
+def test_an_experiment_changes_one_parameter_and_retrains_what_depends_on_it(recorded: Project) -> None:
+    kept = (recorded.folder / "results/demo/atss/model.pt").read_bytes()
+    changed = (recorded.folder / "results/demo/tood/model.pt").read_bytes()
+    said = recorded.run("dvc", "exp", "run", "-S", "params/studies/demo.yaml:runs.tood.seed=5")
     assert "tood" in said
-    assert (versioned.folder / "results/demo/atss/model.pt").read_bytes() == kept
-    assert (versioned.folder / "results/demo/tood/model.pt").read_bytes() != changed
-    difference = json.loads(versioned.run("dvc", "metrics", "diff", "--json"))
+    assert (recorded.folder / "results/demo/atss/model.pt").read_bytes() == kept
+    assert (recorded.folder / "results/demo/tood/model.pt").read_bytes() != changed
+    difference = json.loads(recorded.run("dvc", "metrics", "diff", "--json"))
     assert list(difference) == ["results/demo/tood/metrics.json"]
 
 
-def test_dvc_sees_what_was_edited_and_nothing_else(versioned: Project) -> None:
+def test_dvc_sees_what_was_edited_and_nothing_else(recorded: Project) -> None:
     """Comments and places redo nothing; numbers, code and the user's own files do."""
-    versioned.run("dvc", "repro")
     status = ("dvc", "status", "dvc.yaml", "workflow/dvc/dvc.yaml:shapes")
-    assert "up to date" in versioned.run(*status)
+    assert "up to date" in recorded.run(*status)
     for block in ("studies/demo", "datasets/shapes", "methods/atss", "schedules/demo"):
-        path = versioned.folder / f"params/{block}.yaml"
+        path = recorded.folder / f"params/{block}.yaml"
         path.write_text(f"# a comment\n{path.read_text()}")
-    versioned.snakemake("-n")
-    assert "up to date" in versioned.run(*status)
-    code = versioned.folder / "workflow/dvc/code.yaml"
+    recorded.snakemake("-n")
+    assert "up to date" in recorded.run(*status)
+    code = recorded.folder / "workflow/dvc/code.yaml"
     kept = code.read_text()
     for verb in ("train", "evaluate", "compare"):
         digests = yaml.safe_load(kept)
         code.write_text(yaml.safe_dump({**digests, verb: "0" * 16}))
-        said = versioned.run(*status)
+        said = recorded.run(*status)
         assert f"{verb}@atss:" in said or f"{verb}:" in said
     code.write_text(kept)
-    versioned.edit("schedules/demo", lr=0.02)
-    assert "train@atss" in versioned.run(*status)
+    recorded.edit("schedules/demo", lr=0.02)
+    assert "train@atss" in recorded.run(*status)
 
 
 def test_a_changed_label_of_ones_own_is_seen_by_dvc(versioned: Project, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import yaml
-from forked_command import ForkedCommand
+from forked_command import TOOLS, ForkedCommand
+from forked_tools import forked_tools
 
 ROOT = Path(__file__).parents[2]
 LINKED = ("Snakefile", "workflow", "profiles", "src", "environment.yml")
@@ -65,7 +66,8 @@ class Project:
         variables = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DVC_NO_ANALYTICS": "1",
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(forked_tools()), str(tools), os.environ["PATH"]]),
+            TOOLS: str(forked_tools()),
             **environment,
         }
         without = [name for name in ("MLFLOW_TRACKING_URI", "TOOD_MIRROR") if name not in environment]
@@ -85,6 +87,11 @@ class Project:
     def git(self, *arguments: str) -> None:
         name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
         subprocess.run(["git", *name, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+def copied(template: Path, folder: Path) -> Project:
+    """A copy of a project, to do with as a test likes."""
+    return Project(shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True))
 
 
 def build_project(folder: Path) -> Project:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tood.data.formats.headers import open_image, read_header
+from tood.data.formats.headers import open_image
 from tood.io.errors import UserError
 
 _STRIP = 1 << 22  # pixels that are converted together
@@ -31,12 +31,6 @@ def decode_image(path: Path) -> Tensor:
     with _explained(path), open_image(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return torch.from_numpy(_planes(image, path))
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, read from the header alone; UserError as ``decode_image``."""
-    with _explained(path):
-        return read_header(path).size
 
 
 @contextmanager
