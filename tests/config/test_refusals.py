@@ -141,6 +141,18 @@ def test_there_are_no_imagenet_weights_for_the_light_backbone(params: Path) -> N
     assert "light backbone" in refusal(params)
 
 
+def test_a_field_is_read_under_its_earlier_name_but_not_under_both(params: Path) -> None:
+    file = params / "backbones/light.yaml"
+    file.write_text(file.read_text().replace("first_stage_width: 16", "trunk_width: 24"))
+    assert load_backbone("light", params).first_stage_width == 24
+    edit(params / "studies/demo.yaml", runs=overriding(weights="none", trunk_width=8))
+    assert load_study("demo", params).run("atss").backbone.first_stage_width == 8
+    edit(params / "studies/demo.yaml", runs=overriding(weights="none", first_stage_width=8))
+    sentence = refusal(params)
+    assert "'runs.atss.overrides.backbone'" in sentence
+    assert "trunk_width is the earlier name of first_stage_width" in sentence
+
+
 def test_an_override_cannot_rename_a_block(params: Path) -> None:
     edit(params / "studies/demo.yaml", runs=overriding(name="r50"))
     assert "'runs.atss.overrides.backbone.name' is not to be given" in refusal(params)

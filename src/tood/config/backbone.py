@@ -1,8 +1,9 @@
 """Backbone configuration: architecture, starting weights, width of neck and head."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,7 @@ from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, P
 from tood.config.blocks import load_block
 
 _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
+_EARLIER_NAMES = {"trunk_width": "first_stage_width"}
 
 
 class PretrainingConfig(Config):
@@ -54,6 +56,14 @@ class BackboneConfig(Config):
     first_stage_width: Channels = Field(16, description="Channels of the first stage of the light backbone.")
     pretraining: PretrainingConfig = PretrainingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_earlier_names(cls, value: Any) -> Any:
+        current = with_current_names(value)
+        if isinstance(value, Mapping) and len(current) < len(value):
+            refuse([f"{old} is the earlier name of {new}; keep one" for old, new in _EARLIER_NAMES.items()])
+        return current
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "BackboneConfig":
         problems = []
@@ -63,6 +73,13 @@ class BackboneConfig(Config):
             problems.append(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
         refuse(problems)
         return self
+
+
+def with_current_names(backbone: Any) -> Any:
+    """The fields of a backbone under the names that they have now; files and results may have earlier ones."""
+    if not isinstance(backbone, Mapping):
+        return backbone
+    return {_EARLIER_NAMES.get(name, name): value for name, value in backbone.items()}
 
 
 def address_digest(address: str) -> str | None:

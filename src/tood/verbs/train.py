@@ -9,8 +9,8 @@ from signal import SIGTERM
 
 import torch
 
+from tood.config.backbone import with_current_names
 from tood.config.parts import code_of
-from tood.config.stored import with_current_names
 from tood.config.study import RunConfig, changed_fields
 from tood.data.loader import steps_per_epoch
 from tood.data.made_from import refuse_outdated
@@ -144,7 +144,9 @@ def _name_other_states(config: RunConfig, folder: Path) -> None:
     for other in store.others():
         science = folder / "state" / other / "science.json"
         with suppress(UserError):  # the file serves only this log line
-            kept = with_current_names(read_json(science))
+            kept = read_json(science)
+            if isinstance(kept, dict):
+                kept["backbone"] = with_current_names(kept.get("backbone"))
             if kept == config.science():  # written by an earlier version, with other names of fields
                 science.parent.rename(store.folder)
                 return

@@ -13,7 +13,6 @@ from tood.config.messages import validate_written
 from tood.config.method import MethodConfig
 from tood.config.parts import STORED
 from tood.config.schedule import ImagesConfig
-from tood.config.stored import with_current_names
 from tood.config.study import RunConfig
 from tood.detection.detector import Detector, build_detector
 from tood.io.digests import file_digest
@@ -100,10 +99,10 @@ def load_detection_model(path: Path) -> DetectionModel:
     try:
         config: RunConfig | ImportedConfig
         if "imported" in content:
-            stored = with_current_names(json.loads(content["imported"]))
+            stored = json.loads(content["imported"])
             config = validate_written(ImportedConfig, stored, str(path), again, context=STORED)
         else:
-            stored = with_current_names(json.loads(content["config"]))
+            stored = json.loads(content["config"])
             config = validate_written(RunConfig, stored, str(path), again, context=STORED)
         classes, category_ids = tuple(content["classes"]), tuple(content["category_ids"])
         weights = dict(content["detector"])
