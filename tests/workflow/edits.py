@@ -31,7 +31,7 @@ from pathlib import Path
 
 import pandas as pd
 from rewording import KINDS, reworded
-from tiny_project import ROOT, Project, build_project
+from tiny_project import ROOT, Project, build_project, keep_only
 
 NOTHING = "nothing"
 CLEAN = (NOTHING, NOTHING)
@@ -116,10 +116,8 @@ def project_to_edit(folder: Path, finished: Path | None) -> Project:
         own = folder / name
         own.unlink() if own.is_symlink() else shutil.rmtree(own)
         shutil.copytree(ROOT / name, own, ignore=shutil.ignore_patterns("__pycache__", "dvc"))
-    for block, kept in (("studies", "demo"), ("datasets", "shapes")):
-        for file in (folder / "params" / block).rglob("*.yaml"):
-            if file.stem != kept:
-                file.unlink()
+    keep_only(folder / "params/studies", "demo")
+    keep_only(folder / "params/datasets", "shapes")
     os.environ["PYTHONPATH"] = str(folder / "src")  # before the package that this environment may have installed
     project.snakemake()
     project.run("dvc", "init", "--quiet", "--no-scm")

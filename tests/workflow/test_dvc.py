@@ -13,7 +13,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 from once import BuildOnce
 from PIL import Image
-from tiny_project import ROOT, Project, copied
+from tiny_project import ROOT, Project, copied, keep_only
 
 from tood.config.study import load_study
 from tood.workflow.dvc_pipelines import pipeline
@@ -23,12 +23,14 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 
 @pytest.fixture(scope="session")
 def versioned_template(build_once: BuildOnce, finished_template: Path) -> Path:
-    """The finished project under git and DVC, with the pipelines of all studies."""
+    """The finished project under git and DVC, with the pipelines of two studies: DVC reads all of them each time."""
 
     def build(folder: Path) -> None:
         project = copied(finished_template, folder)
         (folder / "workflow").unlink()
         shutil.copytree(ROOT / "workflow", folder / "workflow", ignore=shutil.ignore_patterns("dvc"))
+        keep_only(folder / "params/studies", "demo", "bccd")
+        keep_only(folder / "params/datasets", "shapes", "bccd")
         project.git("init", "--quiet")
         project.run("dvc", "init", "--quiet")
         project.run("tood", "dvc")

@@ -89,6 +89,13 @@ class Project:
         subprocess.run(["git", *name, *arguments], cwd=self.folder, check=True, capture_output=True)
 
 
+def keep_only(folder: Path, *names: str) -> None:
+    """Remove all YAML files of a folder of ``params`` but those of the given names."""
+    for file in folder.rglob("*.yaml"):
+        if file.relative_to(folder).with_suffix("").as_posix() not in names:
+            file.unlink()
+
+
 def copied(template: Path, folder: Path) -> Project:
     """A copy of a project, to do with as a test likes."""
     return Project(shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True))
