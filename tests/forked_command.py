@@ -29,6 +29,7 @@ SERVER.set_forkserver_preload(
         "tood.verbs.sync",
         "tood.verbs.train",
         "tood.workflow.plan",
+        "preloaded_digests",
         # what these import only when they need it
         "boto3",
         "docutils.core",

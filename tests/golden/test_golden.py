@@ -1,5 +1,6 @@
 """The project reproduces the recorded reference numbers."""
 
+import filecmp
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,8 +19,15 @@ FULL = HERE.parents[1].parent / "shared" / "golden"
 
 
 def selected() -> list[tuple[Path, str]]:
-    folders = [EMBEDDED] + ([FULL] if FULL.is_dir() else [])
-    return [(folder, case) for folder in folders for case in find_cases(folder, PASSING)]
+    """All cases of the full set where it is, and of the embedded one those that are not the same there."""
+    full = find_cases(FULL, PASSING) if FULL.is_dir() else []
+    embedded = [case for case in find_cases(EMBEDDED, PASSING) if not (case in full and same_files(case))]
+    return [*((EMBEDDED, case) for case in embedded), *((FULL, case) for case in full)]
+
+
+def same_files(case: str) -> bool:
+    files = [path.name for path in EMBEDDED.glob(f"{case}*")]
+    return filecmp.cmpfiles(EMBEDDED, FULL, files, shallow=False)[0] == files
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,11 @@ def contentless_batch() -> Batch:
     )
 
 
-@pytest.mark.parametrize(("epoch", "micro_batches"), [(0, 1), (11, 1), (11, 2)])
+@pytest.mark.parametrize("epoch", [0, 11])
 @pytest.mark.parametrize("name", METHODS)
-def test_no_step_reads_a_value(name: str, epoch: int, micro_batches: int) -> None:
+def test_no_step_reads_a_value(name: str, epoch: int) -> None:
     method = validate(MethodConfig, read_block(PARAMS, "methods", name, MethodConfig, name), name)
-    if micro_batches > 1 and method.criterion.ranks_whole_batch:
-        pytest.skip("tood train refuses this")
+    micro_batches = 2 if epoch and not method.criterion.ranks_whole_batch else 1
     progress = Progress(epoch=epoch, step=epoch, total_steps=12)
     group = Group(rank=0, world=1, device=torch.device("cpu"))
     with FakeTensorMode():

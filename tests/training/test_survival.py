@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from tiny_run import (
+    EIGHT,
     EXPLODES,
     checkpoints,
     history,
@@ -36,7 +37,6 @@ from tood.verbs import train as verb
 from tood.workflow.code_choice import CodeChoice
 
 RUN = "results/tiny/atss"
-EIGHT = {"epochs": 8, "evaluate_every": 8}
 Trained = Callable[..., Path]
 LeftAlone = Callable[[int], tuple[dict[str, torch.Tensor], list[dict[str, str]]]]
 

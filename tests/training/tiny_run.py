@@ -60,6 +60,8 @@ SCHEDULE = {
     "evaluate_every": 3,
     "checkpoint_every": 2,
 }
+EIGHT = {"epochs": 8, "evaluate_every": 8}
+"""Changes of the schedule for tests that need time while a training goes on."""
 
 
 def tood(folder: Path, *arguments: str, status: int = 0) -> str:

@@ -22,6 +22,7 @@ from tood.data.prepare import prepare_dataset
 from tood.data.prepared import open_prepared
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
+from tood.training.results import staging_folder
 from tood.verbs.twins import find_twin
 from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
@@ -231,6 +232,15 @@ def test_starting_weights_count_by_their_content(project: Project) -> None:
     assert outdated(plan()) == {}
     weights.write_bytes(b"others")
     assert outdated(plan()) == {run: ["its starting weights changed"] for run in ("tood", "atss")}
+
+
+def test_a_training_whose_files_were_being_replaced_is_not_taken_for_finished(project: Project) -> None:
+    """The new configuration may be in place while the model is still the old one."""
+    staged = staging_folder(RESULTS / "demo/atss/state", "0123456789abcdef")
+    (staged / "model.pt").write_bytes(b"new model")
+    assert outdated(plan()) == {}, "a training goes on, and its results are not complete"
+    (staged / "train.json").write_text("{}")
+    assert outdated(plan()) == {"atss": ["its new files are not all in place"]}
 
 
 def test_results_of_the_version_before_are_recognised(project: Project) -> None:

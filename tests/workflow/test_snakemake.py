@@ -144,6 +144,7 @@ def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str) -> Non
 
 def test_everything_killed_continues_with_the_same_command(fresh: Project) -> None:
     fresh.edit("schedules/demo", epochs=12, milestones=[8], checkpoint_every=1, evaluate_every=12)
+    fresh.snakemake("data/pretrained/light.pt", "data/shapes/dataset.json")
     command = [str(Path(sys.executable).parent / "snakemake"), "results/demo/atss/model.pt", "--cores", "2"]
     process = subprocess.Popen(
         command, cwd=fresh.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

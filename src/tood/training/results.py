@@ -24,8 +24,13 @@ def publish(staged: Path, run: Path) -> None:
     shutil.rmtree(staged, ignore_errors=True)
 
 
+def interrupted(run: Path) -> list[Path]:
+    """Complete staging folders of a run: a kill cut ``publish`` short, and its files may be of two trainings."""
+    last = [staged / FILES[-1] for staged in sorted(run.glob(f"state/*/{_STAGED}"))]
+    return [file.parent for file in last if file.is_file() and file.stat().st_size]
+
+
 def publish_interrupted(run: Path) -> None:
     """Go on where a kill cut ``publish`` short, so that the files of a run are of one training."""
-    for staged in sorted(run.glob(f"state/*/{_STAGED}")):
-        if (staged / FILES[-1]).is_file() and (staged / FILES[-1]).stat().st_size:
-            publish(staged, run)
+    for staged in interrupted(run):
+        publish(staged, run)

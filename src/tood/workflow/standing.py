@@ -16,6 +16,7 @@ from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.io.errors import UserError
 from tood.io.read import read_json, read_yaml
+from tood.training.results import interrupted
 from tood.workflow.code_digest import changed_modules, digests_of, is_own_file
 
 _LEGACY = Path(__file__).with_name("first_digests.json")
@@ -75,7 +76,8 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
         return MISSING
     if not (folder / "model.pt").is_file() or not (folder / "history.csv").is_file():
         return MISSING
-    reasons = _changed_settings(written, expected.config)
+    reasons = ["its new files are not all in place"] if interrupted(folder) else []
+    reasons += _changed_settings(written, expected.config)
     if expected.data is None:
         reasons.append("its data set is made again")
     elif kept.get("data") not in expected.data:
