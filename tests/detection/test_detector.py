@@ -62,7 +62,7 @@ def train(method: MethodConfig, *, steps: int, bf16: bool) -> Detector:
 
 def test_learns_two_images_by_heart(method: MethodConfig) -> None:
     """Every object is found with its class, and found best."""
-    detector = train(method, steps=120, bf16=False)
+    detector = train(method, steps=100, bf16=False)
     with torch.inference_mode():
         found = postprocess(detector(IMAGES), SIZES, None, method.inference)
     for image, detections in enumerate(found):

@@ -27,6 +27,7 @@ def run(folder: Path, *only: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, status, said.getvalue(), "")
 
 
+@pytest.mark.long
 def test_it_runs_as_a_command(tal: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(HERE / "check.py"), str(tal)], capture_output=True, text=True, check=False

@@ -70,6 +70,7 @@ def test_a_finished_run_whose_files_were_deleted_is_written_again_without_traini
     assert_same_weights(finished, trained("atss"), "atss")
 
 
+@pytest.mark.long
 def test_no_worker_outlives_its_launcher(project: Path) -> None:
     reschedule(project, epochs=500)
     launcher = start(project, "atss", "--processes", "2")

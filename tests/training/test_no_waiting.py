@@ -24,6 +24,15 @@ from tood.training.step import step_gradient
 
 PARAMS = Path(__file__).parents[2] / "params"
 METHODS = sorted(path.stem for path in (PARAMS / "methods").glob("*.yaml"))
+EARLY = ("tood", "tood_dcn", "mal")
+"""Methods whose criterion does something else at the beginning."""
+DIVIDED = ("tood", "atss", "paa")
+"""Methods that stand for all when a batch is divided."""
+CASES = [
+    pytest.param(name, epoch, parts, marks=() if (epoch, parts) == (11, 1) or name in quick else pytest.mark.long)
+    for epoch, parts, quick in ((11, 1, METHODS), (0, 1, EARLY), (11, 2, DIVIDED))
+    for name in METHODS
+]
 BACKBONE = BackboneConfig(name="light", kind="light", width=64, deformable=("c5",))
 
 
@@ -47,11 +56,11 @@ def contentless_batch() -> Batch:
     )
 
 
-@pytest.mark.parametrize("epoch", [0, 11])
-@pytest.mark.parametrize("name", METHODS)
-def test_no_step_reads_a_value(name: str, epoch: int) -> None:
+@pytest.mark.parametrize(("name", "epoch", "micro_batches"), CASES)
+def test_no_step_reads_a_value(name: str, epoch: int, micro_batches: int) -> None:
     method = validate(MethodConfig, read_block(PARAMS, "methods", name, MethodConfig, name), name)
-    micro_batches = 2 if epoch and not method.criterion.ranks_whole_batch else 1
+    if micro_batches > 1 and method.criterion.ranks_whole_batch:
+        pytest.skip("tood train refuses this")
     progress = Progress(epoch=epoch, step=epoch, total_steps=12)
     group = Group(rank=0, world=1, device=torch.device("cpu"))
     with FakeTensorMode():

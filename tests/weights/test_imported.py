@@ -129,7 +129,13 @@ def recorded() -> Iterator[tuple[str, Path]]:
             yield name, folder
 
 
-@pytest.mark.parametrize(("name", "folder"), recorded(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        pytest.param(name, folder, id=name, marks=() if name in ("tood_r50_ab", "gfl_r50") else pytest.mark.long)
+        for name, folder in recorded()
+    ],
+)
 def test_imported_weights_give_the_recorded_detections(tmp_path: Path, name: str, folder: Path) -> None:
     """All tensors of a recorded detector, drawn by its rule, through a file and our own format."""
     from reference_check.whole import draw_tensor

@@ -57,6 +57,7 @@ def test_gpus_and_what_they_need_go_to_the_jobs_that_compute(fresh: Project, eng
     assert all(asked[name].get("gpu", "0") == "0" for name in ("prepare_data", "pretrain_backbone", "compare"))
 
 
+@pytest.mark.long
 def test_a_job_goes_through_kubernetes(fresh: Project, tmp_path: Path) -> None:
     """With a stand-in for kubectl: the manifest, the command that the pod would run, and its outcome."""
     tools, calls = tmp_path / "tools", tmp_path / "calls"

@@ -66,6 +66,7 @@ def test_a_scale_that_does_not_fit_is_refused(fresh: Project, config: tuple[str,
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_the_small_form_runs_to_its_report_and_cannot_pass_for_the_full_one(
     fresh: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

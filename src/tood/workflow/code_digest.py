@@ -80,9 +80,8 @@ def code_behind(verb: Verb, parts: Sequence[Path] = ()) -> dict[str, str]:
         if part.is_relative_to(_PACKAGE):
             waiting.append(".".join(("tood", *part.relative_to(_PACKAGE).with_suffix("").parts)))
         else:
-            tree = _parsed(part)
-            waiting.extend(_imports(tree))
-            found[_from_project(part)] = _digest_of(tree)
+            found[_from_project(part)], imports = _digest_and_imports(part)
+            waiting.extend(imports)
     found |= _reached(tuple(sorted(set(waiting))))
     if verb == "compare":
         found |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] for path in _templates()}
@@ -100,7 +99,7 @@ def _reached(modules: tuple[str, ...]) -> Mapping[str, str]:
             continue
         path = _module_file(module)
         if path is not None:
-            found[module], imports = _digest_and_imports(path)
+            found[module], imports = _package_digest_and_imports(path)
             waiting.extend(imports)
     return found
 
@@ -108,7 +107,7 @@ def _reached(modules: tuple[str, ...]) -> Mapping[str, str]:
 def digests_of(names: Iterable[str]) -> dict[str, str]:
     """The current digests of those of the named modules and files of the project that exist."""
     files = {name: Path(name) if is_own_file(name) else package_file(name) for name in names}
-    return {name: _digest_of(_parsed(path)) for name, path in files.items() if path.is_file()}
+    return {name: _digest_and_imports(path)[0] for name, path in files.items() if path.is_file()}
 
 
 def combined(code: Mapping[str, str]) -> str:
@@ -147,35 +146,33 @@ def _module_file(module: str) -> Path | None:
 
 
 @cache
-def _digest_and_imports(path: Path) -> tuple[str, tuple[str, ...]]:
+def _package_digest_and_imports(path: Path) -> tuple[str, tuple[str, ...]]:
     """Of the package's own files, which do not change while it runs; a project's may."""
-    tree = _parsed(path)
-    imports = _imports(tree)  # before the tree is stripped of what does nothing
-    return _digest_of(tree), imports
+    return _digest_and_imports(path)
 
 
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes(), str(path))
-
-
-def _imports(tree: ast.Module) -> tuple[str, ...]:
-    """Modules of the package that a file imports, wherever in it the import stands."""
+def _digest_and_imports(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The digest of a file, and the modules of the package that it imports, wherever in it the import stands."""
+    text, imports = _stripped(ast.parse(path.read_bytes(), str(path)))
     names: list[str] = []
-    for node in ast.walk(tree):
+    for node in imports:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.split(".")[0] == "tood")
-
-
-def _digest_of(tree: ast.Module) -> str:
-    return hashlib.sha256(canonical(tree).encode()).hexdigest()[:_DIGITS]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return digest, tuple(name for name in names if name.split(".")[0] == "tood")
 
 
 def canonical(tree: ast.Module) -> str:
     """What a file does, as text that stays the same where only its wording, layout or typing changes."""
-    return _dumped(_Behaviour().visit(tree))
+    return _stripped(tree)[0]
+
+
+def _stripped(tree: ast.Module) -> tuple[str, list[ast.Import | ast.ImportFrom]]:
+    """The text of ``canonical``, and the imports that were found on the way."""
+    behaviour = _Behaviour()
+    return _dumped(behaviour.visit(tree)), behaviour.imports
 
 
 _SPEAKING = frozenset({"debug", "info", "warning", "error", "exception", "critical", "note", "box", "say", "warn"})
@@ -187,19 +184,21 @@ _DESCRIBING = frozenset({"description", "title", "examples"})
 class _Behaviour(ast.NodeTransformer):
     """Takes out what does not change what code does: documentation, annotations, messages, neutral imports."""
 
+    def __init__(self) -> None:
+        self.imports: list[ast.Import | ast.ImportFrom] = []
+
     def visit_Module(self, node: ast.Module) -> ast.Module:
         """The imports come first and sorted: their order decides nothing in this package."""
-        imports = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
-        names = sorted({line for one in imports for line in _imported(one)})
         self.generic_visit(node)
+        names = sorted({line for one in self.imports for line in _imported(one)})
         node.body[:0] = [ast.Expr(ast.Constant(line)) for line in names]
         return node
 
     def visit_Import(self, node: ast.Import) -> None:
-        return None
+        self.imports.append(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        return None
+        self.imports.append(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         """A text by itself is documentation."""
