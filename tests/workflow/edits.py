@@ -31,6 +31,9 @@ from pathlib import Path
 
 import pandas as pd
 from rewording import KINDS, reworded
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tiny_project import ROOT, Project, build_project, keep_only
 
 NOTHING = "nothing"
@@ -108,10 +111,10 @@ def project_to_edit(folder: Path, finished: Path | None) -> Project:
     There is no other study and no other data set, so that ``dvc status`` has to be clean as a whole.
     """
     if finished is None:
-        project = build_project(folder)
+        build_project(folder)
     else:
         shutil.copytree(finished, folder, symlinks=True)
-        project = Project(folder)
+    project = Project(folder, forked=False)
     for name in ("src", "workflow"):
         own = folder / name
         own.unlink() if own.is_symlink() else shutil.rmtree(own)

@@ -57,8 +57,10 @@ TINY = {
 class Project:
     """A folder to run the real tools in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, forked: bool = True) -> None:
         self.folder = folder
+        self._forked = forked
+        """Whether the tools come from a process that has imported this package: not where its sources are edited."""
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
         """What a tool of the environment says; its exit status is checked unless None."""
@@ -66,13 +68,25 @@ class Project:
         variables = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DVC_NO_ANALYTICS": "1",
-            "PATH": os.pathsep.join([str(forked_tools()), str(tools), os.environ["PATH"]]),
-            TOOLS: str(forked_tools()),
+            "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
             **environment,
         }
         without = [name for name in ("MLFLOW_TRACKING_URI", "TOOD_MIRROR") if name not in environment]
-        started = ForkedCommand(self.folder, *command, without=without, **variables)
-        ended, said = started.end(seconds=900)
+        if self._forked:
+            variables |= {"PATH": f"{forked_tools()}{os.pathsep}{variables['PATH']}", TOOLS: str(forked_tools())}
+            ended, said = ForkedCommand(self.folder, *command, without=without, **variables).end(seconds=900)
+        else:
+            everything = {key: value for key, value in os.environ.items() if key not in without} | variables
+            started = subprocess.run(
+                [tools / command[0], *command[1:]],
+                cwd=self.folder,
+                env=everything,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            ended, said = started.returncode, started.stdout
         if status is not None:
             assert ended == status, said[-6000:]
         return said
