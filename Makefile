@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo setup test test-all test-long lint pull clean
+.PHONY: demo setup test test-all test-long lint lint-workflow lint-types pull clean
 
 demo: $(READY)
 	@snakemake results/demo/report.html --cores all
@@ -31,7 +31,12 @@ lint: $(READY)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	@$(MAKE) --no-print-directory --jobs=2 lint-workflow lint-types
+
+lint-workflow:
 	snakemake --lint
+
+lint-types:
 	mypy
 
 PYTEST := pytest --numprocesses logical --dist loadfile --no-loadscope-reorder

@@ -1,8 +1,6 @@
 """One step's gradient in one piece, in micro-batches and in several processes.
 
 Everything is in float64, where what is left after rounding is what the formulas say.
-
-    python equality.py PORTS OUT    (compare processes with one, a free port for each of WORLDS)
 """
 
 import json
@@ -128,8 +126,8 @@ def _work(rank: int, ports: list[str], out: Path) -> None:
         out.write_text(json.dumps(errors))
 
 
-def _main(ports: list[str], out: Path) -> int:
-    """Forked, since importing takes far longer than the comparison; nothing has started a thread yet."""
+def compare(ports: list[str], out: Path) -> None:
+    """In a process that has started no thread: compare processes with one, a free port for each of ``WORLDS``."""
     fork = multiprocessing.get_context("fork")
     count = max(world for world, _, _ in WORLDS)
     workers = [fork.Process(target=_work, args=(rank, ports, out), daemon=True) for rank in range(count)]
@@ -138,9 +136,4 @@ def _main(ports: list[str], out: Path) -> int:
     while waiting := [worker.sentinel for worker in workers if worker.is_alive()]:
         wait(waiting)
         if any(worker.exitcode for worker in workers):
-            return 1  # the others, which would wait for it, end with this process
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1].split(","), Path(sys.argv[2])))
+            sys.exit(1)  # the others, which would wait for it, end with this process

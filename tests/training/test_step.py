@@ -2,22 +2,17 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import equality
 import pytest
 import torch
+from forked_command import SERVER
 from torch import nn
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import equality  # noqa: E402
-
-from tood.detection.detector import build_criterion  # noqa: E402
-from tood.detection.training_batch import Progress  # noqa: E402
-from tood.training.step import step_gradient  # noqa: E402
+from tood.detection.detector import build_criterion
+from tood.detection.training_batch import Progress
+from tood.training.step import step_gradient
 
 TOLERANCE = 1e-5
 
@@ -37,9 +32,11 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: in
 
 def test_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     """Four of them, and two with micro-batches besides; the first has no object at all."""
-    ports = ",".join(str(free_port()) for _ in equality.WORLDS)
-    command = [sys.executable, "-W", "ignore", str(HERE / "equality.py"), ports, str(tmp_path / "errors.json")]
-    subprocess.run(command, check=True, timeout=300)
+    ports = [str(free_port()) for _ in equality.WORLDS]
+    process = SERVER.Process(target=equality.compare, args=(ports, tmp_path / "errors.json"))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
     errors = json.loads((tmp_path / "errors.json").read_text())
     assert len(errors) == len(equality.WORLDS) * len(list(equality.cases()))
     assert {case: error for case, error in errors.items() if not error < TOLERANCE} == {}

@@ -182,7 +182,9 @@ def test_classes_are_matched_by_name(project: Path, tood: Callable[..., str], me
         fit_classes(whole, ("cat", "kettle"), "ours.pt", "odd")
 
 
-@pytest.mark.parametrize("method", ["paa", "free_anchor", "pisa"])
+@pytest.mark.parametrize(
+    "method", ["paa", pytest.param("free_anchor", marks=pytest.mark.long), pytest.param("pisa", marks=pytest.mark.long)]
+)
 def test_relatives_of_atss_and_retinanet_are_used_as_what_they_are(
     project: Path, tood: Callable[..., str], method: MethodName
 ) -> None:

@@ -22,7 +22,7 @@ STUDIES = sorted(path.stem for path in (ROOT / "params/studies/paper").glob("*.y
 
 @pytest.mark.parametrize("scale", [(), ("scale=demo",)])
 @pytest.mark.parametrize(
-    "study", [pytest.param(name, marks=() if name in (*JOBS, "table6") else pytest.mark.long) for name in STUDIES]
+    "study", [pytest.param(name, marks=() if name in JOBS else pytest.mark.long) for name in STUDIES]
 )
 def test_every_study_of_the_paper_can_be_planned(fresh: Project, study: str, scale: tuple[str, ...]) -> None:
     jobs = planned(fresh.snakemake("-n", "--quiet", "host", "--config", f"study=paper/{study}", *scale))

@@ -129,7 +129,7 @@ def test_every_mistake_of_a_study_is_refused_at_once_in_a_line_of_its_own(fresh:
     assert ["'runs.tood.method'" in lines[0], "'baseline'" in lines[1], len(lines)] == [True, True, 2]
 
 
-@pytest.mark.parametrize("study", ["coco_1x", "bccd", "coco_tiny"])
+@pytest.mark.parametrize("study", ["coco_1x", "bccd", pytest.param("coco_tiny", marks=pytest.mark.long)])
 def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str) -> None:
     jobs = planned(fresh.snakemake("-n", "--config", f"study={study}"))
     assert jobs["total"] == (10 if study == "coco_1x" else 11)

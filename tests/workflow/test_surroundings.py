@@ -22,7 +22,7 @@ def test_a_dead_tracking_server_costs_the_mirror_alone_and_the_next_command_make
     assert "Nothing to be done" in finished.snakemake()
 
 
-@pytest.mark.parametrize("hours", [-30, 30])
+@pytest.mark.parametrize("hours", [-30, pytest.param(30, marks=pytest.mark.long)])
 def test_a_clock_that_jumps_redoes_no_training(finished: Project, hours: int) -> None:
     """As if it had jumped by so many hours after the data was made and before the runs were trained.
 
