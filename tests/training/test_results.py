@@ -1,10 +1,8 @@
 """The results of a finished training are whole until those of the next one are complete."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from tiny_run import checkpoints, reschedule, start, train, wait_for
 
 from tood.training.results import FILES, publish_interrupted, staging_folder
@@ -12,13 +10,6 @@ from tood.training.results import FILES, publish_interrupted, staging_folder
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
-
-
-@pytest.fixture
-def finished(project: Path, trained: Callable[..., Path]) -> Path:
-    """A project in which ``atss`` is trained."""
-    shutil.copytree(trained("atss") / "results", project / "results")
-    return project
 
 
 def test_a_retraining_that_is_killed_leaves_the_old_results_whole(finished: Path) -> None:

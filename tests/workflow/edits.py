@@ -34,7 +34,7 @@ from rewording import KINDS, reworded
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tiny_project import ROOT, Project, build_project, keep_only
+from tiny_project import ROOT, Project, build_project, keep_only, planned
 
 NOTHING = "nothing"
 CLEAN = (NOTHING, NOTHING)
@@ -96,9 +96,8 @@ class FreshTools:
 
 
 def jobs_of(plan: str) -> dict[str, int]:
-    """Jobs by rule, from Snakemake's own table."""
-    found = re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE)
-    return {name: int(count) for name, count in found if name not in ("all", "total")}
+    """Jobs by rule, without the sum and the rule that is for its inputs alone."""
+    return {name: count for name, count in planned(plan).items() if name not in ("all", "total")}
 
 
 def _last_line(said: str) -> str:

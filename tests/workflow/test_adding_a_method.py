@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_snakemake import planned
-from tiny_project import ROOT, Project
+from tiny_project import ROOT, Project, planned
 
 from tood.config.study import load_study
 from tood.io.errors import UserError

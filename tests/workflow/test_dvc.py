@@ -35,8 +35,7 @@ def versioned_template(build_once: BuildOnce, finished_template: Path) -> Path:
         project.run("dvc", "init", "--quiet")
         project.run("tood", "dvc")
         project.run("tood", "compare")
-        project.git("add", "--all")
-        project.git("commit", "--quiet", "--message", "Start")
+        project.commit("Start")
 
     return build_once("versioned", build)
 
@@ -54,8 +53,7 @@ def recorded_template(build_once: BuildOnce, versioned_template: Path) -> Path:
         project = copied(versioned_template, folder)
         said = project.run("dvc", "repro")
         (folder / ".dvc/tmp/said").write_text(said)
-        project.git("add", "--all")
-        project.git("commit", "--quiet", "--message", "Record the study")
+        project.commit("Record the study")
 
     return build_once("recorded", build)
 
@@ -103,8 +101,7 @@ def test_after_snakemake_dvc_finds_nothing_to_train(
     # What was recorded reaches another clone through an S3-compatible store, and nothing is left to redo there.
     recorded.run("dvc", "remote", "add", "--default", "store", "s3://studies/tiny")
     recorded.run("dvc", "remote", "modify", "store", "endpointurl", s3_store)
-    recorded.git("add", "--all")
-    recorded.git("commit", "--quiet", "--message", "Name the remote")
+    recorded.commit("Name the remote")
     recorded.run("dvc", "push", **CREDENTIALS)
     other = Project(tmp_path / "other")
     recorded.git("clone", "--quiet", ".", str(other.folder))

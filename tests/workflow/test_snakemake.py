@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from tiny_project import Project
+from tiny_project import Project, planned
 
 from tood.weights.model_file import load_model
 
@@ -21,11 +21,6 @@ RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.js
 RUN_FILES |= {"alignment.json", "alignment.npz"}
 STUDY_FILES = {"comparison.csv", "comparison.md", "comparison.tex", "report.html", "tracked.json", "figures"}
 STUDY_FILES |= {"alignment.csv", "alignment.md"}
-
-
-def planned(said: str) -> dict[str, int]:
-    """Jobs by rule, from Snakemake's own table."""
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
 
 
 def test_a_study_runs_to_its_report(finished: Project) -> None:

@@ -1,6 +1,7 @@
 """A small project: the repository's workflow with a study of minutes turned into seconds."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,15 @@ class Project:
     def git(self, *arguments: str) -> None:
         name = ("-c", "user.name=t", "-c", "user.email=t@example.org")
         subprocess.run(["git", *name, *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+
+def planned(said: str) -> dict[str, int]:
+    """Jobs by rule, from Snakemake's own table."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)}
 
 
 def keep_only(folder: Path, *names: str) -> None:

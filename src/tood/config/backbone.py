@@ -59,10 +59,10 @@ class BackboneConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _accept_earlier_names(cls, value: Any) -> Any:
-        current = with_current_names(value)
-        if isinstance(value, Mapping) and len(current) < len(value):
-            refuse([f"{old} is the earlier name of {new}; keep one" for old, new in _EARLIER_NAMES.items()])
-        return current
+        if isinstance(value, Mapping):
+            both = [(old, new) for old, new in _EARLIER_NAMES.items() if old in value and new in value]
+            refuse([f"{old} is the earlier name of {new}; keep one" for old, new in both])
+        return with_current_names(value)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "BackboneConfig":

@@ -154,8 +154,8 @@ class Plan:
 
     def _code_choice(self) -> Choice:
         """What this command says of results of other code, or if it is silent, what was said for the same code."""
-        said = self.settings.code.choice
-        return "keep" if said == "ask" and read_kept(self._kept_file) == {"code": self._all_code()} else said
+        said, kept = self.settings.code.choice, read_kept(self._kept_file)
+        return "keep" if said == "ask" and kept and kept == {"code": self._all_code()} else said
 
     def _apply_code_choice(self, standing: Standing) -> Standing:
         """The standing, made current if only code changed and results are to be kept; changed modules stay listed."""
