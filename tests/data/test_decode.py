@@ -60,15 +60,15 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path, suffix: str) ->
     assert np.array_equal(decoded(tmp_path / f"a.{suffix}")[..., 1], GRADIENT)
 
 
-def test_transparency_is_laid_over_black(tmp_path: Path) -> None:
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
     pixels = np.full((4, 4, 4), 200, np.uint8)
     pixels[:2, :, 3], pixels[2:, :, 3] = 0, 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert np.array_equal(decoded(tmp_path / "a.png")[:, 0, 0], [0, 0, 200, 200])
+    assert np.array_equal(decoded(tmp_path / "a.png")[:, 0, 0], [255, 255, 200, 200])
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([250, 10, 20, 30, 40, 50])
     palette.save(tmp_path / "p.png", transparency=0)
-    assert decoded(tmp_path / "p.png")[0].tolist() == [[0, 0, 0], [30, 40, 50]]
+    assert decoded(tmp_path / "p.png")[0].tolist() == [[255, 255, 255], [30, 40, 50]]
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def bomb(path: Path) -> None:
     [
         ("missing.jpg", lambda path: None, "no such image file"),
         ("empty.jpg", lambda path: path.write_bytes(b""), "empty"),
-        ("text.jpg", lambda path: path.write_text("<html>not found</html>"), "not an image"),
+        ("text.jpg", lambda path: path.write_text("<html>not found</html>"), "not in a known format"),
         ("cut.jpg", lambda path: truncated(path, "jpg"), "truncated"),
         ("cut.png", lambda path: truncated(path, "png"), "cannot be decoded"),
         (
             "header.jpg",
             lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\x00"),
-            "not an image|cannot be decoded",
+            "known format|cannot be decoded",
         ),
         ("corrupt.png", corrupted_png, "cannot be decoded"),
         ("folder.jpg", lambda path: path.mkdir(), "is no file"),

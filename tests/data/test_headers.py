@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tood.data.decode import decode_image
-from tood.data.formats.headers import list_images, read_header
+from tood.data.formats.folders import list_images
+from tood.data.formats.headers import read_header
 from tood.io.errors import UserError
 
 

@@ -67,9 +67,9 @@ def test_difficult_objects_are_kept_ignored_or_dropped(voc_root: Path, choice: s
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("<difficult>0</difficult>", "an <object> has no <name>"),
-        ("<name>cat</name>", "the <object> 'cat' has no <bndbox>/<xmin>"),
-        ("<name>cat</name><bndbox><xmin>1</xmin></bndbox>", "the <object> 'cat' has no <bndbox>/<ymin>"),
+        ("<difficult>0</difficult>", "<object> 1 has no <name>"),
+        ("<name>cat</name>", "<object> 1 ('cat') has no <bndbox>/<xmin>"),
+        ("<name>cat</name><bndbox><xmin>1</xmin></bndbox>", "<object> 1 ('cat') has no <bndbox>/<ymin>"),
         ("<name>cat</name><bndbox><xmin>one</xmin></bndbox>", "has 'one' for <xmin>, which is not a number"),
     ],
 )
@@ -104,8 +104,8 @@ def test_several_problems_are_all_found(voc_root: Path) -> None:
     (voc_root / "JPEGImages" / "c.jpg").write_bytes(b"no picture")
     _, findings = read(voc_root)
     text = errors(findings)
-    assert "a.*: the image file is missing" in text
-    assert "b.xml: no such file, but a split lists it" in text
+    assert "a.xml: the image file is missing" in text
+    assert "train.txt line 1: lists 'b', but there is no" in text
     assert "c.jpg: the image file is damaged or not in a known format" in text
 
 
@@ -144,11 +144,11 @@ def test_the_image_may_be_named_in_the_annotation_alone(voc_root: Path) -> None:
         assert dataset.splits[0].images[0].file_name == "other.jpg"
 
 
-def test_lists_in_another_encoding_are_refused_alone(voc_root: Path) -> None:
+def test_lists_of_windows_notepad_are_read_as_meant(voc_root: Path) -> None:
     for name in SPLITS.values():
         (voc_root / name).write_bytes("a\nb\n".encode("utf-16"))
     _, findings = read(voc_root)
-    assert [error.text for error in findings.errors] == ["is not a text in UTF-8; save it as UTF-8"] * 2
+    assert [error.text for error in findings.errors] == []
 
 
 @pytest.mark.parametrize("text", ["", "\n\n"])
@@ -166,17 +166,11 @@ def test_missing_folders_and_lists_name_the_field(voc_root: Path) -> None:
     assert "train.txt: no such file; set 'splits.train' of data set 'mine'" in errors(findings)
 
 
-def test_an_image_of_two_splits_is_noted(voc_root: Path) -> None:
-    (voc_root / SPLITS["val"]).write_text("c\na\n")
-    _, findings = read(voc_root)
-    assert "a: is in more than one split (train, val)" in findings.sentences("note")
-
-
 def test_drawn_splits_leave_out_pictures_without_annotation_file(voc_root: Path, make_image) -> None:
     make_image(voc_root / "JPEGImages" / "e.jpg")
     dataset, findings = read(voc_root, draw=Draw(val=0.25, test=0.25))
     assert {split.name: len(split.images) for split in dataset.splits} == {"train": 2, "val": 1, "test": 1}
-    assert "e: has no annotation file and is left out" in findings.sentences("note")
+    assert f"{voc_root / 'JPEGImages' / 'e.jpg'}: has no annotation file and is left out" in findings.sentences("note")
 
 
 def test_the_size_of_the_file_wins_over_the_annotated_one(voc_root: Path, make_image) -> None:

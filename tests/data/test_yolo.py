@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tood.config.datasets import Draw, YoloDataset
 from tood.data.findings import Findings
 from tood.data.formats.records import RawDataset
-from tood.data.formats.yolo import label_path, parse_row, read_yolo
+from tood.data.formats.yolo import label_path, read_yolo
+from tood.data.formats.yolo_rows import RowMeaning, parse_row
 
 FOLDERS = {"train": "images/train", "val": "images/val"}
 
@@ -43,9 +44,9 @@ def test_polygons_become_boxes_and_missing_labels_background(yolo_root: Path) ->
     (box,) = dataset.splits[1].boxes
     assert box.bbox == pytest.approx((6.4, 4.8, 12.8, 4.8))
     assert findings.sentences("note") == [
+        "images/val/d.png: has no label file 'labels/val/d.txt' and counts as an image without objects",
         "images/train/b.png: 1 box without area dropped",
         "images/val/c.png: 1 box given as polygon replaced by the box around it",
-        "images/val/d.png: has no label file 'labels/val/d.txt' and counts as an image without objects",
     ]
 
 
@@ -72,7 +73,7 @@ def test_labels_lie_parallel_to_images(image: str, labels: str) -> None:
 )
 def test_rows_survive_the_round_trip(label: int, cx: float, cy: float, width: float, height: float) -> None:
     row = parse_row(f"{label} {cx!r} {cy!r} {width!r} {height!r}")
-    x1, y1, x2, y2 = row.corners
+    x1, y1, x2, y2 = RowMeaning("box").corners(row)
     assert row.label == label
     assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((cx, cy), abs=1e-12)
     assert (x2 - x1, y2 - y1) == pytest.approx((width, height), abs=1e-12)
@@ -81,8 +82,7 @@ def test_rows_survive_the_round_trip(label: int, cx: float, cy: float, width: fl
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=9))
 def test_a_polygon_lies_in_its_box(points: list[tuple[float, float]]) -> None:
     row = parse_row("3 " + " ".join(f"{x!r} {y!r}" for x, y in points))
-    assert row.polygon
-    x1, y1, x2, y2 = row.corners
+    x1, y1, x2, y2 = RowMeaning("polygon").corners(row)
     assert all(x1 <= x <= x2 and y1 <= y <= y2 for x, y in points)
     assert {x1, x2} <= {x for x, _ in points}
     assert {y1, y2} <= {y for _, y in points}
@@ -101,22 +101,20 @@ def test_any_text_is_a_row_or_a_value_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("0 0.5 0.5 0.1", "has 4 columns"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "has 6 columns"),
-        ("0 0.5 0.5 0.1 0.1 0.9 0.1 0.2", "has 8 columns"),
+        ("0 0.5 0.5 0.1", "has 4 numbers"),
         ("cat 0.5 0.5 0.1 0.1", "which is not a row of numbers"),
         ("0 nan 0.5 0.1 0.1", "which is not a row of finite numbers"),
         ("0.5 0.5 0.5 0.1 0.1", "has the class index 0.5"),
         ("-1 0.5 0.5 0.1 0.1", "has the class index -1"),
         ("0 320 240 50 60", "has the value 320; coordinates must be fractions"),
-        ("7 0.5 0.5 0.1 0.1", "has the class index 7; the last one is 1"),
+        ("7 0.5 0.5 0.1 0.1", "has the class index 7; there are 2 classes, counted from 0"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_number(yolo_root: Path, line: str, sentence: str) -> None:
     labels = yolo_root / "labels" / "train" / "a.txt"
     labels.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
     dataset, findings = read(yolo_root)
-    assert f"{labels} row 2: has " in errors(findings)
+    assert f"{labels} line 2: has " in errors(findings)
     assert sentence in errors(findings)
     assert len([box for box in dataset.splits[0].boxes if box.image_id == 1]) == 1
 
@@ -163,7 +161,6 @@ def test_list_files_name_images_from_the_root_or_from_themselves(yolo_root: Path
         "images/train/b.png",
         "images/val/c.png",
     ]
-    assert "images/val/c.png: is in more than one split (train, val)" in findings.sentences("note")
 
 
 def test_lists_do_not_reach_outside(yolo_root: Path, make_image) -> None:
@@ -171,11 +168,11 @@ def test_lists_do_not_reach_outside(yolo_root: Path, make_image) -> None:
     (yolo_root / "train.txt").write_text("../secret.png\nlabels/train/a.txt\n")
     _, findings = read(yolo_root, splits={"train": "train.txt"})
     assert "lists '../secret.png', which is outside" in errors(findings)
-    assert "lists 'labels/train/a.txt', which is not an image file" in errors(findings)
+    assert "lists 'labels/train/a.txt', which is not an image file that is read" in errors(findings)
     (yolo_root / "train.txt").write_text("/elsewhere/a.png\n")
     _, findings = read(yolo_root, splits={"train": "train.txt"})
     assert [error.sentence() for error in findings.errors] == [
-        f"{yolo_root / 'train.txt'}: lists '/elsewhere/a.png', but there is no such image in {yolo_root}"
+        f"{yolo_root / 'train.txt'} line 1: lists '/elsewhere/a.png', but there is no such image in {yolo_root}"
     ]
 
 

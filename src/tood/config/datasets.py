@@ -76,12 +76,28 @@ class Draw(Config):
         return self
 
 
+SharedKind = Literal[
+    "missing_labels", "other_size", "beyond_edge", "outside_image", "no_area", "below_pixel", "repeated_boxes"
+]
+"""Findings that are noted of single images and refused where most images share them."""
+
+
 class _OnDisk(Config):
     """Fields shared by data sets that exist as files."""
 
     name: str
     source: Source | None = Field(None, description="Upstream; leave out for data that is already on disk.")
     root: str | None = Field(None, description="Folder of data that is already on disk.")
+    duplicates: Literal["keep", "first", "refuse"] = Field(
+        "refuse",
+        description="A picture under two annotations or in two splits: keep both, keep the first, or refuse the data.",
+    )
+    rename: dict[str, str] = Field(
+        {}, description="Class names as the files write them and as they are meant; a name given for itself is right."
+    )
+    accept: list[SharedKind] = Field(
+        [], description="Findings that are right for this data set although most images share them."
+    )
 
     @model_validator(mode="after")
     def _has_one_origin_and_splits(self) -> "_OnDisk":
@@ -130,12 +146,20 @@ class VocDataset(_OnDisk):
         return [] if fits else ["give either 'splits' or 'draw'"]
 
 
+RowKind = Literal["box", "polygon", "pose", "box_and_number"]
+"""Rows of YOLO's label files: a box; the corners of an outline or turned box; a box and keypoints; a box and further
+numbers that do not matter here (a confidence, a track)."""
+
+
 class YoloDataset(_OnDisk):
     format: Literal["yolo"]
     splits: dict[str, str] | None = Field(None, description="Split name to a folder of images or a list file.")
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
     draw: Draw | None = None
     classes: Classes | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
+    rows: RowKind | None = Field(
+        None, description="What a row of a label file holds, where data.yaml and the rows themselves do not decide it."
+    )
 
     def _splits_problems(self) -> list[str]:
         fits = (self.splits is None) == (self.draw is not None and self.images is not None)

@@ -1,29 +1,25 @@
 """Check of a data set (``tood data check``): its problems as sentences, and a summary of its content."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
-from tood.data.decode import decode_image
+from tood.data.duplicates import DuplicateRule, settle_duplicates
 from tood.data.findings import Finding, Findings, plural, printable
-from tood.data.formats.list_files import repeated
 from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
+from tood.data.pictures import examine_pictures, note_changes, pictures_of
 from tood.data.prepare import locate, preparation_lock, prepare_dataset
 from tood.data.prepared import open_prepared
+from tood.data.unused import name_unused
+from tood.io.consulted import consulted
 from tood.io.digests import file_digest
-from tood.io.errors import UserError
-
-log = logging.getLogger(__name__)
 
 _SMALL, _LARGE = 32.0**2, 96.0**2  # COCO's limits of object area in px
-_EVERY = 2000  # images between two lines of progress
 _NAMED = 5  # absent classes that are named
 
 
@@ -88,6 +84,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     of the data set become findings; UserError is raised only where there is nothing to look at.
     """
     findings = Findings()
+    rule: DuplicateRule = "keep" if isinstance(config, ShapesDataset | ImagesDataset) else config.duplicates
     if isinstance(config, ShapesDataset):
         prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)
@@ -104,72 +101,17 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     else:
         with preparation_lock(folder) if config.root is None else nullcontext():
             root = locate(config, folder, mirror=mirror, params_root=params_root)
-        dataset = read_dataset(config, root, findings)
-    _find_undecodable(dataset, findings)
-    _find_copies(dataset, findings)
-    _find_repeated_boxes(dataset, findings)
+        with consulted() as asked:
+            dataset = read_dataset(config, root, findings)
+        name_unused(dataset, asked.files, config, root, findings)
+    note_changes(examine_pictures(list(pictures_of(dataset)), findings), findings)
+    dataset = settle_duplicates(dataset, rule, file_digest, config.name, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
     for summary in () if isinstance(config, ImagesDataset) else summaries:
         _note_gaps(summary, dataset.classes, findings)
     sentences = [("error", text) for text in findings.sentences("error")]
     sentences += [("note", text) for text in findings.sentences("note")]
     return CheckReport(config.name, config.format, dataset, tuple(findings.all), summaries, tuple(sentences))
-
-
-def _files(dataset: RawDataset) -> dict[Path, list[str]]:
-    """Every image file and the splits it is in."""
-    files: dict[Path, list[str]] = {}
-    for split in dataset.splits:
-        for image in split.images:
-            files.setdefault(split.path(image), []).append(split.name)
-    return files
-
-
-def _find_undecodable(dataset: RawDataset, findings: Findings) -> None:
-    """Decode every image as training would; headers alone do not show a truncated file."""
-    files = list(_files(dataset))
-    with ThreadPoolExecutor() as pool:
-        for number, (path, problem) in enumerate(zip(files, pool.map(_decoding_problem, files), strict=True), 1):
-            if problem is not None:
-                findings.error(path, problem)
-            if number % _EVERY == 0:
-                log.info("%s of %s images decoded", f"{number:,}", f"{len(files):,}")
-
-
-def _decoding_problem(path: Path) -> str | None:
-    try:
-        decode_image(path)
-    except UserError as error:
-        return str(error).removeprefix(f"{path}: ").rstrip(".")
-    return None
-
-
-def _find_copies(dataset: RawDataset, findings: Findings) -> None:
-    """Note files of different splits with the same content; only files of equal size are read."""
-    by_size: dict[int, list[Path]] = {}
-    files = {path: names for path, names in _files(dataset).items() if path.is_file()}
-    for path in files:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    for paths in by_size.values():
-        if len({name for path in paths for name in files[path]}) < 2 or len(paths) < 2:
-            continue
-        by_content: dict[str, list[Path]] = {}
-        for path in paths:
-            by_content.setdefault(file_digest(path), []).append(path)
-        for copies in by_content.values():
-            first = copies[0]
-            for other in copies[1:]:
-                if files[other] != files[first]:
-                    splits = f"{', '.join(files[other])} and {', '.join(files[first])}"
-                    findings.note(other, f"is the same picture as {first} ({splits})")
-
-
-def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
-    for split in dataset.splits:
-        names = {image.id: image.file_name for image in split.images}
-        keys = [(box.image_id, box.category_id, box.bbox) for box in split.boxes]
-        for image_id, _, _ in repeated(keys):
-            findings.box(names[image_id], "given twice (same class and place)")
 
 
 def _summarise(split: RawSplit, dataset: RawDataset) -> SplitSummary:

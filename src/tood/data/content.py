@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tood.config.base import Config
 from tood.config.messages import validate_written
-from tood.data.formats.headers import list_files
+from tood.data.formats.folders import list_files
 from tood.data.formats.records import RawDataset
 from tood.io.consulted import Consulted
 from tood.io.digests import DigestCache
@@ -109,6 +109,11 @@ def write_content(folder: Path, content: Content) -> None:
 def digest_cache(folder: Path) -> DigestCache:
     """This machine's cached digests of the files of the data set in ``folder`` (``data/<name>``)."""
     return DigestCache(folder.parent / _REMEMBERED / f"{folder.name}.csv")
+
+
+def examined_record(folder: Path) -> Path:
+    """Where this machine remembers which pictures of the data set in ``folder`` were examined."""
+    return folder.parent / _REMEMBERED / f"{folder.name}.pictures.json"
 
 
 def _relative(paths: Iterable[Path], base: Path) -> list[str]:

@@ -1,9 +1,11 @@
-"""Decoding image files to RGB pixels, with one clear sentence for every file that cannot be decoded."""
+"""Decoding image files to RGB pixels as a viewer shows them, with one clear sentence for what cannot be decoded."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,26 +13,62 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tood.data.formats.headers import open_image
+from tood.data.formats.headers import open_image, unreadable
 from tood.io.errors import UserError
 
 _STRIP = 1 << 22  # pixels that are converted together
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_BITS = (8, 10, 12, 14, 16)
+_LEAST_HIGH_BYTE = 64  # of colours of 16 bits; 14 bits or fewer stay below
+Change = Literal["transparency", "sixteen_bits", "few_bits", "cmyk", "pages", "one_colour"]
+"""What the pixels of a picture differ in from its file, or what is odd about them."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Changes seen while a picture is converted."""
+
+    path: Path
+    changes: set[Change]
 
 
 def decode_image(path: Path) -> Tensor:
     """Read an image as uint8 RGB (3,H,W), upright.
 
-    Grayscale, palette and CMYK become RGB, 16 bits are scaled to 8, transparency is laid over black, of an
-    animation the first picture is taken, an EXIF rotation is applied.
+    Grayscale, palette and CMYK become RGB, transparency is laid over white, of an animation or of several pages the
+    first picture is taken, an EXIF rotation is applied. Gray values of 16 bits are scaled to 8 by as many bits as the
+    picture uses (8, 10, 12, 14 or 16).
 
-    Raises UserError naming the file when it is missing, empty, truncated, corrupt, not an image, or has so
-    many pixels (``LARGEST_IMAGE``) that it looks like a decompression bomb. Reading takes up to 8 bytes a pixel,
-    11 where the picture has to be turned.
+    Raises UserError naming the file when it is missing, empty, truncated, corrupt, not an image, has so many pixels
+    (``LARGEST_IMAGE``) that it looks like a decompression bomb, or values that would be lost. Reading takes up to
+    8 bytes a pixel, 11 where the picture has to be turned.
     """
+    return _decode(path, set())
+
+
+def examine_image(path: Path) -> frozenset[Change]:
+    """Decode an image and say in what its pixels differ from the file; raises as :func:`decode_image` does."""
+    changes: set[Change] = set()
+    pixels = _decode(path, changes).numpy()
+    if (pixels == pixels[:, :1, :1]).all():
+        changes.add("one_colour")
+    return frozenset(changes)
+
+
+def _decode(path: Path, changes: set[Change]) -> Tensor:
     with _explained(path), open_image(path) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            changes.add("pages")
+        has_wide_colours = _has_wide_colours(image)
         ImageOps.exif_transpose(image, in_place=True)
-        return torch.from_numpy(_planes(image, path))
+        planes = _planes(image, _Reading(path, changes))
+        if has_wide_colours and 0 < int(planes.max()) < _LEAST_HIGH_BYTE:
+            raise UserError(
+                f"{path}: has colours of 16 bits of which only the lower ones are used, so that it would be nearly "
+                "black; scale it to 8 bits."
+            )
+        return torch.from_numpy(planes)
 
 
 @contextmanager
@@ -46,36 +84,57 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file; {advice}.") from error
     except UnidentifiedImageError as error:
-        what = "is not an image in a known format, or its header is corrupt" if path.stat().st_size else "is empty"
+        what = f"the image file {unreadable(path)}" if path.stat().st_size else "is empty"
         raise UserError(f"{path}: {what}; {advice}.") from error
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be decoded ({reason}); {advice}.") from error
 
 
-def _planes(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _has_wide_colours(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a colour, of which Pillow keeps the upper 8."""
+    tiles = getattr(image, "tile", None) or []
+    words = [word for tile in tiles for word in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
+    return image.mode in ("RGB", "RGBA") and any(isinstance(word, str) and ";16" in word for word in words)
+
+
+def _planes(image: Image.Image, reading: _Reading) -> NDArray[np.uint8]:
     """RGB (3,H,W), converted in strips, because Pillow copies the pixels several times."""
     width, height = image.size
     rows = max(1, _STRIP // width)
+    brightest = _brightest(image, reading) if image.mode in _SIXTEEN_BIT else 0
     planes = np.empty((3, height, width), np.uint8)
     for top in range(0, height, rows):
         strip = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
-        planes[:, top : top + rows] = np.asarray(_to_rgb(strip, path)).transpose(2, 0, 1)
+        planes[:, top : top + rows] = np.asarray(_to_rgb(strip, brightest, reading)).transpose(2, 0, 1)
     return planes
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _brightest(image: Image.Image, reading: _Reading) -> int:
+    """The gray value that becomes white: the largest of as many bits as the picture uses."""
+    darkest, brightest = (int(value) for value in image.getextrema())  # type: ignore[arg-type]
+    if darkest < 0 or brightest > 65535:
+        raise UserError(f"{reading.path}: has gray values outside 0..65535; convert it to 8 or 16 bits.")
+    bits = next(bits for bits in _BITS if brightest < 1 << bits)
+    reading.changes.add("sixteen_bits" if bits == 16 else "few_bits")
+    return (1 << bits) - 1
+
+
+def _to_rgb(image: Image.Image, brightest: int, reading: _Reading) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((values * 255 + brightest // 2) // brightest).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UserError(f"{reading.path}: has floating-point pixels; convert it to 8 or 16 bits.")
+    if "transparency" in image.info or image.mode in _WITH_ALPHA:
+        picture = image.convert("RGBA")
+        if picture.getchannel("A").getextrema() == (255, 255):
+            return picture.convert("RGB")
+        reading.changes.add("transparency")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture).convert("RGB")
+    if image.mode == "CMYK":
+        reading.changes.add("cmyk")
     if image.mode == "RGB":
         image.load()
         return image
-    if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UserError(f"{path}: has gray values outside 0..65535; convert it to 8 or 16 bits.")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise UserError(f"{path}: has floating-point pixels; convert it to 8 or 16 bits.")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB")
     return image.convert("RGB")

@@ -5,9 +5,11 @@ that something was dropped or corrected. ``prepare`` refuses on errors, ``check`
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from tood.config.datasets import SharedKind
 from tood.io.errors import UserError
 from tood.io.escape import escape
 
@@ -51,6 +53,7 @@ class Findings:
     """Findings in the order they were made; box findings of one image and kind are counted together."""
 
     _found: dict[tuple[Severity, str, str], int] = field(default_factory=dict)
+    _shared: dict[SharedKind, dict[str, Any]] = field(default_factory=dict)
 
     def error(self, where: object, text: str) -> None:
         self._found.setdefault(("error", printable(where), printable(text)), 0)
@@ -61,6 +64,14 @@ class Findings:
     def box(self, where: object, text: str) -> None:
         key: tuple[Severity, str, str] = ("note", printable(where), printable(text))
         self._found[key] = self._found.get(key, 0) + 1
+
+    def share(self, kind: SharedKind, image: object, detail: Any = None) -> None:
+        """Record that the image file has a finding which is an error if most images share it (see ``data.shared``)."""
+        self._shared.setdefault(kind, {})[str(image)] = detail
+
+    def shared(self, kind: SharedKind) -> Mapping[str, Any]:
+        """The image files with such a finding, and what was recorded of each."""
+        return self._shared.get(kind, {})
 
     @property
     def all(self) -> list[Finding]:

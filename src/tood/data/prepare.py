@@ -10,17 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tood.config.datasets import DatasetConfig, ShapesDataset
+from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.content import (
     CONTENT_FILE,
     Content,
     content_of,
     content_of_folder,
     digest_cache,
+    examined_record,
     name_below,
     read_content,
     write_content,
 )
+from tood.data.duplicates import settle_duplicates
 from tood.data.fetch.sources import obtain, obtained
 from tood.data.findings import Findings
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
@@ -34,6 +36,7 @@ from tood.data.made_from import (
     manifest_of,
     remember_root,
 )
+from tood.data.pictures import ExaminedPictures, pictures_of
 from tood.data.prepared import (
     DATASET_FILE,
     DatasetEntry,
@@ -47,6 +50,7 @@ from tood.data.prepared import (
 )
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import generate_shapes
+from tood.data.unused import name_unused
 from tood.io.consulted import consulted
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
@@ -58,6 +62,9 @@ log = logging.getLogger(__name__)
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
+_PLACES = {"root", "source", "name"}
+_LATER = {"duplicates", "rename", "accept", "rows"}
+"""Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""
 
 
 def prepare_dataset(
@@ -156,9 +163,16 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     findings = Findings()
     with consulted() as asked:
         dataset = read_dataset(config, root, findings)
+    name_unused(dataset, asked.files, config, root, findings)
     findings.raise_errors(config.name)
     cache = digest_cache(folder)
     content = content_of(asked, dataset, root, cache)
+    digests = {path: content.files[name_below(path, root)] for path in pictures_of(dataset)}
+    rule = "keep" if isinstance(config, ImagesDataset) else config.duplicates
+    dataset = settle_duplicates(dataset, rule, digests.__getitem__, config.name, findings)
+    if config.root is not None:  # files with an upstream are verified by its digests
+        ExaminedPictures(examined_record(folder)).examine(digests, findings)
+    findings.raise_errors(config.name)
     pictures = {
         f"{split.name}/{image.file_name}": content.files[name_below(split.path(image), root)]
         for split in dataset.splits
@@ -216,7 +230,7 @@ def _complete(
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
         write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
-    made_by = config.model_dump(mode="json", exclude={"root", "source", "name"}) | {"files": parts.files}
+    made_by = config.model_dump(mode="json", exclude=_PLACES | _defaults(config)) | {"files": parts.files}
     entry = DatasetEntry(
         name=config.name,
         format=config.format,
@@ -243,6 +257,12 @@ def _complete(
         write_content(folder, parts.content)
     shutil.rmtree(work, ignore_errors=True)
     return open_prepared(folder)
+
+
+def _defaults(config: DatasetConfig) -> set[str]:
+    """The later fields that are at their defaults."""
+    fields = type(config).model_fields
+    return {name for name in _LATER & fields.keys() if getattr(config, name) == fields[name].default}
 
 
 def _split_entry(work: Path, name: str, images: str, root: Path | None) -> SplitEntry:

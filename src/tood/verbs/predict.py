@@ -11,7 +11,7 @@ from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
 from tood.data.decode import decode_image
 from tood.data.findings import plural, printable
-from tood.data.formats.headers import list_images
+from tood.data.formats.folders import list_images
 from tood.data.loader import collate
 from tood.data.transforms import no_augmentation, transform
 from tood.detection.postprocess import Detections

@@ -1,30 +1,63 @@
-"""Image headers: size and EXIF orientation of image files without decoding them; listing the images of a folder.
+"""Image headers: which image files are read, and their size and EXIF orientation without decoding them.
 
 A size is the one after EXIF transposition, because that is how images are decoded for training.
 """
 
-import os
 import stat
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import Findings
-from tood.io.consulted import note_listing
 from tood.io.errors import UserError
 from tood.io.escape import is_unicode
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 LARGEST_IMAGE = 150_000_000
 """Pixels of an image that is decoded, so that 12,000 x 9,000 (108 million) works. A few kB can announce any number;
 while a picture is decoded it takes 8 to 11 bytes for each, so this bounds what it takes to 1.7 GB."""
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
-"""Pillow's formats that are accepted; others start programs (EPS) or are little used and so little tested."""
+
+
+def _registers_heif() -> bool:
+    """Whether HEIC files can be read, for which Pillow needs a plug-in."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+_SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
+}
+"""Suffixes of Pillow's formats that are accepted; others start programs (EPS) or are little used and so little
+tested."""
+_HAS = {"WEBP": features.check("webp"), "JPEG2000": features.check("jpg_2000"), "AVIF": features.check("avif")}
+_HAS["HEIF"] = _registers_heif()
+FORMATS = tuple(name for name in _SUFFIXES_OF if _HAS.get(name, True))
+IMAGE_SUFFIXES = frozenset(suffix for name in FORMATS for suffix in _SUFFIXES_OF[name])
+"""Suffixes of the image files that are read, in lower case, in every layout."""
+_NEVER_READ = {".jxl", ".psd", ".svg", ".eps", ".tga", ".ico", ".exr", ".hdr", ".dcm", ".qoi", ".sgi", ".pcx", ".fits"}
+_NEVER_READ |= {".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2"}  # of cameras
+OTHER_IMAGE_SUFFIXES = (
+    _NEVER_READ | {suffix for all_of in _SUFFIXES_OF.values() for suffix in all_of}
+) - IMAGE_SUFFIXES
+"""Suffixes of pictures that are not read here."""
 Box = tuple[float, float, float, float]
 
 
@@ -106,6 +139,15 @@ def read_header(path: Path) -> Header:
     return Header(width, height, orientation if orientation in range(1, 9) else 1)
 
 
+def unreadable(path: Path) -> str:
+    """Why a file that no decoder recognises cannot be read, and what to do, as the end of a sentence."""
+    suffix = path.suffix.lower()
+    if suffix in OTHER_IMAGE_SUFFIXES:
+        plugin = ", or install pillow-heif" if suffix in _SUFFIXES_OF["HEIF"] else ""
+        return f"is of a kind ({suffix}) that is not read here; convert it to PNG or JPEG{plugin}"
+    return "is damaged or not in a known format"
+
+
 def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findings, where: str) -> Frame | None:
     """Compare the annotated size (w, h) with the file's, which wins; None (and an error) if unreadable.
 
@@ -120,7 +162,7 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         findings.error(where, "the image file is missing")
         return None
     except UnidentifiedImageError:
-        findings.error(where, "the image file is damaged or not in a known format")
+        findings.error(where, f"the image file {unreadable(path)}")
         return None
     except UserError as error:
         findings.error(where, str(error).removeprefix(f"{path}: ").rstrip("."))
@@ -135,41 +177,10 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
     if header.turned and annotated == (header.stored_width, header.stored_height):
         findings.note(where, "boxes were drawn before the photograph was turned upright (EXIF); turned with it")
         return Frame(*header.size, header, drawn_unturned=True)
+    findings.share("other_size", path, (annotated, header.size))
     findings.note(
         where,
         f"annotated as {annotated[0]}x{annotated[1]} pixels, but the file has {header.size[0]}x"
         f"{header.size[1]}; the file's size is used and the boxes are taken as pixels of it",
     )
     return Frame(*header.size, header)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder and below it, sorted by path; hidden files and folders are left out.
-
-    Links are followed; a broken link is listed, so that reading it reports the problem.
-    """
-    return list_files(folder, IMAGE_SUFFIXES)
-
-
-def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Like :func:`list_images`, for files with these suffixes (lower case). Raises UserError for unreadable folders."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
-
-    note_listing(folder, tuple(sorted(suffixes)))
-    found: list[Path] = []
-    seen = set(folder.resolve().parents)
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(place).resolve()
-        if real in seen:  # a link back up, or a second way to the same folder
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            path
-            for path in (Path(place, name) for name in names if not name.startswith("."))
-            if path.suffix.lower() in suffixes and (path.is_file() or path.is_symlink())
-        ]
-    return sorted(found)

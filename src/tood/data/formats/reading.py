@@ -5,11 +5,13 @@ from pathlib import Path
 
 from tood.config.datasets import CocoDataset, ImagesDataset, VocDataset, YoloDataset, split_names
 from tood.data.findings import Findings
+from tood.data.formats.class_names import refuse_similar, refuse_unknown, rename_classes
 from tood.data.formats.coco import read_coco, read_images
 from tood.data.formats.list_files import repeated
 from tood.data.formats.records import RawDataset, RawSplit
 from tood.data.formats.voc import read_voc
 from tood.data.formats.yolo import read_yolo
+from tood.data.shared import refuse_shared
 from tood.io.errors import UserError
 
 OnDisk = CocoDataset | VocDataset | YoloDataset | ImagesDataset
@@ -27,14 +29,29 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     except OSError as error:
         raise UserError(f"{error.filename or root}: cannot be read: {error.strerror or error}.") from error
     _look_over_splits(config, findings)
-    for name in repeated(dataset.classes):
-        findings.error(root, f"class '{name}' is listed twice; give every class one name")
+    if isinstance(config, YoloDataset):
+        for name in repeated(dataset.classes):
+            findings.error(root, f"class '{name}' is listed twice; give every class one name")
+        refuse_unknown(config.rename, set(dataset.classes), root, findings)
+    dataset = rename_classes(dataset, config.rename if isinstance(config, YoloDataset) else {})
+    refuse_similar(dataset.classes, config.rename, root, findings)
+    _find_repeated_boxes(dataset, findings)
+    refuse_shared(dataset, config.accept, config.name, findings)
     if dataset.classes and not isinstance(
         config, ImagesDataset
     ):  # without classes there are no objects, and that is reported already
         for split in dataset.splits:
             _look_for_objects(split, root, findings)
     return dataset
+
+
+def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
+    for split in dataset.splits:
+        images = {image.id: image for image in split.images}
+        keys = [(box.image_id, box.category_id, box.bbox) for box in split.boxes]
+        for image_id, _, _ in repeated(keys):
+            findings.box(images[image_id].file_name, "given twice (same class and place)")
+            findings.share("repeated_boxes", split.path(images[image_id]))
 
 
 def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:

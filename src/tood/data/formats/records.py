@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tood.config.datasets import SharedKind
+from tood.data.findings import Findings
+
 SMALLEST_BOX = 1.0  # px; boxes of less width or height are not trained on
+_FAR = 0.05  # share of an image's side
 TOO_THIN = "narrower or lower than a pixel, which is not trained on"
 
 
@@ -24,6 +28,8 @@ class ImageRecord:
     file_name: str
     width: int
     height: int
+    source: str = ""
+    """Where its annotation is written, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,8 @@ class Fitted:
 
     box: tuple[float, float, float, float] | None
     problem: str | None = None
+    kind: SharedKind | None = None
+    """The problem, where it is one that is refused if most images share it."""
 
 
 def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> Fitted:
@@ -118,15 +126,34 @@ def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int)
     if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
         return Fitted(None, "with a coordinate that is not a number dropped")
     if x2 <= x1 or y2 <= y1:
-        return Fitted(None, "without area dropped")
+        return Fitted(None, "without area dropped", "no_area")
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        return Fitted(None, "outside the image dropped")
+        return Fitted(None, "outside the image dropped", "outside_image")
     if min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < SMALLEST_BOX:
-        return Fitted(clipped, TOO_THIN)
-    if min(x1, y1) < -1.0 or x2 > width + 1.0 or y2 > height + 1.0:
-        return Fitted(clipped, "reaching over the edge of the image clipped")
+        return Fitted(clipped, TOO_THIN, "below_pixel")
+    over = reach_over(x1, y1, x2, y2, width, height)
+    if max(over) > 1.0:
+        return Fitted(clipped, "reaching over the edge of the image clipped", beyond_edge(over, width, height))
     return Fitted(clipped)
+
+
+def reach_over(x1: float, y1: float, x2: float, y2: float, width: int, height: int) -> tuple[float, float]:
+    """How far (px) a box reaches over its image's edges, horizontally and vertically."""
+    return max(-x1, x2 - width), max(-y1, y2 - height)
+
+
+def beyond_edge(over: tuple[float, float], width: int, height: int) -> SharedKind | None:
+    """The finding of a box that reaches ``over`` the edge by more than an annotator's hand does."""
+    return "beyond_edge" if over[0] > _FAR * width or over[1] > _FAR * height else None
+
+
+def note_fit(fitted: Fitted, where: str, image: Path, findings: Findings) -> None:
+    """Note what was wrong with a box of the file ``image``."""
+    if fitted.problem is not None:
+        findings.box(where, fitted.problem)
+    if fitted.kind is not None:
+        findings.share(fitted.kind, image)
 
 
 def to_xywh(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -1,17 +1,17 @@
 """Reader of the Pascal VOC format: one XML file per image, splits as lists of image stems."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from tood.config.datasets import VocDataset
 from tood.config.messages import nearest
-from tood.data.findings import Findings
-from tood.data.formats.headers import IMAGE_SUFFIXES, Box, Frame, list_files, list_images, settle_frame
-from tood.data.formats.list_files import read_lines, repeated, report_overlap
+from tood.data.findings import Findings, plural
+from tood.data.formats.class_names import refuse_unknown
+from tood.data.formats.folders import FolderNames, composed, list_files, list_images
+from tood.data.formats.headers import IMAGE_SUFFIXES, Box, Frame, settle_frame
+from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.records import (
     BoxRecord,
     Category,
@@ -19,21 +19,24 @@ from tood.data.formats.records import (
     RawDataset,
     RawSplit,
     fit_box,
+    note_fit,
     numbered,
     to_xywh,
 )
 from tood.data.formats.splits import draw_splits
+from tood.data.formats.xml_files import read_xml
 from tood.io.errors import UserError
-from tood.io.read import read_bytes
+from tood.io.text import without_path
 
 _FLAGS = ("-1", "0", "1")  # in the class lists of the original VOC: "000012 -1"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_LARGEST = 16 << 20  # bytes of an annotation; one of 2,000 objects has 0.5 MB
 
 
 @dataclass(frozen=True)
 class _Object:
+    written: str
     name: str
+    """As it is meant."""
     box: Box
     difficult: bool
 
@@ -45,6 +48,7 @@ class _Picture:
     file_name: str
     frame: Frame
     objects: tuple[_Object, ...]
+    document: Path
 
 
 def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
@@ -63,18 +67,27 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
         return RawDataset((), ())
     files = _by_stem(images, findings)
     documents = {_stem_of(path, annotations): path for path in list_files(annotations, {".xml"})}
-    members = _members(config, root, set(files), set(documents), findings)
+    members = _members(config, root, documents, findings)
     stems = sorted(set().union(*members.values()))
     pictures = {}
+    names = FolderNames()
     for stem in stems:
-        picture = _read_picture(stem, files.get(stem), documents.get(stem), images, annotations, findings)
+        picture = _read_picture(
+            stem, files.get(composed(stem)), documents.get(stem), images, annotations, config, names, findings
+        )
         if picture is not None:
             pictures[stem] = picture
+    if config.draw is not None:
+        used = {images / picture.file_name for picture in pictures.values()}
+        _note_unannotated([path for path in files.values() if path not in used], len(used), config, findings)
+    refuse_unknown(
+        config.rename, {obj.written for one in pictures.values() for obj in one.objects}, annotations, findings
+    )
     classes = config.classes or sorted({obj.name for picture in pictures.values() for obj in picture.objects})
     if pictures and not classes:
         findings.error(annotations, "holds no objects to find the classes from")
     categories = numbered(classes)
-    records = _Records(config, categories, annotations, findings)
+    records = _Records(config, categories, images, findings)
     for number, stem in enumerate(stems, start=1):
         if stem in pictures:
             records.add(number, stem, pictures[stem])
@@ -93,55 +106,78 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
 def _by_stem(folder: Path, findings: Findings) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in list_images(folder):
-        stem = _stem_of(path, folder)
+        stem = composed(_stem_of(path, folder))
         if stem in files:
             findings.error(path, f"has the same stem as {files[stem].name}; keep one of them")
         files[stem] = path
     return files
 
 
+def _note_unannotated(left_out: list[Path], used: int, config: VocDataset, findings: Findings) -> None:
+    """Note images without annotation; an error where they are the most."""
+    if len(left_out) > used and "missing_labels" not in config.accept:
+        findings.error(
+            left_out[0].parent,
+            f"{plural(len(left_out), 'image')} of {len(left_out) + used:,} without annotation file; see that "
+            f"'annotations' is their folder, or set 'accept: [missing_labels]' of data set '{config.name}'",
+        )
+        return
+    for path in left_out:
+        findings.note(path, "has no annotation file and is left out")
+
+
 def _stem_of(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _members(
-    config: VocDataset, root: Path, files: set[str], documents: set[str], findings: Findings
-) -> dict[str, list[str]]:
+def _members(config: VocDataset, root: Path, documents: Collection[str], findings: Findings) -> dict[str, list[str]]:
     """Stems of every split, sorted."""
     if config.draw is not None:
-        where = root / config.annotations
-        for stem in sorted(files - documents):
-            findings.note(stem, "has no annotation file and is left out")
-        return draw_splits(documents, config.draw, findings, where)
+        return draw_splits(documents, config.draw, findings, root / config.annotations)
     members = {}
+    by_form = {composed(stem): stem for stem in documents}
     for name, list_file in (config.splits or {}).items():
         path = root / list_file
         lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
         if lines is None:
             continue
-        stems = [_stem(line, documents) for line in lines]
+        stems = []
+        for line in lines:
+            stem = _stem(line.text, by_form)
+            if stem in documents:
+                stems.append(stem)
+            else:
+                _report_missing(path, line, root / config.annotations / f"{stem}.xml", findings)
         for stem in repeated(stems):
             findings.note(path, f"lists '{stem}' more than once; used once")
-        if not stems:
+        if not lines:
             findings.error(path, f"split '{name}' has no images")
         members[name] = sorted(set(stems))
-    report_overlap(members, findings)
     return members
 
 
-def _stem(line: str, documents: set[str]) -> str:
-    """The stem a line names: itself, or without a class file's flag, a suffix or folders above."""
-    if line in documents:
-        return line
+def _report_missing(path: Path, line: Line, wanted: Path, findings: Findings) -> None:
+    near = FolderNames().nearest(wanted) if len(findings.errors) < 50 else None
+    hint = f"; did you mean '{Path(near).stem}'?" if near else ""
+    findings.error(f"{path} line {line.number}", f"lists '{line.text}', but there is no {wanted}{hint}")
+
+
+def _stem(line: str, documents: dict[str, str]) -> str:
+    """The stem a line names: itself, or without a class file's flag, a suffix or folders above.
+
+    ``documents`` has the stems by their composed form.
+    """
+    if composed(line) in documents:
+        return documents[composed(line)]
     *name, flag = line.rsplit(maxsplit=1)
     for text in (line, *name) if flag in _FLAGS else (line,):
-        path = PurePosixPath(text.replace("\\", "/"))
+        path = PurePosixPath(composed(text.replace("\\", "/")))
         if path.suffix.lower() in IMAGE_SUFFIXES | {".xml"}:
             path = path.with_suffix("")
-        stem = next((tail for tail in _tails(path) if tail in documents), path.name)
-        if stem in documents:
-            break
-    return stem
+        stem = next((documents[tail] for tail in _tails(path) if tail in documents), None)
+        if stem is not None:
+            return stem
+    return path.name
 
 
 def _tails(path: PurePosixPath) -> list[str]:
@@ -150,44 +186,49 @@ def _tails(path: PurePosixPath) -> list[str]:
 
 
 def _read_picture(
-    stem: str, image: Path | None, document: Path | None, images: Path, annotations: Path, findings: Findings
+    stem: str,
+    image: Path | None,
+    document: Path | None,
+    images: Path,
+    annotations: Path,
+    config: VocDataset,
+    names: FolderNames,
+    findings: Findings,
 ) -> _Picture | None:
-    if document is None:
-        findings.error(annotations / f"{stem}.xml", "no such file, but a split lists it")
-        return None
+    assert document is not None, f"{annotations}: {stem} is no document"
     try:
-        tree: Element = fromstring(read_bytes(document, _LARGEST), forbid_dtd=True)
-    except DefusedXmlException:
-        findings.error(
-            document, "has a DOCTYPE, which can stand for any amount of text or for other files; leave it out"
-        )
-        return None
+        tree = read_xml(document)
     except UserError as error:
-        findings.error(document, str(error).removeprefix(f"{document}: ").rstrip("."))
-        return None
-    except (ParseError, LookupError, ValueError, RecursionError) as error:
-        findings.error(document, f"is not a readable XML file ({error})")
+        findings.error(document, without_path(error, document))
         return None
     if tree.tag != "annotation":
-        findings.error(document, "is not a VOC annotation; its outermost element must be <annotation>")
+        findings.error(document, f"is not a VOC annotation; its outermost element is <{tree.tag}>, not <annotation>")
         return None
-    image = image or _named_image(tree, images / PurePosixPath(stem).parent)
-    where = str(image or images / f"{stem}.*")
+    named = (tree.findtext("filename") or "").strip()
+    folder = images / PurePosixPath(stem).parent
+    image = image or _named_image(named, stem, folder, names)
     if image is None:
-        findings.error(where, "the image file is missing")
+        says = f" and <filename> says '{named}'" if named else ""
+        near = names.nearest(folder / (PureWindowsPath(named).name or f"{PurePosixPath(stem).name}.jpg"))
+        hint = f"; did you mean '{near}'?" if near else ""
+        findings.error(document, f"the image file is missing: there is no {images / stem}.*{says}{hint}")
         return None
-    frame = settle_frame(image, _annotated_size(tree), findings, where)
+    frame = settle_frame(image, _annotated_size(tree), findings, str(image))
     if frame is None:
         return None
-    objects = [_read_object(element, document, findings) for element in tree.iterfind("object")]
-    return _Picture(image.relative_to(images).as_posix(), frame, tuple(obj for obj in objects if obj is not None))
+    elements = enumerate(tree.iterfind("object"), start=1)
+    objects = [_read_object(element, number, document, config, findings) for number, element in elements]
+    found = tuple(obj for obj in objects if obj is not None)
+    return _Picture(image.relative_to(images).as_posix(), frame, found, document)
 
 
-def _named_image(tree: Element, folder: Path) -> Path | None:
-    """The image that ``<filename>`` names, for sets whose annotation files are named otherwise."""
-    name = PureWindowsPath((tree.findtext("filename") or "").strip()).name  # splits at both kinds of slashes
-    candidate = folder / name
-    return candidate if name and candidate.suffix.lower() in IMAGE_SUFFIXES and candidate.is_file() else None
+def _named_image(named: str, stem: str, folder: Path, names: FolderNames) -> Path | None:
+    """The image called as the annotation file is (a.jpg.xml), or that ``<filename>`` names."""
+    for name in (PurePosixPath(stem).name, PureWindowsPath(named).name):  # the latter splits at both kinds of slashes
+        candidate = names.meant(folder / name) if name else folder
+        if candidate.suffix.lower() in IMAGE_SUFFIXES and candidate.is_file():
+            return candidate
+    return None
 
 
 def _annotated_size(tree: Element) -> tuple[int, int] | None:
@@ -200,35 +241,35 @@ def _annotated_size(tree: Element) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _read_object(element: Element, document: Path, findings: Findings) -> _Object | None:
+def _read_object(
+    element: Element, number: int, document: Path, config: VocDataset, findings: Findings
+) -> _Object | None:
     name = (element.findtext("name") or "").strip()
     if not name:
-        findings.error(document, "an <object> has no <name>")
+        findings.error(document, f"<object> {number} has no <name>")
         return None
     corners = []
     for corner in _CORNERS:
         text = (element.findtext(f"bndbox/{corner}") or "").strip()
         if not text:
-            findings.error(document, f"the <object> '{name}' has no <bndbox>/<{corner}>")
+            findings.error(document, f"<object> {number} ('{name}') has no <bndbox>/<{corner}>")
             return None
         try:
             corners.append(float(text))
         except ValueError:
-            findings.error(document, f"the <object> '{name}' has '{text}' for <{corner}>, which is not a number")
+            findings.error(document, f"<object> {number} ('{name}') has '{text}' for <{corner}>, which is not a number")
             return None
     difficult = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
-    return _Object(name, (corners[0], corners[1], corners[2], corners[3]), difficult)
+    return _Object(name, config.rename.get(name, name), (corners[0], corners[1], corners[2], corners[3]), difficult)
 
 
 class _Records:
     """Images and boxes by stem, numbered as they are added."""
 
-    def __init__(
-        self, config: VocDataset, categories: tuple[Category, ...], annotations: Path, findings: Findings
-    ) -> None:
+    def __init__(self, config: VocDataset, categories: tuple[Category, ...], images: Path, findings: Findings) -> None:
         self._difficult = config.difficult
         self._ids = {category.name: category.id for category in categories}
-        self._annotations = annotations
+        self._images = images
         self._findings = findings
         self._next_box = 1
         self.images: dict[str, ImageRecord] = {}
@@ -236,22 +277,21 @@ class _Records:
 
     def add(self, number: int, stem: str, picture: _Picture) -> None:
         frame = picture.frame
-        self.images[stem] = ImageRecord(number, picture.file_name, frame.width, frame.height)
-        boxes = [self._box(number, stem, obj, frame) for obj in picture.objects]
+        self.images[stem] = ImageRecord(number, picture.file_name, frame.width, frame.height, str(picture.document))
+        boxes = [self._box(number, stem, obj, picture) for obj in picture.objects]
         self.boxes[stem] = [box for box in boxes if box is not None]
 
-    def _box(self, image_id: int, stem: str, obj: _Object, frame: Frame) -> BoxRecord | None:
+    def _box(self, image_id: int, stem: str, obj: _Object, picture: _Picture) -> BoxRecord | None:
+        frame = picture.frame
         if obj.name not in self._ids:
-            where = self._annotations / f"{stem}.xml"
             known = nearest(obj.name, self._ids).rstrip(".")
-            self._findings.error(where, f"class '{obj.name}' is not among 'classes'{known}")
+            self._findings.error(picture.document, f"class '{obj.name}' is not among 'classes'{known}")
             return None
         if obj.difficult and self._difficult == "drop":
             self._findings.box(stem, "marked difficult dropped")
             return None
         fitted = fit_box(*frame.place(obj.box), frame.width, frame.height)
-        if fitted.problem is not None:
-            self._findings.box(stem, fitted.problem)
+        note_fit(fitted, stem, self._images / picture.file_name, self._findings)
         if fitted.box is None:
             return None
         bbox = to_xywh(fitted.box)

@@ -1,33 +1,35 @@
 """Reader of the YOLO format: one text file of normalised boxes per image, class names in ``data.yaml``."""
 
-import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tood.config.datasets import YoloDataset
 from tood.data.findings import Findings
-from tood.data.formats.headers import IMAGE_SUFFIXES, list_images, settle_frame
-from tood.data.formats.list_files import read_lines, repeated, report_overlap
-from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, numbered, to_xywh
+from tood.data.formats.folders import FolderNames, list_images
+from tood.data.formats.headers import IMAGE_SUFFIXES, Frame, settle_frame
+from tood.data.formats.list_files import Line, read_lines, repeated
+from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, note_fit, numbered, to_xywh
 from tood.data.formats.splits import draw_splits
+from tood.data.formats.yolo_rows import RowMeaning, YoloRow, meaning_by_description, meaning_of_rows, parse_row
 from tood.io.consulted import note_absent
 from tood.io.errors import UserError
 from tood.io.read import read_yaml
+from tood.io.text import without_path
 
 _SUFFIXES = sorted(IMAGE_SUFFIXES)
 _MOST_MISSING = 1000
-Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class YoloRow:
-    """One line of a label file: class index and corners (x1, y1, x2, y2) as fractions of the image."""
+class _Labelled:
+    """An image with the rows of its label file; each row with the number of its line."""
 
-    label: int
-    corners: Corners
-    polygon: bool = False
+    frame: Frame
+    labels: Path
+    rows: Sequence[tuple[int, YoloRow]]
 
 
 def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset:
@@ -35,38 +37,37 @@ def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset
 
     The label file of ``…/images/…/a.jpg`` is ``…/labels/…/a.txt`` (the last folder called ``images`` below
     the root counts); without such a folder it lies beside the image. An image without label file has no
-    objects. Polygons become the box around them. Image ids are 1..n in the order of the paths over all
-    splits.
+    objects. Outlines become the box around them; ``yolo_rows`` says how rows are told apart. Image ids are 1..n in the
+    order of the paths over all splits.
     """
-    classes = _classes(config, root, findings)
+    described = _description(config, root, findings)
+    classes = _classes(config, described, root / "data.yaml", findings)
     members = _members(config, root, findings)
     paths = sorted(set().union(*members.values()))
     for stem in repeated(str(Path(path).with_suffix("")) for path in paths):
         findings.error(root / stem, "several images share this name and so one label file; keep one of them")
     images: dict[str, ImageRecord] = {}
-    boxes: dict[str, list[BoxRecord]] = {}
-    next_box = 1
+    labelled: dict[str, _Labelled] = {}
+    names = FolderNames()
     for number, path in enumerate(paths, start=1):
         frame = settle_frame(root / path, None, findings, str(root / path))
         if frame is None:
             continue
-        images[path] = ImageRecord(number, path, frame.width, frame.height)
-        boxes[path] = []
-        for row in _read_rows(root, path, classes, findings):
-            x1, y1, x2, y2 = row.corners
-            fitted = fit_box(
-                x1 * frame.width,
-                y1 * frame.height,
-                x2 * frame.width,
-                y2 * frame.height,
-                frame.width,
-                frame.height,
-            )
-            if fitted.problem is not None:
-                findings.box(path, fitted.problem)
-            if fitted.box is not None:
-                bbox = to_xywh(fitted.box)
-                boxes[path].append(BoxRecord(next_box, number, row.label + 1, bbox, bbox[2] * bbox[3]))
+        labelled[path] = one = _read_labels(root, path, frame, classes, names, findings)
+        images[path] = ImageRecord(number, path, frame.width, frame.height, str(one.labels))
+    meaning = _meaning(config, described, list(labelled.values()), root, findings)
+    boxes: dict[str, list[BoxRecord]] = {path: [] for path in images}
+    next_box = 1
+    for path, one in labelled.items() if meaning is not None else ():
+        for line, row in one.rows:
+            assert meaning is not None
+            box = _box(meaning, row, one, path, root, line, findings)
+            if box is not None:
+                boxes[path].append(
+                    BoxRecord(
+                        next_box, images[path].id, row.label + 1, to_xywh(box), (box[2] - box[0]) * (box[3] - box[1])
+                    )
+                )
                 next_box += 1
     splits = tuple(
         RawSplit(
@@ -90,67 +91,92 @@ def label_path(image: str) -> str:
     return Path(*parts).with_suffix(".txt").as_posix()
 
 
-def parse_row(line: str) -> YoloRow:
-    """Parse ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 …``, all normalised.
-
-    Raises ValueError saying what is wrong.
-    """
-    words = line.split()
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError as error:
-        raise ValueError(f"has {line!r}, which is not a row of numbers") from error
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"has {line!r}, which is not a row of finite numbers")
-    label, rest = (int(numbers[0]), numbers[1:]) if numbers else (0, [])
-    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
-        raise ValueError(f"has {len(words)} columns; a box is 'class cx cy w h', a polygon 'class x1 y1 x2 y2 x3 y3 …'")
-    if label != numbers[0] or label < 0:
-        raise ValueError(f"has the class index {words[0]}, which is not a whole number from 0")
-    if max(map(abs, rest)) > 2.0:
-        raise ValueError(
-            f"has the value {max(rest, key=abs):g}; coordinates must be fractions of the image, not pixels"
-        )
-    if len(rest) == 4:
-        cx, cy, width, height = rest
-        return YoloRow(label, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2))
-    xs, ys = rest[0::2], rest[1::2]
-    return YoloRow(label, (min(xs), min(ys), max(xs), max(ys)), polygon=True)
-
-
-def _read_rows(root: Path, image: str, classes: list[str], findings: Findings) -> list[YoloRow]:
-    labels = root / label_path(image)
+def _read_labels(
+    root: Path, image: str, frame: Frame, classes: list[str], names: FolderNames, findings: Findings
+) -> _Labelled:
+    labels = names.meant(root / label_path(image))
+    if not labels.exists():
+        labels = labels.with_suffix(".TXT") if labels.with_suffix(".TXT").exists() else labels
     if not labels.exists():
         note_absent(labels)
         findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
-        return []
+        findings.share("missing_labels", root / image)
+        return _Labelled(frame, labels, ())
     rows = []
-    lines = read_lines(labels, findings, "restore it")
-    for number, line in enumerate(lines or [], start=1):
+    for number, text in read_lines(labels, findings, "restore it") or []:
         try:
-            row = parse_row(line)
+            row = parse_row(text)
         except ValueError as error:
-            findings.error(f"{labels} row {number}", str(error))
+            findings.error(f"{labels} line {number}", str(error))
             continue
         if row.label >= len(classes):
             if classes:  # otherwise the missing names are the problem, reported once
-                last = len(classes) - 1
-                findings.error(f"{labels} row {number}", f"has the class index {row.label}; the last one is {last}")
+                findings.error(
+                    f"{labels} line {number}",
+                    f"has the class index {row.label}; there are {len(classes)} classes, counted from 0",
+                )
             continue
-        if row.polygon:
-            findings.box(image, "given as polygon replaced by the box around it")
-        rows.append(row)
-    return rows
+        rows.append((number, row))
+    return _Labelled(frame, labels, rows)
 
 
-def _classes(config: YoloDataset, root: Path, findings: Findings) -> list[str]:
+def _box(
+    meaning: RowMeaning, row: YoloRow, one: _Labelled, image: str, root: Path, line: int, findings: Findings
+) -> tuple[float, float, float, float] | None:
+    """The row's box (x1, y1, x2, y2) px, clipped to its image; None (and a finding) where there is none."""
+    try:
+        x1, y1, x2, y2 = meaning.corners(row)
+    except ValueError as error:
+        findings.error(f"{one.labels} line {line}", str(error))
+        return None
+    width, height = one.frame.width, one.frame.height
+    fitted = fit_box(x1 * width, y1 * height, x2 * width, y2 * height, width, height)
+    note_fit(fitted, image, root / image, findings)
+    if fitted.box is not None and meaning.is_outline(row):
+        findings.box(image, "given as polygon replaced by the box around it")
+    return fitted.box
+
+
+def _meaning(
+    config: YoloDataset, described: Any, labelled: Sequence[_Labelled], root: Path, findings: Findings
+) -> RowMeaning | None:
+    """How rows are read; None (and an error) where that cannot be decided."""
+    if config.rows is not None:
+        return RowMeaning(config.rows)
+    try:
+        said = meaning_by_description(described)
+    except ValueError as error:
+        findings.error(root / "data.yaml", str(error))
+        return None
+    rows = [row for one in labelled for _, row in one.rows]
+    try:
+        meaning = said or meaning_of_rows(rows)
+    except ValueError as error:
+        first = next(one.labels for one in labelled if any(row.count > 5 for _, row in one.rows))
+        findings.error(first, str(error))
+        return None
+    if meaning.kind == "pose":
+        findings.note(root, f"rows of {meaning.count} numbers are read as boxes with keypoints")
+    return meaning
+
+
+def _description(config: YoloDataset, root: Path, findings: Findings) -> Any:
+    """The content of ``data.yaml``; None if there is none, which is an error unless the classes are given."""
+    path = root / "data.yaml"
+    if config.classes and not path.exists():
+        note_absent(path)
+        return None
+    try:
+        return read_yaml(path) or {}
+    except UserError as error:
+        findings.error(path, f"{without_path(error, path)}; add it or set 'classes'")
+        return None
+
+
+def _classes(config: YoloDataset, content: Any, path: Path, findings: Findings) -> list[str]:
     if config.classes:
         return config.classes
-    path = root / "data.yaml"
-    try:
-        content = read_yaml(path)
-    except UserError as error:
-        findings.error(path, f"{str(error).removeprefix(f'{path}: ').rstrip('.')}; add it or set 'classes'")
+    if content is None:  # reported already
         return []
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict):
@@ -189,6 +215,7 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
         keys = [_key(path, root) for path in list_images(folder)]
         return draw_splits([key for key in keys if key is not None], config.draw, findings, folder)
     members = {}
+    names = FolderNames()
     for name, place in (config.splits or {}).items():
         path = root / place
         if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
@@ -199,22 +226,21 @@ def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, l
             continue
         if not lines:
             findings.error(path, f"split '{name}' has no images")
-        found = _found(lines, root, path, findings)
+        found = _found(lines, root, path, names, findings)
         for key in repeated(found):
             findings.note(path, f"lists '{key}' more than once; used once")
         members[name] = sorted(set(found))
-    report_overlap(members, findings)
     return members
 
 
-def _found(lines: list[str], root: Path, list_file: Path, findings: Findings) -> list[str]:
+def _found(lines: Sequence[Line], root: Path, list_file: Path, names: FolderNames, findings: Findings) -> list[str]:
     """The lines that name images; the search stops early in a file that is no list of images."""
     found: list[str] = []
-    for number, line in enumerate(lines):
-        key = _listed(line, root, list_file, findings)
+    for count, line in enumerate(lines, start=1):
+        key = _listed(line, root, list_file, names, findings)
         if key is not None:
             found.append(key)
-        elif number + 1 - len(found) == _MOST_MISSING:
+        elif count - len(found) == _MOST_MISSING:
             findings.error(
                 list_file, f"lists {_MOST_MISSING:,} files that are no images here; others are not looked for"
             )
@@ -222,34 +248,37 @@ def _found(lines: list[str], root: Path, list_file: Path, findings: Findings) ->
     return found
 
 
-def _lines(path: Path, findings: Findings, advice: str) -> list[str] | None:
+def _lines(path: Path, findings: Findings, advice: str) -> list[Line] | None:
     """What a split lists: the images of a folder, or the lines of a file; None (and an error) without either."""
     if path.is_dir():
-        return [os.path.abspath(image) for image in list_images(path)]
+        return [Line(number, os.path.abspath(image)) for number, image in enumerate(list_images(path), start=1)]
     if not path.exists():
         findings.error(path, f"no such folder or list file; {advice}")
         return None
     return read_lines(path, findings, advice)
 
 
-def _listed(line: str, root: Path, list_file: Path, findings: Findings) -> str | None:
+def _listed(line: Line, root: Path, list_file: Path, names: FolderNames, findings: Findings) -> str | None:
     """A line of a list file as path relative to the root, or None and an error.
 
     It may be relative to the root or to the list, lack the suffix, or have the slashes of Windows.
     """
-    names = [line, line.replace("\\", "/")]
-    candidates = [folder / name for name in names for folder in (root, list_file.parent)]
+    written = [line.text, line.text.replace("\\", "/")]
+    candidates = [names.meant(folder / name) for name in written for folder in (root, list_file.parent)]
     path = next((candidate for candidate in candidates if candidate.is_file() or candidate.is_symlink()), None)
     if path is None:
         path = next((file for candidate in candidates if (file := _with_suffix(candidate)) is not None), None)
+    where = list_file if list_file.is_dir() else f"{list_file} line {line.number}"
     if path is None:
-        findings.error(list_file, f"lists '{line}', but there is no such image in {root}")
+        near = names.nearest(root / written[1])
+        hint = f"; did you mean '{near}'?" if near else ""
+        findings.error(where, f"lists '{line.text}', but there is no such image in {root}{hint}")
     elif path.suffix.lower() not in IMAGE_SUFFIXES:
-        findings.error(list_file, f"lists '{line}', which is not an image file")
+        findings.error(where, f"lists '{line.text}', which is not an image file that is read here")
     else:
         key = _key(path, root)
         if key is None:
-            findings.error(list_file, f"lists '{line}', which is outside {root}")
+            findings.error(where, f"lists '{line.text}', which is outside {root}")
         return key
     return None
 

@@ -1,0 +1,104 @@
+"""Files of a folder: lists by suffix, and the file that a name means, also in another Unicode form."""
+
+import bisect
+import difflib
+import os
+import unicodedata
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from tood.data.formats.headers import IMAGE_SUFFIXES
+from tood.io.consulted import note_listing
+from tood.io.errors import UserError
+
+_NEIGHBOURS = 100  # names compared with a missing one
+_SUGGESTIONS = 50  # more are not shown, and take their time
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder and below it, sorted by path; hidden files and folders are left out.
+
+    Links are followed; a broken link is listed, so that reading it reports the problem.
+    """
+    return list_files(folder, IMAGE_SUFFIXES)
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Like :func:`list_images`, for files with these suffixes (lower case). Raises UserError for unreadable folders."""
+    note_listing(folder, tuple(sorted(suffixes)))
+    return sorted(path for path in walk_files(folder) if path.suffix.lower() in suffixes)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files of a folder and below it, but for hidden ones, as :func:`list_images` describes."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+
+    seen = set(folder.resolve().parents)
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:  # a link back up, or a second way to the same folder
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            path = Path(place, name)
+            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
+                yield path
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form: some systems store an ö as an o and two dots."""
+    return unicodedata.normalize("NFC", name)
+
+
+class FolderNames:
+    """Names in folders, each of which is listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, list[str]] = {}
+        self._composed: dict[Path, dict[str, list[str]]] = {}
+        self._suggested = 0
+
+    def meant(self, path: Path) -> Path:
+        """``path`` itself, or the one file there whose name differs in its Unicode form only."""
+        if os.path.lexists(path) or path.name.isascii():
+            return path
+        same = self._forms(path.parent).get(composed(path.name), [])
+        return path.with_name(same[0]) if len(same) == 1 else path
+
+    def nearest(self, path: Path) -> str | None:
+        """The name in the folder of a missing file that is most like its own: another case, suffix or spelling."""
+        self._suggested += 1
+        if self._suggested > _SUGGESTIONS:
+            return None
+        names = self._listed(path.parent)
+        folded = composed(path.name).casefold()
+        same = [name for name in names if composed(name).casefold() == folded and name != path.name]
+        if same:
+            return same[0]
+        stem = Path(path.name).stem
+        place = bisect.bisect_left(names, path.name)
+        pool = names[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
+        other_suffix = [name for name in pool if Path(name).stem == stem]
+        close = other_suffix or difflib.get_close_matches(path.name, pool, n=1, cutoff=0.75)
+        return close[0] if close else None
+
+    def _listed(self, folder: Path) -> list[str]:
+        if folder not in self._names:
+            try:
+                names = sorted(os.listdir(folder))
+            except OSError:
+                names = []
+            self._names[folder] = names
+        return self._names[folder]
+
+    def _forms(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._composed:
+            forms: dict[str, list[str]] = {}
+            for name in self._listed(folder):
+                forms.setdefault(composed(name), []).append(name)
+            self._composed[folder] = forms
+        return self._composed[folder]

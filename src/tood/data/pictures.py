@@ -1,0 +1,102 @@
+"""Examination of all pictures of a data set: each is decoded as training would, and what changes its pixels is noted.
+
+Headers alone show neither a truncated file nor transparency.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import get_args
+
+import PIL
+from pydantic import ValidationError
+
+from tood.config.base import Config
+from tood.data.decode import Change, examine_image
+from tood.data.findings import Findings, plural
+from tood.data.formats.records import RawDataset
+from tood.io.errors import UserError, listed
+from tood.io.read import read_json
+from tood.io.write import write_json
+
+log = logging.getLogger(__name__)
+
+_EVERY = 2000  # images between two lines of progress
+_NAMED = 3
+_SAID: dict[Change, str] = {
+    "transparency": "transparent, laid over white",
+    "sixteen_bits": "of 16 bits, scaled to 8",
+    "few_bits": "of 16 bits of which fewer are used, scaled by those to 8",
+    "cmyk": "in CMYK, made RGB without a colour profile",
+    "pages": "of several pages or an animation, of which the first is used",
+    "one_colour": "of a single colour",
+}
+
+
+class _Examined(Config):
+    """Pictures that were decoded once, by the digest of their file."""
+
+    by: str
+    """Version of the decoder."""
+    changes: dict[str, list[Change]]
+
+
+class ExaminedPictures:
+    """What pictures of known digests were examined for already, on this machine.
+
+    A damaged or missing record costs decoding them again, nothing else.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._by = f"Pillow {PIL.__version__}"
+        self._known: dict[str, list[Change]] = {}
+        with suppress(UserError, ValidationError):
+            kept = _Examined.model_validate(read_json(record))
+            self._known = kept.changes if kept.by == self._by else {}
+
+    def examine(self, digests: Mapping[Path, str], findings: Findings) -> None:
+        """Note and refuse what is found in the pictures, given with the digests of their files."""
+        found = {path: frozenset(self._known[sha]) for path, sha in digests.items() if sha in self._known}
+        new = examine_pictures([path for path in digests if path not in found], findings)
+        note_changes(found | new, findings)
+        if new:
+            self._known |= {digests[path]: sorted(changes) for path, changes in new.items()}
+            with suppress(UserError):
+                write_json(self._record, _Examined(by=self._by, changes=self._known).model_dump(), indent=None)
+
+
+def pictures_of(dataset: RawDataset) -> dict[Path, None]:
+    """All image files of a data set, each once."""
+    return {split.path(image): None for split in dataset.splits for image in split.images}
+
+
+def examine_pictures(paths: Sequence[Path], findings: Findings) -> dict[Path, frozenset[Change]]:
+    """The changes of all pictures that can be decoded; the others are errors."""
+    examined: dict[Path, frozenset[Change]] = {}
+    with ThreadPoolExecutor() as pool:
+        for number, (path, found) in enumerate(zip(paths, pool.map(_examine, paths), strict=True), 1):
+            if isinstance(found, UserError):
+                findings.error(path, str(found).removeprefix(f"{path}: ").rstrip("."))
+            else:
+                examined[path] = found
+            if number % _EVERY == 0:
+                log.info("%s of %s images decoded", f"{number:,}", f"{len(paths):,}")
+    return examined
+
+
+def note_changes(examined: Mapping[Path, frozenset[Change]], findings: Findings) -> None:
+    """One note for each kind of change, with the number of pictures and the first names."""
+    for change in get_args(Change):
+        names = sorted(path.name for path, changes in examined.items() if change in changes)
+        if names:
+            findings.note(plural(len(names), "picture"), f"{_SAID[change]} ({listed(names, _NAMED)})")
+
+
+def _examine(path: Path) -> frozenset[Change] | UserError:
+    try:
+        return examine_image(path)
+    except UserError as error:
+        return error

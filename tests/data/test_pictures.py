@@ -1,0 +1,130 @@
+"""What changes a picture's pixels is noted once per kind; what cannot be decoded stops the preparation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tood.config.datasets import YoloDataset
+from tood.data.decode import decode_image, examine_image
+from tood.data.findings import Findings
+from tood.data.pictures import ExaminedPictures, examine_pictures, note_changes
+from tood.data.prepare import prepare_dataset
+from tood.io.errors import UserError
+
+NOISE = np.random.default_rng(0).integers(1, 255, (40, 60), np.uint8)
+COLOURS = np.stack([NOISE, NOISE[::-1], NOISE[:, ::-1]], axis=2)
+
+
+def saved(path: Path, picture: Image.Image, **options: object) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def transparent(path: Path) -> Path:
+    pixels = np.zeros((40, 60, 4), np.uint8)
+    pixels[10:20, 10:20, 3] = 255
+    return saved(path.with_suffix(".png"), Image.fromarray(pixels))
+
+
+def key_colour(path: Path) -> Path:
+    return saved(path.with_suffix(".png"), Image.fromarray(COLOURS), transparency=tuple(COLOURS[0, 0].tolist()))
+
+
+def pages(path: Path) -> Path:
+    picture = Image.fromarray(COLOURS)
+    return saved(path.with_suffix(".tif"), picture, save_all=True, append_images=[picture])
+
+
+def twelve_bits(path: Path) -> Path:
+    return saved(path.with_suffix(".png"), Image.fromarray(NOISE.astype(np.uint16) * 16))
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (transparent, "transparency"),
+        (key_colour, "transparency"),
+        (pages, "pages"),
+        (twelve_bits, "few_bits"),
+        (lambda path: saved(path.with_suffix(".tif"), Image.fromarray(NOISE.astype(np.uint16) * 257)), "sixteen_bits"),
+        (lambda path: saved(path.with_suffix(".jpg"), Image.fromarray(COLOURS).convert("CMYK")), "cmyk"),
+        (lambda path: saved(path.with_suffix(".png"), Image.new("RGB", (9, 9), (7, 7, 7))), "one_colour"),
+    ],
+)
+def test_each_change_is_seen(tmp_path: Path, make, change: str) -> None:
+    assert examine_image(make(tmp_path / "x")) == {change}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA", "RGBA"])
+def test_ordinary_pictures_have_none(tmp_path: Path, mode: str) -> None:
+    path = saved(tmp_path / "x.png", Image.fromarray(COLOURS).convert(mode))
+    assert examine_image(path) == frozenset()
+
+
+def test_dark_objects_on_transparency_stay_visible(tmp_path: Path) -> None:
+    pixels = decode_image(transparent(tmp_path / "x")).numpy()
+    assert (pixels[:, 12, 12] == 0).all()
+    assert (pixels[:, 0, 0] == 255).all()
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(10, 4), (12, 16), (14, 64), (16, 257)])
+def test_gray_of_few_bits_is_as_bright_as_a_viewer_shows_it(tmp_path: Path, bits: int, factor: int) -> None:
+    path = saved(tmp_path / "x.png", Image.fromarray(NOISE.astype(np.uint16) * factor))
+    error = np.abs(decode_image(path)[0].numpy().astype(int) - NOISE)
+    assert error.max() <= 1
+
+
+def test_colours_of_few_bits_are_refused(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("tifffile", reason="nothing else writes colours of 16 bits")
+    cv2.imwrite(tmp_path / "x.tif", (COLOURS.astype(np.uint16) * 16), photometric="rgb")
+    with pytest.raises(UserError, match="16 bits"):
+        decode_image(tmp_path / "x.tif")
+
+
+def test_notes_are_one_a_kind(tmp_path: Path) -> None:
+    paths = []
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        paths.append(transparent(tmp_path / str(number) / f"p{number}.png"))
+    findings = Findings()
+    note_changes(examine_pictures(paths, findings), findings)
+    (note,) = findings.sentences("note")
+    assert note.startswith("5 pictures")
+    assert "p0.png" in note
+
+
+def yolo(root: Path) -> YoloDataset:
+    return YoloDataset(
+        name="mine", format="yolo", root=str(root), splits={"train": "images/train", "val": "images/val"}
+    )
+
+
+@pytest.mark.parametrize("missing", [2, 40, 2000])
+def test_a_picture_that_ends_early_stops_the_preparation(tmp_path: Path, yolo_root: Path, missing: int) -> None:
+    path = yolo_root / "images" / "train" / "a.png"
+    path.unlink()
+    picture = saved(path.with_suffix(".jpg"), Image.fromarray(COLOURS).resize((640, 480)))
+    picture.write_bytes(picture.read_bytes()[:-missing])
+    folder = tmp_path / "data" / "mine"
+    with pytest.raises(UserError) as caught:
+        prepare_dataset(yolo(yolo_root), folder, mirror=None, params_root=tmp_path / "params")
+    assert str(picture) in str(caught.value)
+    assert not (folder / "dataset.json").exists()
+
+
+def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = transparent(tmp_path / "x")
+    first, second = Findings(), Findings()
+    ExaminedPictures(tmp_path / "record.json").examine({path: "digest"}, first)
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr("tood.data.pictures.examine_image", refuse)
+    ExaminedPictures(tmp_path / "record.json").examine({path: "digest"}, second)
+    assert first.sentences("note") == second.sentences("note") != []
+    (tmp_path / "record.json").write_text("broken")
+    with pytest.raises(AssertionError):
+        ExaminedPictures(tmp_path / "record.json").examine({path: "digest"}, Findings())
