@@ -215,8 +215,9 @@ def wrong_encoding(made: Made, rng: random.Random) -> list[str]:
 
 def label_cut(made: Made, rng: random.Random) -> list[str]:
     path = made.label("val", rng.randrange(5))
-    path.write_bytes(path.read_bytes().rstrip()[:-5])
-    return [str(path) if made.config.format != "yolo" else path.stem]
+    content = path.read_bytes().rstrip()
+    path.write_bytes(content[: content.rindex(b" ")] if made.config.format == "yolo" else content[:-5])
+    return [str(path)]
 
 
 def coco_text_id(made: Made, rng: random.Random) -> list[str]:

@@ -47,13 +47,14 @@ def decode_image(path: Path) -> Tensor:
     return _decode(path, set())
 
 
-def examine_image(path: Path) -> frozenset[Change]:
-    """Decode an image and say in what its pixels differ from the file; raises as :func:`decode_image` does."""
+def examine_image(path: Path) -> tuple[Tensor, frozenset[Change]]:
+    """The image as :func:`decode_image` reads it, which raises alike, and in what its pixels differ from the file."""
     changes: set[Change] = set()
-    pixels = _decode(path, changes).numpy()
+    image = _decode(path, changes)
+    pixels = image.numpy()
     if (pixels == pixels[:, :1, :1]).all():
         changes.add("one_colour")
-    return frozenset(changes)
+    return image, frozenset(changes)
 
 
 def _decode(path: Path, changes: set[Change]) -> Tensor:

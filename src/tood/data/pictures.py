@@ -97,6 +97,6 @@ def note_changes(examined: Mapping[Path, frozenset[Change]], findings: Findings)
 
 def _examine(path: Path) -> frozenset[Change] | UserError:
     try:
-        return examine_image(path)
+        return examine_image(path)[1]
     except UserError as error:
         return error

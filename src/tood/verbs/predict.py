@@ -9,10 +9,12 @@ import torch
 from tood.config.schedule import ImagesConfig
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
-from tood.data.decode import decode_image
-from tood.data.findings import plural, printable
-from tood.data.formats.folders import list_images
+from tood.data.decode import Change, examine_image
+from tood.data.findings import Findings, plural, printable
+from tood.data.formats.folders import list_files
+from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from tood.data.loader import collate
+from tood.data.pictures import note_changes
 from tood.data.transforms import no_augmentation, transform
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import as_coco_results, detect_batch
@@ -45,12 +47,13 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
     model = load_detection_model(weights)
     torch.set_num_threads(threads)
     unreadable: list[str] = []
+    changes: dict[Path, frozenset[Change]] = {}
     entries, results = [], []
     with one_device(gpu) as device:
         model.detector.to(device)
         for number, path in enumerate(paths, start=1):
             try:
-                picture = _decode(path)
+                picture, changes[path] = _decode(path)
             except UserError as error:
                 log.info(str(error))
                 unreadable.append(printable(path.name))
@@ -72,6 +75,10 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
     content = {"images": entries, "annotations": results, "categories": categories}
     write_json(out / "detections.json", content, indent=None)
     log.info("%s and detections.json are in %s", plural(len(entries), "picture"), out)
+    findings = Findings()
+    note_changes(changes, findings)
+    for note in findings.sentences("note"):
+        log.info("note: %s", note)
     if unreadable:
         raise UserError(f"{images}: {_unreadable_count(unreadable, len(paths))}.")
 
@@ -84,7 +91,8 @@ def _image_paths(images: Path, out: Path) -> list[Path]:
     if images.is_dir():
         if out.resolve() == images.resolve():
             raise UserError(f"--out {out}: is the folder of the images; give another one for the pictures.")
-        paths = [path for path in list_images(images) if not path.resolve().is_relative_to(out.resolve())]
+        suffixes = IMAGE_SUFFIXES | OTHER_IMAGE_SUFFIXES  # the others are refused by name
+        paths = [path for path in list_files(images, suffixes) if not path.resolve().is_relative_to(out.resolve())]
         if not paths:
             raise UserError(f"{images}: holds no images; give an image or a folder with JPEG or PNG files.")
         return paths
@@ -110,10 +118,10 @@ def _picture_paths(paths: list[Path], root: Path, out: Path) -> dict[Path, Path]
     return targets
 
 
-def _decode(path: Path) -> torch.Tensor:
+def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
     if not is_unicode(str(path)):
         raise UserError(f"{printable(path)}: the file's name is not valid UTF-8; rename it.")
-    return decode_image(path)
+    return examine_image(path)
 
 
 def _detect(model: DetectionModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:
