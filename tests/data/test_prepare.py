@@ -153,7 +153,7 @@ def test_a_data_set_with_an_error_is_refused_and_nothing_written(tmp_path: Path,
     with pytest.raises(UserError) as error:
         prepare(own_voc(voc_root), folder)
     assert "lists 'c', but there is no" in str(error.value)
-    assert "(1 further problem; 'tood data check mine' lists all)." in str(error.value)
+    assert "(2 further problems; 'tood data check mine' lists all)." in str(error.value)
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.data.counted_objects import is_counted
 from tood.data.split_table import SplitTable
 from tood.evaluation.ground_truth import Found, Objects
 
@@ -67,8 +68,7 @@ def match(
     of_object = objects.labels * len(table.image_ids) + objects.images
     lowest = min(float(thresholds.min()), _NEVER_ONE)
     pairs = _overlapping(groups, boxes, of_object, objects, lowest)
-    outside = _outside(objects.areas, areas)  # (A,N)
-    no_object = outside | objects.crowd
+    no_object = np.stack([~is_counted(objects.crowd, objects.areas, limits) for limits in areas])  # (A,N)
     shape = (len(areas), len(order), len(thresholds))
     matched, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
     for area in range(len(areas)):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tood.data.columns import look_up
+from tood.data.counted_objects import counted_objects
 from tood.data.split_table import SplitTable
 from tood.io.errors import UserError
 
@@ -46,10 +47,8 @@ class Objects:
 
 
 def count_objects(table: SplitTable) -> dict[str, int]:
-    """Objects of each class in the split, crowds left out."""
-    objects = Objects.of(table)
-    counts = np.bincount(objects.labels[~objects.crowd], minlength=len(table.classes))
-    return dict(zip(table.classes, counts.tolist(), strict=True))
+    """Objects of each class in the split that AP counts."""
+    return dict(zip(table.classes, counted_objects(table).tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from tood.data.formats.records import RawDataset, RawSplit
 from tood.data.formats.voc import read_voc
 from tood.data.formats.yolo import read_yolo
 from tood.data.shared import refuse_shared
+from tood.data.unscored import find_unscored
 from tood.io.errors import UserError
 
 OnDisk = CocoDataset | VocDataset | YoloDataset | ImagesDataset
@@ -55,13 +56,13 @@ def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
 
 
 def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:
-    if split.images and not split.boxes:
-        text = f"split '{split.name}' has no objects at all"
-        if split.name == "train":
-            findings.error(root, f"{text}; see that its annotations are where they are looked for")
-        else:
-            findings.note(root, text)
-    elif split.name == "train" and split.images and not split.has_targets():
+    if split.name != "train":
+        find_unscored(split, root, findings)
+    elif split.images and not split.boxes:
+        findings.error(
+            root, "split 'train' has no objects at all; see that its annotations are where they are looked for"
+        )
+    elif split.images and not split.has_targets():
         findings.error(
             root, "split 'train' has only boxes narrower than a pixel or not to be trained on; boxes are in pixels"
         )
