@@ -11,7 +11,7 @@ from pydantic import Field
 from tood.config.backbone import BackboneConfig, address_digest, load_backbone
 from tood.config.base import Config
 from tood.config.blocks import read_block
-from tood.config.datasets import DatasetConfig, split_names
+from tood.config.datasets import DatasetConfig, drops_empty, split_names
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.scale import ScaleConfig
@@ -147,6 +147,12 @@ def _shrink(blocks: Blocks, scale: ScaleConfig, used_by: str, params: Path) -> B
     problems.raise_all()
     criterion = blocks.method.criterion.for_schedule(blocks.schedule.epochs)
     return Blocks(blocks.method.model_copy(update={"criterion": criterion}), **small)
+
+
+def fit_schedule(schedule: ScheduleConfig, dataset: DatasetConfig) -> ScheduleConfig:
+    """The schedule on this data set, which may itself decide what becomes of images without objects."""
+    wanted = drops_empty(dataset)
+    return schedule if wanted in (None, schedule.drop_empty) else schedule.model_copy(update={"drop_empty": wanted})
 
 
 def check_splits(dataset: DatasetConfig, split: str, where: str, params: Path) -> None:

@@ -111,12 +111,22 @@ class _OnDisk(Config):
         return []
 
 
+class _Annotated(_OnDisk):
+    """Fields shared by data sets that can be trained on."""
+
+    drop_empty: bool | None = Field(
+        None,
+        description="Train without images that have no annotation or a side below 32 px; left out, own data ('root') "
+        "keep them and data with a 'source' do as the schedule says.",
+    )
+
+
 class CocoSplit(Config):
     images: str = Field(description="Folder of images below the root.")
     annotations: str = Field(description="COCO json below the root.")
 
 
-class CocoDataset(_OnDisk):
+class CocoDataset(_Annotated):
     format: Literal["coco"]
     splits: dict[str, CocoSplit] | None = None
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
@@ -129,7 +139,7 @@ class CocoDataset(_OnDisk):
         return [] if fits else ["give either 'splits' or all of 'images', 'annotations' and 'draw'"]
 
 
-class VocDataset(_OnDisk):
+class VocDataset(_Annotated):
     format: Literal["voc"]
     images: str = "JPEGImages"
     annotations: str = "Annotations"
@@ -151,7 +161,7 @@ RowKind = Literal["box", "polygon", "pose", "box_and_number"]
 numbers that do not matter here (a confidence, a track)."""
 
 
-class YoloDataset(_OnDisk):
+class YoloDataset(_Annotated):
     format: Literal["yolo"]
     splits: dict[str, str] | None = Field(None, description="Split name to a folder of images or a list file.")
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
@@ -201,6 +211,13 @@ class ImagesDataset(_OnDisk):
 DatasetConfig = Annotated[
     CocoDataset | VocDataset | YoloDataset | ShapesDataset | ImagesDataset, Field(discriminator="format")
 ]
+
+
+def drops_empty(config: DatasetConfig) -> bool | None:
+    """Whether training leaves out images without objects, as the data set has it; None where the schedule decides."""
+    if not isinstance(config, _Annotated):
+        return None
+    return False if config.drop_empty is None and config.root is not None else config.drop_empty
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:

@@ -55,7 +55,11 @@ class ScheduleConfig(Config):
         "float32", description="auto is bf16 where the hardware computes it natively."
     )
     images: ImagesConfig = ImagesConfig()
-    drop_empty: bool = Field(False, description="Train without the images that show no object, as the paper did.")
+    drop_empty: bool = Field(
+        False,
+        description="Train without images that have no annotation or a side below 32 px, as the paper did; a data set "
+        "may decide otherwise, and own data keep them.",
+    )
     evaluate_every: PositiveInt = Field(1, description="Epochs between evaluations on the val split.")
     checkpoint_every: PositiveInt = Field(1000, description="Steps between checkpoints, besides each epoch's end.")
 

@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 from tood.config.backbone import BackboneConfig
 from tood.config.base import Config, refuse
 from tood.config.blocks import block_file
-from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run
-from tood.config.datasets import DatasetConfig, ImagesDataset, load_dataset
+from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run, fit_schedule
+from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.published_table import PublishedTable, load_published
@@ -36,7 +36,7 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "study": True,
     "run": True,
     "row": True,
-    "dataset": {"source", "root"},
+    "dataset": {"source", "root", "drop_empty"},  # what the last decides is in the schedule
     "method": {"inference"},
     "schedule": {"evaluate_every", "checkpoint_every"},
 }
@@ -123,6 +123,8 @@ class Study:
     """Analyses of every run besides its evaluation."""
     submission: ImagesDataset | None = None
     """Images without annotations whose detections are written for an evaluation server."""
+    keeping_background: frozenset[str] = frozenset()
+    """Runs whose data set keeps images without objects that the schedule, as written, leaves out."""
 
     def row_names(self) -> list[str]:
         return list(dict.fromkeys(run.row for run in self.runs.values()))
@@ -189,7 +191,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
                 dataset=dataset,
                 method=own.method,
                 backbone=own.backbone,
-                schedule=own.schedule,
+                schedule=fit_schedule(own.schedule, dataset),
                 seed=study.seed_of(run),
             )
             for run, own in blocks.items()
@@ -197,6 +199,9 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
         published=published,
         analysis=tuple(dict.fromkeys(study.analysis)),
         submission=submission,
+        keeping_background=frozenset(
+            run for run, own in blocks.items() if own.schedule.drop_empty and drops_empty(dataset) is False
+        ),
     )
 
 

@@ -16,7 +16,12 @@ from tood.io.write import write_text
 
 RAW = "raw"
 IMAGES = "images"
-_PLACES: dict[str, bool | set[str]] = {"name": True, "root": True, "source": {"origin", "license"}}
+_NOT_READ: dict[str, bool | set[str]] = {
+    "name": True,
+    "root": True,
+    "source": {"origin", "license"},
+    "drop_empty": True,  # training's choice among the images
+}
 
 
 def manifest_of(config: DatasetConfig, params_root: Path) -> Manifest | None:
@@ -27,8 +32,8 @@ def manifest_of(config: DatasetConfig, params_root: Path) -> Manifest | None:
 
 
 def made_from_digest(config: DatasetConfig, manifest: Manifest | None) -> str:
-    """Digest of the configuration, without the data set's name and place, and of the manifest."""
-    described = config.model_dump(mode="json", exclude_defaults=True, exclude=_PLACES)
+    """Digest of the configuration, as far as files are read by it, and of the manifest."""
+    described = config.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_READ)
     content = [described, manifest.digest if manifest else None]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

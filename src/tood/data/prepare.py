@@ -230,7 +230,7 @@ def _complete(
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
         write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
-    made_by = config.model_dump(mode="json", exclude=_PLACES | _defaults(config)) | {"files": parts.files}
+    made_by = config.model_dump(mode="json", exclude=_PLACES | {"drop_empty"} | _defaults(config)) | {"files": parts.files}
     entry = DatasetEntry(
         name=config.name,
         format=config.format,
