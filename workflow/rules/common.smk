@@ -7,6 +7,7 @@ from tood.config.study import load_study
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
 from tood.verbs.prepare_data import prepare
+from tood.verbs.usable_data import refuse_unusable
 from tood.workflow.dvc_pipelines import is_versioned, write_code
 from tood.workflow.plan import Plan
 from tood.workflow.settings import (
@@ -25,7 +26,9 @@ try:
     ALONE = StudyLock(STUDY.name)
     if workflow.is_main_process:  # not the jobs that it starts on other machines
         PLAN = Plan(STUDY, SETTINGS)
-        PLAN.refuse_loss(getattr(workflow.dag_settings, "targets", ()))
+        TARGETS = getattr(workflow.dag_settings, "targets", ())
+        PLAN.refuse_loss(TARGETS)
+        refuse_unusable(PLAN, TARGETS)
         PLAN.write_stamps()
         if is_versioned():
             write_code()

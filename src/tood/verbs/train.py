@@ -11,8 +11,7 @@ import torch
 
 from tood.config.backbone import with_current_names
 from tood.config.parts import code_of
-from tood.config.study import RunConfig, changed_fields
-from tood.data.loader import steps_per_epoch
+from tood.config.study import RunConfig, Study, changed_fields
 from tood.data.made_from import refuse_outdated
 from tood.data.prepared import PreparedDataset
 from tood.data.split_table import SplitTable
@@ -40,8 +39,10 @@ from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, 
 from tood.training.results import publish, publish_interrupted, staging_folder
 from tood.training.setup import prepare_training
 from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
-from tood.verbs.open_run import open_dataset, run_at
+from tood.verbs.open_run import open_dataset, study_at
+from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
 from tood.verbs.twins import adopt, find_twin
+from tood.verbs.usable_data import refuse_unscored, usable_targets
 from tood.weights.model_file import save_model
 from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
@@ -56,17 +57,19 @@ def train(folder: Path, machine: Machine, attempt: int, code: CodeChoice, argume
     A finished training is left as it is unless what it depends on changed; for ``code`` see ``CodeChoice``. After a
     permanent failure a second ``attempt`` ends at once with the same error.
     """
-    config = run_at(folder)
+    study = study_at(folder)
+    config = study.run(folder.name)
     if in_worker():
         _train_among_others(config, folder, machine, "cuda" if resolve_gpus(machine.gpu) else "cpu")
         return
     with failures_remembered(folder / "state", attempt, f"{list(arguments)} {machine}"):
-        _train_unless_finished(config, folder, machine, code, arguments)
+        _train_unless_finished(study, folder, machine, code, arguments)
 
 
 def _train_unless_finished(
-    config: RunConfig, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]
+    study: Study, folder: Path, machine: Machine, code: CodeChoice, arguments: Sequence[str]
 ) -> None:
+    config = study.run(folder.name)
     prepared = open_dataset(config.dataset)
     refuse_outdated(config.dataset, dataset_folder(config.dataset), PARAMS)
     expected = expected_training(config, prepared, DATA)
@@ -76,6 +79,8 @@ def _train_unless_finished(
         since = f", by code that changed since ({listed(finished.changed_code)})" if finished.changed_code else ""
         _log(config).info("is trained already (same configuration)%s: %s", since, folder / "model.pt")
         return
+    refuse_unscored(study, prepared)
+    used = usable_targets(config, prepared)
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
@@ -85,8 +90,10 @@ def _train_unless_finished(
                 return
             _name_other_states(config, folder)
             if processes == 1:
+                say_what_is_used(study, config, used)
                 _train_alone(config, folder, machine, gpus, hold)
                 return
+    say_what_is_used(study, config, used)
     # With several processes, the one that writes files takes the lock, so that it is held as long as that one lives.
     with lease_gpus(gpus) as leased:
         plan = Launch(
@@ -173,7 +180,7 @@ def _train_here(
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
         job = _job(config, folder, prepared, machine, group, precision, stop)
-        _log_opening(config, job)
+        say_how_it_is_trained(job)
         cost = TrainingLoop(job).run()
         if group.is_main:
             _write_results(job, prepared, cost)
@@ -251,19 +258,6 @@ def _val_evaluation(
 
 def _log(config: RunConfig) -> RunLog:
     return run_log(__name__, config.run)
-
-
-def _log_opening(config: RunConfig, job: Job) -> None:
-    schedule = config.schedule
-    steps = steps_per_epoch(job.dataset, batch=schedule.batch)
-    where = f"{job.group.world} x {device_name(job.group.device)}"
-    parts = f" in {job.micro_batches} parts" if job.micro_batches and job.micro_batches > 1 else ""
-    _log(config).info(
-        f"{config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
-        f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images{parts}, "
-        f"learning rate {base_learning_rate(schedule):g} "
-        f"({schedule.lr:g} at {schedule.lr_batch} images), {job.precision}, {where}"
-    )
 
 
 def _write_results(job: Job, prepared: PreparedDataset, cost: Cost) -> None:

@@ -1,0 +1,218 @@
+"""What a training makes of a split's images and objects: how many are used, and why the others are not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tood.config.schedule import ImagesConfig
+from tood.data.findings import plural
+from tood.data.formats.records import SMALLEST_BOX
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import SMALLEST_IMAGE_SIDE, TrainingTargets
+
+SMALLEST_SIDE = 1.0
+"""Pixels of the network's input; narrower or lower objects are no targets."""
+
+
+class Fate(IntEnum):
+    """What becomes of an annotation in training: a target, or the first reason that fits."""
+
+    TARGET = 0
+    OF_NO_IMAGE = 1
+    """Of an image that is left out."""
+    CROWD = 2
+    IGNORED = 3
+    WITHOUT_AREA = 4
+    THIN = 5
+    """Below 1 px in width or height."""
+    OUTSIDE = 6
+
+
+_NAMES = {
+    Fate.OF_NO_IMAGE: "object",
+    Fate.CROWD: "crowd region",
+    Fate.IGNORED: "ignored object",
+    Fate.WITHOUT_AREA: "object",
+    Fate.THIN: "object",
+    Fate.OUTSIDE: "object",
+}
+_WHY = {
+    Fate.OF_NO_IMAGE: " of images left out",
+    Fate.CROWD: "",
+    Fate.IGNORED: "",
+    Fate.WITHOUT_AREA: " without area",
+    Fate.THIN: " below 1 px as annotated",
+    Fate.OUTSIDE: " outside the image",
+}
+
+
+def used_images(table: SplitTable, *, drop_empty: bool) -> SplitTable:
+    """The split with the images of ``TrainingTargets`` alone."""
+    kept = np.flatnonzero(np.isin(table.image_ids, TrainingTargets.of(table, drop_empty=drop_empty).image_ids))
+    return replace(
+        table,
+        image_ids=table.image_ids[kept],
+        file_names=table.file_names.take(kept),
+        widths=table.widths[kept],
+        heights=table.heights[kept],
+    )
+
+
+def fates(table: SplitTable) -> NDArray[np.int64]:
+    """(N,) what becomes of each annotation (a ``Fate``) before the resize; targets as in ``TrainingTargets``."""
+    images, _, known = table.locate_annotations()
+    every = table.annotations
+    x, y, w, h = every.boxes.T
+    inside = np.ones(len(every), bool)
+    if len(table.image_ids):
+        inside = (np.minimum(x + w, table.widths[images]) > np.maximum(x, 0)) & (
+            np.minimum(y + h, table.heights[images]) > np.maximum(y, 0)
+        )
+    reasons = {
+        Fate.OF_NO_IMAGE: ~known,
+        Fate.CROWD: every.crowd,
+        Fate.IGNORED: every.ignored,
+        Fate.WITHOUT_AREA: ~(every.areas > 0),
+        Fate.THIN: ~((w >= SMALLEST_BOX) & (h >= SMALLEST_BOX)),
+        Fate.OUTSIDE: ~inside,
+    }
+    return np.select(list(reasons.values()), list(reasons), Fate.TARGET)
+
+
+@dataclass(frozen=True, eq=False)
+class InputBoxes:
+    """Objects of a split as training has them at one size of images, in the order of the annotations."""
+
+    boxes: NDArray[np.float32]
+    """(N,4) xyxy px of the network's input, clipped to the image."""
+    sizes: NDArray[np.int64]
+    """(N,2) width and height px of the image after resizing."""
+
+    @property
+    def shorter_sides(self) -> NDArray[np.float32]:
+        """(N,) px."""
+        sides: NDArray[np.float32] = (self.boxes[:, 2:] - self.boxes[:, :2]).min(axis=1, initial=np.inf)
+        return sides
+
+
+def sizes_drawn(images: ImagesConfig) -> tuple[int, int]:
+    """The smallest and the largest shorter side (px) that training aims at."""
+    return images.jitter or (images.short, images.short)
+
+
+def input_boxes(table: SplitTable, short: int, long: int, *, mirrored: bool = False) -> InputBoxes:
+    """All annotations of a split in images resized to a shorter side ``short``, the longer one at most ``long``.
+
+    The same numbers as from ``transforms.transform``. Those of unknown images are arbitrary.
+    """
+    of_image, _, _ = table.locate_annotations()
+    if not len(table.image_ids):
+        return InputBoxes(np.zeros((len(of_image), 4), np.float32), np.zeros((len(of_image), 2), np.int64))
+    old = np.stack([table.widths, table.heights], axis=1)
+    new = resized_sizes(old, short, long)
+    ratios = np.tile(new / old, 2).astype(np.float32)[of_image]
+    x, y, w, h = table.annotations.boxes.T
+    boxes = np.stack([x, y, x + w, y + h], axis=1).astype(np.float32) * ratios
+    limits = np.tile(new, 2).astype(np.float32)[of_image]
+    if mirrored:
+        boxes[:, [2, 0]] = limits[:, :1] - boxes[:, [0, 2]]
+    return InputBoxes(np.clip(boxes, 0, limits), new[of_image])
+
+
+def resized_sizes(sizes: NDArray[np.int64], short: int, long: int) -> NDArray[np.int64]:
+    """(I,2) widths and heights px after resizing, each as from ``transforms.resized_size``."""
+    factors = np.minimum(long / sizes.max(axis=1), short / sizes.min(axis=1))
+    resized: NDArray[np.int64] = np.maximum(1, (sizes * factors[:, None] + 0.5).astype(np.int64))
+    return resized
+
+
+@dataclass(frozen=True)
+class TargetCount:
+    """Images and objects that a training uses. Objects by size are counted at the smallest and the largest size."""
+
+    images: int
+    background: int
+    """Images in use without any target as annotated."""
+    targets: tuple[int, int]
+    vanishing: tuple[int, int]
+    """Objects that are below 1 px in width or height after resizing only."""
+    largest: float
+    """Shorter side (px) of the largest object at the largest size; 0 without objects."""
+    left_out: Mapping[Fate, int]
+    """Annotations that are no targets, by why."""
+    not_annotated: int
+    small: int
+    """Images that lack an annotation, and others with a side below 32 px: left out with ``drop_empty``."""
+    drop_empty: bool
+    sizes: tuple[int, int]
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is any target, at least at the largest size."""
+        return self.targets[1] > 0
+
+    def sentence(self) -> str:
+        """As the first line of a training: ``205 images, 4,888 objects; left out: 3 objects below 1 px at ...``."""
+        most, least = self.targets[1], self.targets[0]
+        objects = plural(most, "object") if most == least else f"{least:,} to {plural(most, 'object')}"
+        background = f" ({self.background:,} as background)" if self.background else ""
+        parts = self.reasons()
+        text = f"{plural(self.images, 'image')}{background}, {objects}"
+        return f"{text}; left out: {', '.join(parts)}" if parts else text
+
+    def reasons(self) -> list[str]:
+        """What is left out and why, each as a few words."""
+        parts = []
+        few, many = sorted(self.vanishing)
+        if many:
+            at = "at this size" if few == many else f"at shorter sides of {self.sizes[1]} to {self.sizes[0]} px"
+            counted = plural(many, "object") if few == many else f"{few:,} to {plural(many, 'object')}"
+            parts.append(f"{counted} below 1 px {at}")
+        parts += _described(self.left_out)
+        return parts + [f"{one} (drop_empty)" for one in self.emptiness() if self.drop_empty]
+
+    def emptiness(self) -> list[str]:
+        """The images that ``drop_empty`` leaves out, or would."""
+        counts = {"without objects": self.not_annotated, "with a side below 32 px": self.small}
+        return [f"{plural(count, 'image')} {which}" for which, count in counts.items() if count]
+
+
+def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) -> TargetCount:
+    """Count what a training on a split uses; files and sizes of all its images must be known."""
+    annotated = np.isin(table.image_ids, table.annotations.image_ids)
+    large = np.minimum(table.widths, table.heights) >= SMALLEST_IMAGE_SIDE
+    used = used_images(table, drop_empty=drop_empty)
+    fate = fates(used)
+    of_image, _, _ = used.locate_annotations()
+    targets = fate == Fate.TARGET
+    smallest, largest = (input_boxes(used, short, images.long).shorter_sides[targets] for short in sizes_drawn(images))
+    count = int(targets.sum())
+    seen = tuple(int((sides >= SMALLEST_SIDE).sum()) for sides in (smallest, largest))
+    return TargetCount(
+        images=len(used.image_ids),
+        background=len(used.image_ids) - len(np.unique(of_image[targets])),
+        targets=(seen[0], seen[1]),
+        vanishing=(count - seen[0], count - seen[1]),
+        largest=float(largest.max(initial=0.0)),
+        left_out=_counted(fate),
+        not_annotated=int((~annotated).sum()),
+        small=int((annotated & ~large).sum()),
+        drop_empty=drop_empty,
+        sizes=sizes_drawn(images),
+    )
+
+
+def why_no_targets(fate: NDArray[np.int64]) -> list[str]:
+    """How many annotations (n,) are no targets and why, each as a few words."""
+    return _described(_counted(fate))
+
+
+def _counted(fate: NDArray[np.int64]) -> dict[Fate, int]:
+    return {one: int((fate == one).sum()) for one in _NAMES}
+
+
+def _described(counts: Mapping[Fate, int]) -> list[str]:
+    return [f"{plural(count, _NAMES[fate])}{_WHY[fate]}" for fate, count in counts.items() if count]
