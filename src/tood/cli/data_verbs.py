@@ -31,16 +31,22 @@ def check(
     name: Annotated[str, typer.Argument(help="A file params/datasets/<name>.yaml.")],
     mirror: Annotated[Path | None, typer.Option("--mirror", help="Folder that replaces the download.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The PNG to write.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", help="Also say what this study would make of it, at the sizes that it trains at."),
+    ] = None,
     log: LogOption = None,
 ) -> None:
     """Say in plain words what is wrong with a data set, and draw a sheet of samples.
 
+    \b
     Example:  tood data check mine
+              tood data check mine --study demo
     """
     open_log(log)
     from tood.verbs.check_data import check as verb
 
-    if not verb(name, mirror, out):
+    if not verb(name, mirror, out, study):
         raise typer.Exit(UserError.status)
 
 
