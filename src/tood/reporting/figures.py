@@ -43,10 +43,11 @@ class Figure:
 
 
 def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
-    """Write all figures that make sense for this comparison as PNG into ``folder``.
+    """Write all figures that make sense for this comparison as PNG into ``folder``, which is there even if none does.
 
     A figure of an earlier call that makes no sense now is removed; files of other names stay.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     study = comparison.study
     where = f"{study.dataset} {study.split.name}"
     resampled = "images and seeds" if any(row.seeds > 1 for row in comparison.rows) else "images"

@@ -57,7 +57,7 @@ def headline(comparison: Comparison) -> str:
     best = comparison.best()
     unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split.name})"
     if best.stats["AP"] is None:
-        return f"No AP is defined: the split {comparison.study.split.name} has no objects."
+        return f"No AP is defined: the split {comparison.study.split.name} has no object that counts."
     if comparison.lead is None:
         return f"{best.name} reaches {unit}; there is nothing to compare it with."
     if best.name == comparison.study.baseline:
