@@ -33,6 +33,7 @@ SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "ot
         {"dataset": {"source": {"origin": "elsewhere", "license": "another"}}},
         {"dataset": {"source": SOURCE}},
         {"dataset": {"source": None, "root": "/data/cells"}},
+        {"dataset": {"drop_empty": True}},  # its choice is in the schedule, when the run is composed
         {"method": {"inference": {"score_threshold": 0.1, "nms_iou": 0.5}}},
         {"schedule": {"evaluate_every": 3}},
         {"schedule": {"checkpoint_every": 7}},
@@ -79,3 +80,15 @@ def test_generated_data_is_identified_by_size_and_seeds() -> None:
     config = run("demo")
     for changes in ({"size": 128}, {"splits": {"val": {"seed": 3}}}, {"splits": {"train": {"images": 10}}}):
         assert changed(config, {"dataset": changes}).fingerprint != config.fingerprint
+
+
+def test_fingerprints_are_those_of_the_versions_before() -> None:
+    """So that finished trainings are recognised; from before data sets could decide about images without objects."""
+    known = {
+        "bccd:tood": "736d55ac88b00f56",
+        "coco_tiny:tood": "e760b916f5ecbcb1",
+        "coco_1x:tood": "2f3c4c8369e753f4",
+        "demo:tood": "27fbc45e4875c5a9",
+        "paper/table2:noisy_anchor": "e83df4aa012ad59f",
+    }
+    assert {name: run(*name.split(":")).fingerprint for name in known} == known
