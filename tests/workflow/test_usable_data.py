@@ -208,6 +208,9 @@ def test_own_data_keep_their_background_unless_they_say_otherwise(
     config = study.run("atss")
     assert config.schedule.drop_empty is dropped
     assert config.science()["schedule"]["drop_empty"] is dropped
+    check("mine", None, None)
+    use = "left out of training, for drop_empty is true" if dataset else "used as background"
+    assert f"note   split 'train': 1 of 3 images without objects ({use})" in said
     prepare("mine", None)
     found = usable_targets(config, open_prepared(DATA / "mine"))
     said.clear()

@@ -15,6 +15,7 @@ from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
 from tood.data.pictures import examine_pictures, note_changes, pictures_of
 from tood.data.prepare import locate, preparation_lock, prepare_dataset
 from tood.data.prepared import open_prepared
+from tood.data.target_counts import use_of_empty
 from tood.data.unused import name_unused
 from tood.io.consulted import consulted
 from tood.io.digests import file_digest
@@ -108,7 +109,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     dataset = settle_duplicates(dataset, rule, file_digest, config.name, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
     for summary in () if isinstance(config, ImagesDataset) else summaries:
-        _note_gaps(summary, dataset.classes, findings)
+        _note_gaps(summary, dataset.classes, use_of_empty(config, summary.name), findings)
     sentences = [("error", text) for text in findings.sentences("error")]
     sentences += [("note", text) for text in findings.sentences("note")]
     return CheckReport(config.name, config.format, dataset, tuple(findings.all), summaries, tuple(sentences))
@@ -138,11 +139,11 @@ def _typical(images: Sequence[ImageRecord]) -> tuple[int, int]:
     return round(median(image.width for image in images)), round(median(image.height for image in images))
 
 
-def _note_gaps(summary: SplitSummary, classes: list[str], findings: Findings) -> None:
+def _note_gaps(summary: SplitSummary, classes: list[str], use: str, findings: Findings) -> None:
     where = f"split '{summary.name}'"
     if summary.without_objects and classes:
         total = plural(summary.images, "image")
-        findings.note(where, f"{summary.without_objects:,} of {total} without objects (used as background)")
+        findings.note(where, f"{summary.without_objects:,} of {total} without objects ({use})")
     absent = [name for name, count in zip(classes, summary.per_class, strict=True) if count == 0]
     if absent and summary.boxes:
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""

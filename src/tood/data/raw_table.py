@@ -10,8 +10,8 @@ from tood.data.split_table import SplitTable
 
 
 def raw_table(split: RawSplit, categories: Sequence[Category]) -> SplitTable:
-    """The table of a split before it is prepared; the folder of its images stands for the file."""
-    images = sorted(split.images, key=lambda image: image.id)
+    """The table of a split before it is prepared, without images of unknown size; its folder stands for the file."""
+    images = sorted((one for one in split.images if min(one.width, one.height) > 0), key=lambda image: image.id)
     classes = sorted(categories, key=lambda category: category.id)
     boxes = split.boxes
     return SplitTable(

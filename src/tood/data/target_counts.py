@@ -7,6 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.config.datasets import DatasetConfig, drops_empty
 from tood.config.schedule import ImagesConfig
 from tood.data.findings import plural
 from tood.data.formats.records import SMALLEST_BOX
@@ -47,6 +48,14 @@ _WHY = {
     Fate.THIN: " below 1 px as annotated",
     Fate.OUTSIDE: " outside the image",
 }
+
+
+def use_of_empty(config: DatasetConfig, split: str) -> str:
+    """What becomes of a split's images without objects, in a few words."""
+    drops = drops_empty(config) if split == "train" else False
+    if drops is None:
+        return "used as background, unless a schedule says drop_empty"
+    return "left out of training, for drop_empty is true" if drops else "used as background"
 
 
 def used_images(table: SplitTable, *, drop_empty: bool) -> SplitTable:

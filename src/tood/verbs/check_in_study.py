@@ -108,7 +108,8 @@ def _check_use(study: Study, runs: Sequence[RunConfig], tables: dict[str, SplitT
     """Runs that use images and objects alike."""
     schedule = runs[0].schedule
     images = schedule.images
-    where = f"schedule '{schedule.name}'"
+    names = list(dict.fromkeys(f"'{run.schedule.name}'" for run in runs))
+    where = f"{'schedule' if len(names) == 1 else 'schedules'} {listed(names)}"
     report.facts.append(f"Study {study.name}, {_named(runs)} ({where}): {_size(images)}.")
     if "train" in tables:
         table = tables["train"]
