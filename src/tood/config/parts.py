@@ -66,7 +66,7 @@ class Part(Config):
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
         shipped = type(self).model_fields["kind"].default
-        if isinstance(shipped, str) and self.kind != shipped and not _is_own(type(self)):
+        if isinstance(shipped, str) and self.kind != shipped and not is_own(type(self)):
             raise ValueError(f"kind must be '{shipped}' here")
         return self
 
@@ -169,7 +169,7 @@ def _own_class(base: type[P], kind: str) -> type[P]:
     return known[name]
 
 
-def _is_own(part: type[Part]) -> bool:
+def is_own(part: type[Part]) -> bool:
     return part.__module__.startswith(_OWN)
 
 

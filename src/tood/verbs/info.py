@@ -11,6 +11,7 @@ from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.data.prepared import read_entry
 from tood.detection.cost import COUNTED, DetectorCost, PartCost, detector_cost
 from tood.detection.detector import build_detector
+from tood.detection.trial.method import try_method
 from tood.io.errors import UserError
 from tood.verbs.folders import PARAMS, dataset_folder
 from tood.verbs.open_run import run_at
@@ -23,11 +24,16 @@ _WORDS = {"backbone": "backbone", "neck": "neck", _HEAD: "head"}
 
 
 def info_of_method(method: str, backbone: str, classes: int | None) -> None:
-    """Log the parts of a detector made of building blocks, with random weights."""
+    """Log the parts of a detector made of building blocks, with random weights.
+
+    Raises UserError for a method that would lose something in silence, as training it does.
+    """
     config: MethodConfig = load_block(PARAMS, "methods", method, MethodConfig, f"--method {method}")
     described = load_backbone(backbone, PARAMS, f"--backbone {backbone}")
     count = classes or len(COCO_CATEGORIES)
     log.info("%s with %s, %d classes", method, backbone, count)
+    for note in try_method(config, classes=count):
+        log.info("note: %s", note)
     _log_cost(detector_cost(build_detector(config, described, count)))
 
 

@@ -17,6 +17,7 @@ from tood.data.prepared import PreparedDataset
 from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
+from tood.detection.trial.method import try_method
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
 from tood.io.console import RunLog, leave_out_progress, run_log
@@ -84,6 +85,8 @@ def _train_unless_finished(
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
+    for note in try_method(config.method, classes=len(prepared.classes), epochs=config.schedule.epochs):
+        _log(config).info(note)
     if machine.nodes == 1:
         with exclusive(folder / "state") as hold:
             if _take_from_twin(folder, expected, "cuda" if gpus else "cpu"):
