@@ -262,6 +262,7 @@ REMEMBERED = {
         "MEAN.value += 1",
         "MEAN.value",
     ),
+    "two underscores": ("pass", "__STEPS = [0]", "globals()['__STEPS'][0] += 1", "__STEPS[0]"),
     "attribute of a function": (
         "pass",
         "def counted(): counted.calls += 1\ncounted.calls = 0",
@@ -372,6 +373,17 @@ TERMS = {
     "divisor with gradient": ("normaliser=batch.predictions.scores().sum()", "'loss_bbox'", "normaliser with gradient"),
     "divisor by image": ("normaliser=assignment.positive.sum(1).float()", "'loss_bbox'", "normaliser of shape (2,)"),
     "divisor of whole numbers": ("normaliser=assignment.positive.sum()", "'loss_bbox'", "torch.int64"),
+    "divided by 0 without objects": (
+        "floor=0.0, epsilon=0.0, per_location=1 + term.per_location",
+        "'loss_bbox'",
+        "floor or an epsilon",
+    ),
+    "averaged here": (
+        "per_location=term.per_location / term.normaliser.clamp(min=1)",
+        "'loss_bbox'",
+        "depend on the images beside",
+    ),
+    "divisor that does not add up": ("normaliser=torch.tensor(2.0)", "'loss_bbox'", "does not add up"),
     "divisor below 0": ("normaliser=-term.normaliser - 1", "'loss_bbox'", "not below 0"),
 }
 
@@ -385,8 +397,9 @@ def test_a_term_that_does_not_enter_the_loss_as_meant(fault: str) -> None:
     assert reason in said
 
 
-def test_no_terms_at_all() -> None:
-    said = refused(method("class Losses(FocalCriterion):\n    def losses(self, batch, assignment): return []"))
+@pytest.mark.parametrize("returned", ["[]", "iter(super().losses(batch, assignment))", "[1]"])
+def test_no_list_of_terms(returned: str) -> None:
+    said = refused(method(f"class Losses(FocalCriterion):\n    def losses(self, batch, assignment): return {returned}"))
     assert "list of LossTerm" in said
 
 
@@ -567,8 +580,25 @@ class Losses(FocalCriterion):
         return super().losses(batch, AtssAssigner().assign(batch))
 """ + targets("found")
     said = refused(method(code, {"kind": LOSSES, "assigner": {"kind": TARGETS}}))
-    assert "class Targets gives 'gt_index'" in said
-    assert "class" in said
+    assert "class Losses has losses that do not depend on what Targets assigns" in said
+
+
+def test_an_assignment_for_analysis_alone_is_noted() -> None:
+    code = """
+class Losses(Criterion):
+    def assign(self, batch):
+        return AtssAssigner().assign(batch)
+    def losses(self, batch, assignment):
+        return FocalCriterion().losses(batch, AtssAssigner().assign(batch))
+"""
+    (note,) = try_method(method(code))
+    assert "class Losses has losses that do not depend on what Losses assigns: that is for analysis" in note
+
+
+def test_a_criterion_that_says_that_it_ranks_the_whole_batch_may() -> None:
+    code = changed_term("per_location=term.per_location / term.normaliser.clamp(min=1)")
+    declared = code.replace("    def losses", "    ranks_whole_batch: ClassVar[bool] = True\n    def losses")
+    assert try_method(method(declared)) == []
 
 
 def test_an_assigner_that_nothing_asks() -> None:

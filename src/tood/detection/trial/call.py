@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from tood.detection.criteria.base import Criterion, LossTerm
 from tood.detection.training_batch import Progress, TrainingBatch
 from tood.detection.trial.naming import named
-from tood.detection.trial.scene import Scene
+from tood.detection.trial.scene import PER_IMAGE, Scene
 from tood.io.errors import UserError
-
-OUTPUTS = ("class_logits", "alignment_logits", "quality", "boxes", "deltas", "bins")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Call:
 
     def outputs(self) -> dict[str, Tensor]:
         """What the head predicts, by the name in ``Predictions``."""
-        values = {name: getattr(self.batch.predictions, name) for name in OUTPUTS}
+        values = {name: getattr(self.batch.predictions, name) for name in PER_IMAGE}
         return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
@@ -48,7 +46,7 @@ class Call:
 
     def said(self) -> list[tuple[str, Tensor, Tensor]]:
         """The terms without gradient."""
-        return [(term.name, term.per_location.detach(), term.normaliser.detach()) for term in self.terms]
+        return plain(self.terms)
 
 
 def call(criterion: Criterion, head: nn.Module, scene: Scene, progress: Progress) -> Call:
@@ -62,11 +60,16 @@ def call(criterion: Criterion, head: nn.Module, scene: Scene, progress: Progress
             "values alone."
         )
     batch = scene.batch(head(features), progress)
-    terms = list(criterion(batch))
+    terms = criterion(batch)
     after = _random_states()
     drew = tuple(name for name, state in before.items() if state != after[name])
     parameters = dict(head.named_parameters(prefix="bbox_head"))
     return Call(scene, batch, features, terms, drew, parameters)
+
+
+def plain(terms: Sequence[LossTerm]) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, values and divisor of terms, without gradient."""
+    return [(term.name, term.per_location.detach(), term.normaliser.detach()) for term in terms]
 
 
 def same(first: Sequence[tuple[str, Tensor, Tensor]], second: Sequence[tuple[str, Tensor, Tensor]]) -> bool:

@@ -138,7 +138,7 @@ class _Walk:
             return
         self._seen.add(id(owner))
         for name, item in list(vars(owner).items()):
-            if not name.startswith("__") and name not in ("_abc_impl", "model_config"):
+            if not _is_special(name) and name not in ("_abc_impl", "model_config"):
                 self.visit(item, f"{owner.__name__}.{name}", False)
 
     def of_module(self, module: ModuleType) -> None:
@@ -146,7 +146,7 @@ class _Walk:
             return
         self._seen.add(id(module))
         for name, item in list(vars(module).items()):
-            if not name.startswith("__"):
+            if not _is_special(name):
                 self.visit(item, name, False)
 
     def visit(self, value: Any, place: str, pure: bool) -> None:
@@ -270,9 +270,13 @@ class _Walk:
         self.found[key] = Kept(self._part, place.split("#")[0], value, content, pure)
 
 
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
 def _slots(owner: type) -> Sequence[str]:
     slots = owner.__dict__.get("__slots__", ())
-    return [slots] if isinstance(slots, str) else [name for name in slots if not name.startswith("__")]
+    return [slots] if isinstance(slots, str) else [name for name in slots if not _is_special(name)]
 
 
 def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -286,5 +290,5 @@ def _tensor_content(value: Tensor) -> object:
     known = (tuple(value.shape), str(value.dtype), value.requires_grad, str(value.device))
     if value.numel() > _LARGE or value.layout != torch.strided or value.device.type not in ("cpu", "cuda"):
         return (*known, id(value), value._version)
-    flat = value.detach().cpu().contiguous().view(-1)
+    flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().view(-1)
     return (*known, sha256(flat.view(torch.uint8).numpy().tobytes()).digest())

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from tood.config.method import MethodConfig
 from tood.config.parts import Part, is_own, parts_of
-from tood.detection.criteria.base import Criterion
+from tood.detection.criteria.base import Criterion, LossTerm
 from tood.detection.detector import build_criterion
 from tood.detection.training_batch import Progress
 from tood.detection.trial.call import Call, call, same, undisturbed, unknown_leaves
 from tood.detection.trial.kept import Snapshot, caches, look
 from tood.detection.trial.naming import failures_named, named
 from tood.detection.trial.reading import Callers, refuse_unread, unread
-from tood.detection.trial.scene import Scene, moments, scene, trial_head
+from tood.detection.trial.scene import Scene, alone, moments, scene, trial_head
 from tood.detection.trial.state import REMEMBERED, refuse_changes, refuse_draws, refuse_leaves, refuse_unfit
 from tood.detection.trial.terms import (
+    refuse_company,
     refuse_malformed,
     refuse_other_names,
     refuse_without_effect,
@@ -63,6 +66,9 @@ class _Trial:
         self.refuse_memory(calls[-1], self.call(calls[-1].scene, calls[-1].batch.progress))
         refuse_other_names(type(self.criterion), [*calls, empty])
         refuse_without_effect(type(self.criterion), [*calls, empty])
+        if not self.criterion.ranks_whole_batch:
+            for one in (calls[0], calls[-1]):
+                refuse_company(type(self.criterion), one, self.image_by_image(one))
         self.callers.refuse_idle()
         return refuse_unread(self.criterion, self.parts, unread(self.criterion, calls))
 
@@ -77,6 +83,11 @@ class _Trial:
             found = call(self.criterion, self.head, shown, moment)
             refuse_malformed(type(self.criterion), found)
         return found
+
+    def image_by_image(self, together: Call) -> list[list[LossTerm]]:
+        """The terms of each image, computed by itself."""
+        with failures_named(self.parts, "on a single image"), torch.no_grad():
+            return [self.criterion(alone(together.batch, image)) for image in range(together.scene.images)]
 
     def refuse_state(self, snapshots: Sequence[Snapshot], calls: Sequence[Call]) -> None:
         """Raise UserError for what the calls after these snapshots kept, drew or learned."""

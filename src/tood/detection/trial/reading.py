@@ -15,11 +15,10 @@ from tood.config.parts import Part, is_own
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.base import Assigner
 from tood.detection.criteria.base import Criterion
-from tood.detection.trial.call import Call, same
+from tood.detection.trial.call import Call, plain, same
 from tood.detection.trial.naming import named
 from tood.io.errors import UserError
 
-_STANDARD = frozenset(field.name for field in fields(Assignment))
 _SAID_BY = {"iou": "the overlap", "metric": "what it ranks by"}
 
 
@@ -87,31 +86,36 @@ def unread(criterion: Criterion, calls: Sequence[Call]) -> list[str]:
 
 def refuse_unread(criterion: Criterion, parts: Sequence[Part], names: Sequence[str]) -> list[str]:
     """Raise UserError where own code gives targets for nothing; returns notes of what may be meant so."""
-    notes = []
-    problems = []
+    learner = type(criterion).__name__
     assigner = next((part for part in parts if isinstance(part, Assigner)), None)
     giver = type(criterion) if assigner is None else type(assigner)
-    for name in names:
-        said = f"{named(giver)} gives '{name}' in its assignment, which changes no loss of {type(criterion).__name__}"
-        if name in _SAID_BY:
-            notes += [f"{said}: {_SAID_BY[name]} is for analysis"] if is_own(giver) else []
-        elif is_own(giver) or name == "gt_index":
-            problems.append(f"{said}; {_remedy(name, type(criterion))}.")
-        else:
-            notes.append(said)
+    if "gt_index" in names:
+        said = f"{named(type(criterion))} has losses that do not depend on what {giver.__name__} assigns"
+        if assigner is None:
+            return [f"{said}: that is for analysis"]
+        raise UserError(f"{said}; compute them from the assignment that they are given, or do without an assigner.")
+    sentences = {
+        name: f"{named(giver)} gives '{name}' in its assignment, which no loss of {learner} reads" for name in names
+    }
+    problems = [
+        f"{said}; {_remedy(name, learner)}."
+        for name, said in sentences.items()
+        if is_own(giver) and name not in _SAID_BY
+    ]
     if problems:
         raise UserError(*problems)
-    return notes
+    shown = sentences if is_own(giver) else {name: said for name, said in sentences.items() if name not in _SAID_BY}
+    return [
+        f"{said}{f': {_SAID_BY[name]} is for analysis' if name in _SAID_BY else ''}" for name, said in shown.items()
+    ]
 
 
-def _remedy(name: str, criterion: type[Criterion]) -> str:
-    if name == "gt_index":
-        return f"compute the losses of {criterion.__name__} from the assignment that they are given"
+def _remedy(name: str, learner: str) -> str:
     if name == "ignored":
-        return f"multiply the losses of {criterion.__name__} by assignment.counted(batch.valid), or ignore nothing"
+        return f"multiply the losses of {learner} by assignment.counted(batch.valid), or ignore nothing"
     if name == "target":
         return "choose a criterion that learns soft targets, or give 1 for objects and 0 for background"
-    return f"let the losses of {criterion.__name__} use it, or leave it out"
+    return f"let the losses of {learner} use it, or leave it out"
 
 
 def _says_something(assignment: Assignment, name: str, value: Any) -> bool:
@@ -145,4 +149,4 @@ def _changes(criterion: Criterion, call: Call, assignment: Assignment) -> bool:
         terms = criterion.losses(call.batch, assignment)
     except Exception:  # whatever fails on other values has read them
         return True
-    return not same(call.said(), [(term.name, term.per_location.detach(), term.normaliser.detach()) for term in terms])
+    return not same(call.said(), plain(terms))

@@ -1,7 +1,7 @@
 """Scenes of a trial: a few made-up objects, features and a narrow head, small enough to try a method in an instant."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ BOXES = (
 )
 """From a dozen pixels to most of the image, some of them one over the other; the last slot is empty."""
 
+PER_IMAGE = ("class_logits", "alignment_logits", "quality", "boxes", "deltas", "bins")
+"""What a head predicts for each image, as named in ``Predictions``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -44,6 +47,19 @@ class Scene:
         """The batch that a criterion gets, as the training step makes it."""
         valid = valid_points(predictions.points, torch.tensor(SIZES))
         return TrainingBatch(predictions, self.targets, valid, progress, self.images)
+
+
+def alone(batch: TrainingBatch, image: int) -> TrainingBatch:
+    """One image of a batch as another process would compute it, of a step with all of them."""
+    one, targets = slice(image, image + 1), batch.targets
+    values = {name: getattr(batch.predictions, name) for name in PER_IMAGE}
+    sliced = {name: value[one].detach() for name, value in values.items() if value is not None}
+    return replace(
+        batch,
+        predictions=replace(batch.predictions, alignment=None, **sliced),
+        targets=Targets(targets.boxes[one], targets.labels[one], targets.valid[one]),
+        valid=batch.valid[one],
+    )
 
 
 def scene(number: int, classes: int, *, empty: bool = False) -> Scene:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from tood.config.parts import Part
-from tood.detection.criteria.base import LossTerm
+from tood.detection.criteria.base import LossTerm, combine
 from tood.detection.trial.call import Call, arrives, gradients
 from tood.detection.trial.naming import named
 from tood.io.errors import UserError, listed
 
 RESERVED = frozenset({"loss", "step", "epoch", "time", "lr", "images_per_second"})
 """Columns of a training's history besides the terms."""
+_ROUNDING = 1e-3
 _BOXES = ("boxes", "deltas", "bins")
 _SPOKEN = {
     ("class_logits",): "class logits (predictions.class_logits)",
@@ -22,7 +25,7 @@ _SPOKEN = {
 def refuse_malformed(part: type[Part], call: Call) -> None:
     """Raise UserError for terms with shapes, names or numbers that would be taken for something else."""
     terms, predictions = call.terms, call.batch.predictions
-    if not terms or not all(isinstance(term, LossTerm) for term in terms):
+    if not isinstance(terms, list | tuple) or not terms or not all(isinstance(term, LossTerm) for term in terms):
         raise UserError(f"{named(part)} must return a list of LossTerm from losses, and at least one.")
     names = [term.name for term in terms]
     problems = [
@@ -38,6 +41,13 @@ def refuse_malformed(part: type[Part], call: Call) -> None:
     slots = call.batch.targets.boxes.shape[1]
     for term in terms:
         problems += _malformed(term, images, {locations, slots, max(1, slots)})
+    if not problems:
+        problems += [
+            f"gives the term '{name}' that divided by its normaliser is not finite {when(call)}; give it a "
+            "floor or an epsilon"
+            for name, loss in combine(terms).items()
+            if not loss.isfinite()
+        ]
     if problems:
         raise UserError(*(f"{named(part)} {problem}." for problem in problems))
 
@@ -74,6 +84,25 @@ def refuse_other_names(part: type[Part], calls: Sequence[Call]) -> None:
                 f"{named(part)} returns the terms {', '.join(first)} {when(calls[0])}, but {', '.join(names)} "
                 f"{when(call)}; return the same terms in every step, multiplied by 0 where they shall not count."
             )
+
+
+def refuse_company(part: type[Part], together: Call, alone: Sequence[Sequence[LossTerm]]) -> None:
+    """Raise UserError if images get other terms ``alone`` than together, or divisors that do not add up."""
+    problems = []
+    for place, term in enumerate(together.terms):
+        apart = torch.stack([terms[place].per_location.detach().sum() for terms in alone])
+        shares = torch.stack([terms[place].normaliser for terms in alone])
+        both = term.per_location.detach().sum(1)
+        if not torch.allclose(apart, both, rtol=_ROUNDING, atol=_ROUNDING * float(both.abs().max())):
+            problems.append(f"gives the term '{term.name}' values that depend on the images beside")
+        elif not torch.isclose(shares.sum(), term.normaliser, rtol=_ROUNDING):
+            problems.append(f"gives the term '{term.name}' a normaliser that does not add up over images")
+    if problems:
+        remedy = (
+            "so the number of processes would change the result; leave dividing to normaliser, which adds up what each "
+            "image contributes, or declare ranks_whole_batch: ClassVar[bool] = True"
+        )
+        raise UserError(*(f"{named(part)} {problem}, {remedy}." for problem in problems))
 
 
 def refuse_without_effect(part: type[Part], calls: Sequence[Call]) -> None:
