@@ -106,6 +106,15 @@ def test_every_composition_trains(head: str, boxes: str, criterion: str) -> None
             assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("head", ["parallel", "parallel + TAP", "T-head"])
+def test_the_scores_that_weigh_boxes_have_no_gradient(head: str) -> None:
+    """Neither through the class logits nor, where there are any, through the alignment logits."""
+    predictions = head_predictions(composed(head, "distance", "QFL, atss"))
+    found = predictions.best_scores()
+    torch.testing.assert_close(found, predictions.scores().amax(dim=2).detach(), rtol=0, atol=0)
+    assert not found.requires_grad
+
+
 @pytest.mark.parametrize("boxes", ["distance", "delta"])
 @pytest.mark.parametrize("head", ["parallel", "parallel + TAP", "T-head"])
 def test_assigners_differ_in_any_composition(head: str, boxes: str) -> None:

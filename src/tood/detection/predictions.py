@@ -61,9 +61,10 @@ class Predictions:
         log_miss = torch.logaddexp(log_miss, log_hit + F.logsigmoid(-alignment)) - log_score.exp().log1p()
         return log_score, log_miss
 
+    @torch.no_grad()
     def best_scores(self) -> Tensor:
         """The highest class probability of every location, (B, N), without gradient."""
-        return replace(self, class_logits=self.class_logits.detach().amax(dim=2, keepdim=True)).scores().squeeze(2)
+        return replace(self, class_logits=self.class_logits.amax(dim=2, keepdim=True)).scores().squeeze(2)
 
     def scores(self) -> Tensor:
         """Class probabilities (B, N, C)."""
