@@ -78,6 +78,19 @@ def test_every_shipped_method_passes(name: str, classes: int, epochs: int) -> No
     assert try_method(found, classes=classes, epochs=epochs) == []
 
 
+@pytest.mark.parametrize(
+    ("head", "criterion"),
+    [
+        ({"kind": "task_aligned", "boxes": "distance"}, {"kind": "gfl", "dfl_weight": None}),
+        ({"kind": "parallel", "boxes": "delta", "alignment": True}, {"kind": "focal", "assigner": {"kind": "max_iou"}}),
+        ({"kind": "parallel", "boxes": "delta"}, {"kind": "paa", "unfitted": "background"}),
+        ({"kind": "parallel", "boxes": "delta"}, {"kind": "mal", "selection": "whole_bag", "depression": False}),
+    ],
+)
+def test_shipped_parts_in_other_compositions_pass(head: dict[str, Any], criterion: dict[str, Any]) -> None:
+    assert try_method(method("", criterion, **head)) == []
+
+
 def test_a_method_without_fault_passes_with_all_that_it_may_keep() -> None:
     """Constants, caches of what depends on sizes, helpers, loggers, layers without weights."""
     code = """
