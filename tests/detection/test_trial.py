@@ -275,6 +275,18 @@ REMEMBERED = {
         "MEAN.value += 1",
         "MEAN.value",
     ),
+    "class attribute of a helper": (
+        "pass",
+        "class Mean:\n    value = 1.0",
+        "Mean.value = Mean.value * 0.9",
+        "Mean.value",
+    ),
+    "class in a function": (
+        "pass",
+        "def make():\n n = [0]\n class Inner:\n  def go(self): n[0] += 1\n return Inner()\nINNER = make()",
+        "INNER.go()",
+        "n (a variable around make.<locals>.Inner.go)[0]",
+    ),
     "two underscores": ("pass", "__STEPS = [0]", "globals()['__STEPS'][0] += 1", "__STEPS[0]"),
     "attribute of a function": (
         "pass",
@@ -306,6 +318,12 @@ def test_what_changes_from_step_to_step(kind: str) -> None:
     assert f"changes {where}" in said
     assert "batch.progress" in said
     assert "LossTerm.running" in said
+
+
+def test_what_changes_when_the_losses_are_differentiated() -> None:
+    body = "batch.predictions.boxes.register_hook(lambda gradient: NORMS.append(gradient.norm()))"
+    said = refused(method(losses("1", before="NORMS = []", body=body)))
+    assert "changes NORMS" in said
 
 
 def test_state_of_an_assigner_is_named_by_the_assigner() -> None:

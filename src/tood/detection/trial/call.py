@@ -2,7 +2,7 @@
 
 import pickle
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +51,7 @@ class Call:
 
 def call(criterion: Criterion, head: nn.Module, scene: Scene, progress: Progress) -> Call:
     """Call it as a training step does; UserError if it changes more of the features than values."""
-    before = _random_states()
+    before = random_states()
     features = tuple(criterion.features(list(scene.features), progress))
     given, returned = ([tuple(one.shape) for one in maps] for maps in (scene.features, features))
     if given != returned:
@@ -61,8 +61,7 @@ def call(criterion: Criterion, head: nn.Module, scene: Scene, progress: Progress
         )
     batch = scene.batch(head(features), progress)
     terms = criterion(batch)
-    after = _random_states()
-    drew = tuple(name for name, state in before.items() if state != after[name])
+    drew = drawn_since(before)
     parameters = dict(head.named_parameters(prefix="bbox_head"))
     return Call(scene, batch, features, terms, drew, parameters)
 
@@ -136,7 +135,14 @@ def undisturbed() -> Iterator[None]:
         random.setstate(of_python)
 
 
-def _random_states() -> dict[str, object]:
+def drawn_since(before: Mapping[str, object]) -> tuple[str, ...]:
+    """The global generators that are no longer in these states."""
+    after = random_states()
+    return tuple(name for name, state in before.items() if state != after[name])
+
+
+def random_states() -> dict[str, object]:
+    """The states of the global generators by the name of their library."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy.random": pickle.dumps(np.random.get_state()),

@@ -63,7 +63,7 @@ def look(parts: Sequence[Part]) -> Snapshot:
     for part in parts:
         for owner in _own_classes(type(part)):
             walk.enter(type(part))
-            walk.of_class(owner)
+            walk.visit(owner, owner.__name__, False)
             walk.of_module(sys.modules[owner.__module__])
     return walk.found
 
@@ -134,9 +134,6 @@ class _Walk:
             self.visit(item, f"{place}.{name}", pure or isinstance(static, functools.cached_property))
 
     def of_class(self, owner: type) -> None:
-        if id(owner) in self._seen:
-            return
-        self._seen.add(id(owner))
         for name, item in list(vars(owner).items()):
             if not _is_special(name) and name not in ("_abc_impl", "model_config"):
                 self.visit(item, f"{owner.__name__}.{name}", False)
@@ -187,6 +184,7 @@ class _Walk:
             self._container(value, place, pure)
         elif isinstance(value, BaseModel):
             self._keep(place, value, type(value), pure)
+            self.visit(type(value), place, pure)
             self.model(value, place, pure)
         elif not _is_below(type(value).__module__, tuple(_OPAQUE)):
             self._instance(value, place, pure)
@@ -217,6 +215,7 @@ class _Walk:
         elif type(value).__module__ == "_ctypes" or hasattr(type(value), "_type_"):
             content = (content, repr(getattr(value, "value", None)))
         self._keep(place, value, content, pure)
+        self.visit(type(value), place, pure)
         self._attributes(value, place, pure)
 
     def _attributes(self, value: Any, place: str, pure: bool) -> None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from tood.config.method import MethodConfig
 from tood.config.parts import Part, is_own, parts_of
 from tood.detection.criteria.base import Criterion, LossTerm
 from tood.detection.detector import build_criterion
 from tood.detection.training_batch import Progress
-from tood.detection.trial.call import Call, call, same, undisturbed, unknown_leaves
+from tood.detection.trial.call import Call, call, drawn_since, random_states, same, undisturbed, unknown_leaves
 from tood.detection.trial.kept import Snapshot, caches, look
 from tood.detection.trial.naming import failures_named, named
 from tood.detection.trial.reading import Callers, refuse_unread, unread
@@ -65,7 +63,11 @@ class _Trial:
             cache.cache_clear()
         self.refuse_memory(calls[-1], self.call(calls[-1].scene, calls[-1].batch.progress))
         refuse_other_names(type(self.criterion), [*calls, empty])
-        refuse_without_effect(type(self.criterion), [*calls, empty])
+        states = random_states()
+        with failures_named(self.parts, "when its losses are differentiated"):
+            refuse_without_effect(type(self.criterion), [*calls, empty])
+        self.refuse_state(snapshots, [])  # by what the gradients called
+        refuse_draws(type(self.criterion), drawn_since(states))
         if not self.criterion.ranks_whole_batch:
             for one in (calls[0], calls[-1]):
                 refuse_company(type(self.criterion), one, self.image_by_image(one))
@@ -86,7 +88,7 @@ class _Trial:
 
     def image_by_image(self, together: Call) -> list[list[LossTerm]]:
         """The terms of each image, computed by itself."""
-        with failures_named(self.parts, "on a single image"), torch.no_grad():
+        with failures_named(self.parts, "on a single image"):
             return [self.criterion(alone(together.batch, image)) for image in range(together.scene.images)]
 
     def refuse_state(self, snapshots: Sequence[Snapshot], calls: Sequence[Call]) -> None:

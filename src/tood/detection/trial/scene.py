@@ -53,7 +53,7 @@ def alone(batch: TrainingBatch, image: int) -> TrainingBatch:
     """One image of a batch as another process would compute it, of a step with all of them."""
     one, targets = slice(image, image + 1), batch.targets
     values = {name: getattr(batch.predictions, name) for name in PER_IMAGE}
-    sliced = {name: value[one].detach() for name, value in values.items() if value is not None}
+    sliced = {name: value[one] for name, value in values.items() if value is not None}
     return replace(
         batch,
         predictions=replace(batch.predictions, alignment=None, **sliced),
