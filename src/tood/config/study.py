@@ -36,7 +36,8 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "study": True,
     "run": True,
     "row": True,
-    "dataset": {"source", "root", "drop_empty"},  # what the last decides is in the schedule
+    # what drop_empty decides is in the schedule, what the last four decide in the data set's content
+    "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows"},
     "method": {"inference"},
     "schedule": {"evaluate_every", "checkpoint_every"},
 }

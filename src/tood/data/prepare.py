@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
-_PLACES = {"root", "source", "name"}
+_NO_CONTENT = {"root", "source", "name", "drop_empty"}
 _LATER = {"duplicates", "rename", "accept", "rows"}
 """Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""
 
@@ -230,7 +230,8 @@ def _complete(
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
         write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
-    made_by = config.model_dump(mode="json", exclude=_PLACES | {"drop_empty"} | _defaults(config)) | {"files": parts.files}
+    left_out = _NO_CONTENT | _defaults(config)
+    made_by = config.model_dump(mode="json", exclude=left_out) | {"files": parts.files}
     entry = DatasetEntry(
         name=config.name,
         format=config.format,
