@@ -25,6 +25,7 @@ from tood.io.errors import UserError
 from tood.training.results import staging_folder
 from tood.verbs.twins import find_twin
 from tood.weights.weights_digest import starting_weights_digest
+from tood.workflow import standing
 from tood.workflow.code_choice import CodeChoice
 from tood.workflow.code_digest import code_behind
 from tood.workflow.finished import expected_training, stays
@@ -243,8 +244,10 @@ def test_a_training_whose_files_were_being_replaced_is_not_taken_for_finished(pr
     assert outdated(plan()) == {"atss": ["its new files are not all in place"]}
 
 
-def test_results_of_the_version_before_are_recognised(project: Project) -> None:
+def test_results_of_the_version_before_are_recognised(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """It kept neither digests of modules nor of pictures, and called a field of the backbone otherwise."""
+    first = code_behind("train") | code_behind("evaluate") | code_behind("analyse")
+    monkeypatch.setattr(standing, "_first_digests", lambda: first)  # as if no code had changed since
     prepared = open_prepared(DATA / "shapes")
     for run in ("tood", "atss"):
         folder = RESULTS / "demo" / run
