@@ -246,7 +246,8 @@ def test_a_training_whose_files_were_being_replaced_is_not_taken_for_finished(pr
 
 def test_results_of_the_version_before_are_recognised(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """It kept neither digests of modules nor of pictures, and called a field of the backbone otherwise."""
-    first = code_behind("train") | code_behind("evaluate") | code_behind("analyse")
+    files = [path for run in load_study("demo", PARAMS).runs.values() for path in code_of(run.method)]
+    first = code_behind("train", files) | code_behind("evaluate", files) | code_behind("analyse", files)
     monkeypatch.setattr(standing, "_first_digests", lambda: first)  # as if no code had changed since
     prepared = open_prepared(DATA / "shapes")
     for run in ("tood", "atss"):
