@@ -36,11 +36,12 @@ def try_method(method: MethodConfig, *, classes: int = 3, epochs: int = 12) -> l
     criterion = build_criterion(method)
     own = any(is_own(type(part)) for part in (criterion, *parts_of(criterion)))
     with undisturbed():
-        return _Trial(method, criterion, classes if own else min(classes, _CLASSES), epochs).run()
+        return _Trial(method, criterion, classes if own else min(classes, _CLASSES), epochs, own=own).run()
 
 
 class _Trial:
-    def __init__(self, method: MethodConfig, criterion: Criterion, classes: int, epochs: int) -> None:
+    def __init__(self, method: MethodConfig, criterion: Criterion, classes: int, epochs: int, *, own: bool) -> None:
+        self.own = own
         self.criterion, self.classes = criterion, classes
         self.parts: list[Part] = [criterion, *parts_of(criterion)]
         self.callers = Callers(self.parts)
@@ -65,7 +66,7 @@ class _Trial:
         refuse_other_names(type(self.criterion), [*calls, empty])
         states = random_states()
         with failures_named(self.parts, "when its losses are differentiated"):
-            refuse_without_effect(type(self.criterion), [*calls, empty])
+            refuse_without_effect(type(self.criterion), [*calls, empty], own=self.own)
         self.refuse_state(snapshots, [])  # by what the gradients called
         refuse_draws(type(self.criterion), drawn_since(states))
         if not self.criterion.ranks_whole_batch:

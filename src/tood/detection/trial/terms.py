@@ -105,9 +105,12 @@ def refuse_company(part: type[Part], together: Call, alone: Sequence[Sequence[Lo
         raise UserError(*(f"{named(part)} {problem}, {remedy}." for problem in problems))
 
 
-def refuse_without_effect(part: type[Part], calls: Sequence[Call]) -> None:
-    """Raise UserError for terms without gradient, and for outputs, parameters or features without one."""
-    problems = list(_idle_terms(calls))
+def refuse_without_effect(part: type[Part], calls: Sequence[Call], *, own: bool) -> None:
+    """Raise UserError for outputs, parameters or features without gradient, and of ``own`` parts for terms without.
+
+    A shipped criterion has such a term only where an option turns it off, which is how ablations are made.
+    """
+    problems = list(_idle_terms(calls)) if own else []
     untrained = list(_untrained_outputs(calls))
     problems += untrained or list(_unreached_parameters(calls))
     problems += _cut_features(calls)
