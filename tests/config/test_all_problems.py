@@ -62,7 +62,7 @@ def assert_named(sentences: list[str] | tuple[str, ...], *words: tuple[str, ...]
 def test_every_field_of_a_file_is_named_in_order() -> None:
     assert_named(
         problems_of(MethodConfig, {"name": "x", **METHOD}),
-        ("'head.convs'", "True"),
+        ("'head.convs'", "truth value true"),
         ("'head.boxes'", "'distanc'", "did you mean 'distance'?"),
         ("'head.deformable_convs'", "unknown"),
         ("'criterion.assigner.topkk'", "did you mean 'topk'?"),

@@ -128,7 +128,7 @@ VALUE = {"source": "paper", "split": "val", "epochs": 12, "AP": 42.5, "AP50": 59
         ({"AP75": 61.0}, "AP50 59.8 is below AP75 61.0"),
         ({"split": "minival"}, "'minival', which is not a valid name; did you mean 'val'?"),
         ({"AP05": 1.0}, "'rows.tood.values.0.AP05' is unknown; did you mean"),
-        ({"AP": None}, "'rows.tood.values.0.AP' is None but must be a number"),
+        ({"AP": None}, "'rows.tood.values.0.AP' is empty but must be a number"),
     ],
 )
 def test_values_that_cannot_be_right_are_refused(params: Path, change: dict[str, Any], sentence: str) -> None:

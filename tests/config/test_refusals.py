@@ -204,12 +204,15 @@ def test_images_of_less_than_a_cell_are_refused(sizes: dict[str, object]) -> Non
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"lr": True}, "1x.yaml: field 'lr' is True but must be a number."),
-        ({"epochs": True}, "1x.yaml: field 'epochs' is True but must be a whole number."),
-        ({"grad_clip": False}, "1x.yaml: field 'grad_clip' is False but must be a number."),
-        ({"milestones": [True]}, "1x.yaml: field 'milestones.0' is True but must be a whole number."),
-        ({"images": {"flip": True}}, "1x.yaml: field 'images.flip' is True but must be a number."),
-        ({"images": {"jitter": [64, True]}}, "1x.yaml: field 'images.jitter.1' is True but must be a whole number."),
+        ({"lr": True}, "1x.yaml: field 'lr' is the truth value true but must be a number."),
+        ({"epochs": True}, "1x.yaml: field 'epochs' is the truth value true but must be a whole number."),
+        ({"grad_clip": False}, "1x.yaml: field 'grad_clip' is the truth value false but must be a number."),
+        ({"milestones": [True]}, "1x.yaml: field 'milestones.0' is the truth value true but must be a whole number."),
+        ({"images": {"flip": True}}, "1x.yaml: field 'images.flip' is the truth value true but must be a number."),
+        (
+            {"images": {"jitter": [64, True]}},
+            "1x.yaml: field 'images.jitter.1' is the truth value true but must be a whole number.",
+        ),
         ({"batch": 99_999_999}, "1x.yaml: field 'batch' is 99999999 but must be less than or equal to 65536."),
         ({"epochs": 10**13}, f"1x.yaml: field 'epochs' is {10**13} but must be less than or equal to 100000."),
         ({"warmup": {"iterations": 10**12}}, "field 'warmup.iterations' is 1000000000000 but must be less than"),
@@ -230,7 +233,7 @@ def test_truth_values_are_no_numbers_of_a_part_either_and_stay_what_they_are_els
     assert load_study("demo", params).run("atss").schedule.drop_empty
     changed = {"atss": {"method": "tood", "overrides": {"method": {"criterion": {"box_weight": True}}}}}
     edit(params / "studies/demo.yaml", runs=changed)
-    assert "criterion.box_weight' is True but must be a number." in refusal(params)
+    assert "criterion.box_weight' is the truth value true but must be a number." in refusal(params)
 
 
 @pytest.mark.parametrize(

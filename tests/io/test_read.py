@@ -56,8 +56,23 @@ def nested_aliases(first: str, row: str) -> str:
         ('"\\ud800": 1', "has a NUL or half a character"),
         ("a: 1\n---\na: 2", "is not valid YAML"),
         ("a:\tb\n\tc", "is not valid YAML"),
-        (b"a: \xff", "is not valid YAML"),
+        (b"a: 1\nb: \xff", "line 2 has the byte 0xff, which is not UTF-8"),
         ("x: *nowhere", "found undefined alias"),
+        ("a:\n  b: 1\n\tc: 2", "line 3 is indented with a tab"),
+        ("draw:\n  val: 1\n\u00a0\u00a0seed: 2", "no-break space (U+00A0) in line 3"),
+        ("classes:\n  -\u00a0cat", "no-break space (U+00A0) in line 2"),
+        ("root: \ufeffmine", "(U+FEFF) in line 1"),
+        ("format：voc\nroot: r", "line 1 has a fullwidth colon (U+FF1A)"),
+        ("a:\u00a0b\nc: d", "line 1 has a no-break space (U+00A0)"),
+        ("a: 1\r\nb: 2\r\na: 3", "line 1 and again in line 3"),
+        ("a: 1\rb: 2\ra: 3", "line 1 and again in line 3"),
+        ("a: '\u2028'\nb: 1\nb: 2", "line 2 and again in line 3"),
+        ("a: \x07", "(U+0007) is not allowed in line 1, column 4"),
+        ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2", "resolve the merge that left <<<<<<< in line 2"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "pointer of Git LFS"),
+        ("\n<!DOCTYPE html>\n<html>", "is a web page (HTML)"),
+        ("a: '\u00fc'".encode("cp1252"), "line 1 has the byte 0xfc, which is not UTF-8"),
+        ("a: '\u00fc'".encode("utf-16-le"), "is UTF-16 without a byte order mark"),
     ],
 )
 def test_yaml_that_means_harm_is_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
@@ -82,13 +97,52 @@ def test_yaml_of_many_classes_a_date_and_a_byte_order_mark_is_read(tmp_path: Pat
         ('["\\ud83d"]', "half of a character"),
         ('["\\udc00\\ud83d"]', "half of a character"),
         ('{"a": "\x01"}', "Invalid control character"),
-        (b'["\xff"]', "is not valid JSON"),
+        (b'[\n"\xff"]', "line 2 has the byte 0xff, which is not UTF-8"),
         ("{} {}", "Extra data"),
-        ("", "Expecting value"),
+        ("", "it is empty"),
+        ('{"a": 1,\r\n "b": }', "in line 2, column 7"),
+        ('{"a": 1,\r "b": }', "in line 2, column 7"),
+        ('{"a": 1}\n{"a": 2}\n', "is JSON Lines"),
+        ('{"a": 1}\n}', "Extra data in line 2, column 1"),
+        ('{"a": 1,\n>>>>>>> theirs\n}', "resolve the merge that left >>>>>>> in line 2"),
+        ("version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+        ("<html><body>404</body></html>", "is a web page (HTML)"),
+        ("<?xml version='1.0'?><Error/>", "is XML"),
+        (b"\x1f\x8b\x08\x00", "is compressed (gzip)"),
     ],
 )
 def test_json_that_means_harm_is_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
     assert sentence in refusal(tmp_path / "x.json", text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_text_is_read_in_the_encoding_that_its_mark_declares(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "x.json").write_text('{"größe": "\\ud83d\\ude00"}', encoding=encoding)
+    (tmp_path / "x.yaml").write_text("größe:\r\n  猫: 1\r\n", encoding=encoding)
+    assert read_json(tmp_path / "x.json") == {"größe": "😀"}
+    assert read_yaml(tmp_path / "x.yaml") == {"größe": {"猫": 1}}
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "said"),
+    [
+        ("Mine.json", "mine.json", "upper and lower case"),
+        ("re\u0301s.json", "r\u00e9s.json", "decomposed"),
+        ("a\u00a0b.json", "a b.json", "U+00A0"),
+    ],
+)
+def test_a_missing_file_has_its_look_alike_named(tmp_path: Path, there: str, asked: str, said: str) -> None:
+    (tmp_path / there).touch()
+    with pytest.raises(UserError) as caught:
+        read_json(tmp_path / asked)
+    assert f"{tmp_path / asked}: no such file, but '{there}' is there" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_link_to_nothing_names_what_it_should_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to("gone.json")
+    with pytest.raises(UserError, match=r"x\.json: no such file, only a link to gone\.json"):
+        read_json(tmp_path / "x.json")
 
 
 def test_whole_characters_written_in_halves_are_read(tmp_path: Path) -> None:

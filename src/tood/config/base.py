@@ -43,14 +43,14 @@ def refuse(problems: Sequence[str]) -> None:
         raise ValueError(*problems)
 
 
-class _TruthValue:
+class TruthValue:
     """Replaces true or false where a number is expected, so that pydantic refuses it; its repr is the original's."""
 
     def __init__(self, value: bool) -> None:
-        self._value = value
+        self.value = value
 
     def __repr__(self) -> str:
-        return repr(self._value)
+        return repr(self.value)
 
 
 def _without_truth_value(value: Any) -> Any:
@@ -58,7 +58,7 @@ def _without_truth_value(value: Any) -> Any:
         return {key: _without_truth_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_truth_value(item) for item in value]
-    return _TruthValue(value) if isinstance(value, bool) else value
+    return TruthValue(value) if isinstance(value, bool) else value
 
 
 def _is_of_numbers(model: type[BaseModel], name: str) -> bool:

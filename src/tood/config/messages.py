@@ -1,6 +1,5 @@
 """Error messages of configuration files: one clear sentence for each validation error."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
@@ -8,35 +7,54 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from tood.config.parts import Part
-from tood.io.errors import UserError
+from tood.config.values import remedy_for, typed
+from tood.io.errors import UserError, listed
 from tood.io.escape import escape
+from tood.io.names import nearest_name
 
 _LONGEST_PROBLEM = 500  # characters; values that it quotes can have any length
+_MOST_NAMES = 30
 
-_TYPE_WORDS = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
+_TYPES: dict[str, type] = {
+    "int_type": int,
+    "int_parsing": int,
+    "int_parsing_size": int,
+    "int_from_float": int,
+    "float_type": float,
+    "float_parsing": float,
+    "string_type": str,
+    "bool_type": bool,
+    "bool_parsing": bool,
+    "list_type": list,
+    "tuple_type": list,
+    "dict_type": dict,
+    "model_type": dict,
+    "model_attributes_type": dict,
+}
+_TYPE_WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
 }
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` or the list of valid names, ready to end a sentence with."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; valid are {', '.join(names)}." if names else "."
+    """``; did you mean 'x'?`` or the list of valid names, ready to end a sentence with.
+
+    What is suggested is never ``value`` itself. Where the two look the same, or differ in their type, that is said.
+    """
+    names = sorted(set(valid))
+    if not isinstance(value, str) and (meant := remedy_for(value, str, names)):
+        return f"; {meant}."
+    given = str(value)
+    like = nearest_name(given, names)
+    if like is not None:
+        return f"; {like.reason}: did you mean '{like.name}'?" if like.reason else f"; did you mean '{like.name}'?"
+    others = [name for name in names if name != given]
+    return f"; valid are {listed(others, _MOST_NAMES)}." if others else "."
 
 
 def _nearest_quoted(value: object, quoted: Iterable[str]) -> str:
@@ -127,19 +145,21 @@ def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, pr
         return f"{where}: {named} is missing."
     if kind == "literal_error":
         names = context["expected"].replace(" or ", ",").split(",")
-        return f"{where}: {named} is {given!r}, which is not a valid name{_nearest_quoted(given, names)}"
+        return f"{where}: {named} is {_name(given)}, which is not a valid name{_nearest_quoted(given, names)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         key = context["discriminator"].strip("'")
         field = f"{field}.{key}" if field else key
         if kind == "union_tag_not_found":
             return f"{where}: field '{field}' is missing."
-        tag, names = context["tag"], context["expected_tags"].split(",")
-        return f"{where}: field '{field}' is {tag!r}, which is not a valid name{_nearest_quoted(tag, names)}"
+        tag, names = given.get(key, context["tag"]), context["expected_tags"].split(",")
+        return f"{where}: field '{field}' is {_name(tag)}, which is not a valid name{_nearest_quoted(tag, names)}"
     if kind == "unusable_part":
         field = f"{field}.kind" if field else "kind"
         return f"{where}: field '{field}' is {given['kind']!r}, {context['reason']}."
-    if kind in _TYPE_WORDS:
-        return f"{where}: {named} is {given!r} but must be {_TYPE_WORDS[kind]}."
+    if kind in _TYPES:
+        wanted = _TYPES[kind]
+        remedy = remedy_for(given, wanted)
+        return f"{where}: {named} is {typed(given)} but must be {_TYPE_WORDS[wanted]}{'; ' if remedy else ''}{remedy}."
     if kind == "too_short":
         least = context["min_length"]
         return f"{where}: {named} is {given or 'empty'}; give at least {least}."
@@ -147,6 +167,10 @@ def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, pr
         return f"{where}: {named} is refused: {context['error']}."
     message = problem["msg"].removeprefix("Input should be ").rstrip(".")
     return f"{where}: {named} is {given!r} but must be {message}."
+
+
+def _name(given: object) -> str:
+    return repr(given) if isinstance(given, str) else typed(given)
 
 
 def validate(
@@ -157,7 +181,9 @@ def validate(
     Raises UserError with a sentence for each problem, which names file and field.
     """
     if not isinstance(value, dict):
-        raise UserError(f"{where}: must hold a mapping of fields, found {type(value).__name__}.")
+        names = listed(sorted(_field_names(_models_in(annotation), [], value)))
+        remedy = remedy_for(value, dict) or "write each as 'name: value' in a line of its own"
+        raise UserError(f"{where}: must hold a mapping of fields (such as {names}), but is {typed(value)}; {remedy}.")
     try:
         return TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
