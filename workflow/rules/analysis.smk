@@ -24,6 +24,6 @@ rule analyse:
     resources:
         gpu=min(SETTINGS.gpus, 1),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     shell:
         "tood analyse --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"

@@ -33,7 +33,7 @@ rule compare:
         f"{LOGS}/compare.tsv"
     threads: CORES  # the bootstrap over images shares them out
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     shell:
         "tood compare --study {params.study:q} --threads {threads} --log {log:q}"
 
@@ -50,7 +50,7 @@ rule track:
     benchmark:
         f"{LOGS}/track.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     localrule: True  # writes a database that is a file, from one machine
     shell:
         "tood sync --study {params.study:q} --log {log:q}"

@@ -13,7 +13,7 @@ rule prepare_data:
     benchmark:
         f"results/logs/prepare-{STUDY.dataset.name}.tsv"
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     localrule: True  # a download: the nodes of a cluster need no network
     shell:
         "tood data prepare {params.name:q} --log {log:q}"
@@ -30,7 +30,7 @@ rule pretrain_backbone:
         "results/logs/pretrain-{backbone}.tsv"
     threads: THREADS
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     shell:
         "tood pretrain {wildcards.backbone:q} --out data/pretrained/{wildcards.backbone:q}.pt --threads {threads} "
         "--log {log:q}"

@@ -27,7 +27,7 @@ rule train:
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
         attempt=lambda wildcards, attempt: attempt,
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     retries: 3  # continue what was killed; a failure for good ends the next attempt at once
     shell:
         "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
@@ -55,6 +55,6 @@ rule evaluate:
     resources:
         gpu=min(SETTINGS.gpus, 1),
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     shell:
         "tood evaluate --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"

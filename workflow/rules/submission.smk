@@ -21,7 +21,7 @@ if STUDY.submission is not None:
         benchmark:
             f"results/logs/prepare-{STUDY.submission.name}.tsv"
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         localrule: True  # a download: the nodes of a cluster need no network
         shell:
             "tood data prepare {params.name:q} --log {log:q}"
@@ -46,7 +46,7 @@ if STUDY.submission is not None:
         resources:
             gpu=min(SETTINGS.gpus, 1),
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         shell:
             "tood submit --run {params.folder:q} --dataset {params.name:q} --out {params.folder:q} "
             "--gpu {resources.gpu} --threads {threads} --log {log:q}"
