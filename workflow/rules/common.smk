@@ -6,6 +6,7 @@ from pathlib import Path
 from tood.config.study import load_study
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
+from tood.mlflow_mirror.address import refuse_wrong_address
 from tood.verbs.prepare_data import prepare
 from tood.verbs.usable_data import refuse_unusable
 from tood.workflow.dvc_pipelines import is_versioned, write_code
@@ -25,8 +26,9 @@ try:
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)
     if workflow.is_main_process:  # not the jobs that it starts on other machines
-        PLAN = Plan(STUDY, SETTINGS)
         TARGETS = getattr(workflow.dag_settings, "targets", ())
+        refuse_wrong_address(TARGETS)
+        PLAN = Plan(STUDY, SETTINGS)
         PLAN.refuse_loss(TARGETS)
         refuse_unusable(PLAN, TARGETS)
         PLAN.write_stamps()
@@ -89,6 +91,9 @@ onstart:
     try:
         ALONE.take()
         start_console()
+        from tood.mlflow_mirror.store import warn_if_silent
+
+        warn_if_silent()
         PLAN.upgrade_data(lambda name: prepare(name, mirror=None))
     except UserError as error:
         raise WorkflowError(str(error)) from None

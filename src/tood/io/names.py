@@ -55,7 +55,7 @@ def twin(given: str, valid: Iterable[str]) -> Likeness | None:
 def character(one: str) -> str:
     """A character's name and number, as ``no-break space (U+00A0)``."""
     names = {"\t": "tab", "\x85": "line end NEL"}
-    name = names.get(one) or unicodedata.name(one, "control character")
+    name = str(names.get(one) or unicodedata.name(one, "control character"))
     return f"{name.lower()} (U+{ord(one):04X})"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -22,9 +22,8 @@ from tood.io.errors import TransientError, UserError
 from tood.io.lock import announce_wait, lock_file
 from tood.io.os_errors import machine_failure, refusal
 from tood.io.write import atomic_path
+from tood.mlflow_mirror.address import SAFE, database_file, mask_credentials, store_address
 
-_SQLITE = "sqlite:///"
-DEFAULT_URI = f"{_SQLITE}mlflow.db"
 _ANSWER = 3.0  # seconds for the first sign of life
 _CALL = 10.0  # seconds for anything that is asked of a server
 _BYTES_A_SECOND = 200_000  # in which an artifact has to be on its way
@@ -36,44 +35,9 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_KINDS = ("http", "https", "file", "sqlite", "mysql", "postgresql", "mssql", "databricks", "databricks-uc", "uc")
-_SAFE = "nothing is lost, for the files under results/ are the record"
+_SQLITE = "sqlite:///"
 
-
-def store_address(given: str | None) -> str:
-    """``given``, else ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here, which is what ``mlflow ui`` opens.
-
-    MLflow keeps one store per address in a process, so that of a database file must not depend on the folder.
-    """
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    if not _is_address(uri):
-        raise UserError(
-            f"MLFLOW_TRACKING_URI '{uri.rpartition('@')[2]}': is no address of MLflow; use one as http://host:5000 or "
-            f"{DEFAULT_URI} ({_SAFE})."
-        )
-    file = database_file(uri)
-    if file is None or file.is_absolute():
-        return uri
-    here = str(Path.cwd())
-    if "?" in here or unquote(here) != here:
-        raise UserError(f"{here}: MLflow takes the '?' or '%' for something else; rename the folder ({_SAFE}).")
-    _, mark, options = uri.partition("?")
-    return f"{_SQLITE}{Path.cwd() / file}{mark}{options}"
-
-
-def _is_address(uri: str) -> bool:
-    """Whether MLflow may know what to do with it: a folder, or an address of a kind that it has a store for."""
-    try:
-        scheme = urlsplit(uri).scheme
-        urlsplit(uri).port  # noqa: B018 -- raises for what is no number
-    except ValueError:
-        return False
-    return not scheme or "://" not in uri or scheme.partition("+")[0] in _KINDS
-
-
-def database_file(uri: str) -> Path | None:
-    """The file behind an address, without options; None where it is a server's."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -107,6 +71,21 @@ def _reach(uri: str) -> Any:
     client = _client(uri)
     with_deadline(patience, lambda: client.search_experiments(max_results=1))
     return client if own else _Bounded(client)
+
+
+def warn_if_silent() -> None:
+    """Say so if the store is a server that does not answer: nobody need wait for the end of a study to learn it."""
+    uri = store_address(None)
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        _knock(uri, _ANSWER)
+    except Exception as error:  # whatever it is, MLflow is asked again at the end
+        log.warning(
+            "MLflow at %s cannot be used now (%s); the study goes on, and is mirrored at its end or by 'tood sync'",
+            mask_credentials(uri, uri),
+            _reason(uri, error),
+        )
 
 
 def _knock(uri: str, seconds: float) -> None:
@@ -188,21 +167,21 @@ def _database_error(file: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:240] or type(error).__name__
     if "database is locked" in reason:
         return TransientError(
-            f"{file}: another process has locked this MLflow database; close it, then run 'tood sync' ({_SAFE})."
+            f"{file}: another process has locked this MLflow database; close it, then run 'tood sync' ({SAFE})."
         )
     if isinstance(error, OSError):
-        return UserError(f"{refusal(file, error)} ({_SAFE})")
+        return UserError(f"{refusal(file, error)} ({SAFE})")
     if "out-of-date database schema" in reason or "locate revision" in reason:
         return UserError(
             f"{file}: was made by another version of MLflow; run 'mlflow db upgrade {_SQLITE}{file}', or move it away; "
-            f"then run 'tood sync', which mirrors all results into it or a new one ({_SAFE})."
+            f"then run 'tood sync', which mirrors all results into it or a new one ({SAFE})."
         )
     if machine_failure(error) is None and not _is_sound(file):
         return UserError(
             f"{file}: is no database that this version of MLflow can use ({reason}); move it away and run 'tood sync', "
-            f"which mirrors all results into a new one ({_SAFE})."
+            f"which mirrors all results into a new one ({SAFE})."
         )
-    return UserError(f"{file}: cannot be written ({reason}); mend that, then run 'tood sync' ({_SAFE}).")
+    return UserError(f"{file}: cannot be written ({reason}); mend that, then run 'tood sync' ({SAFE}).")
 
 
 def _is_sound(file: Path) -> bool:
@@ -218,16 +197,13 @@ def _is_sound(file: Path) -> bool:
 
 
 def _server_error(uri: str, error: Exception) -> UserError:
-    reason = mask_credentials(" ".join(str(error).split()), uri)[:240] or type(error).__name__
-    if isinstance(error, TimeoutError | requests.exceptions.Timeout):
-        reason = "it does not answer in time"
     return TransientError(
-        f"MLflow at {mask_credentials(uri, uri)} could not be written to ({reason}); {_SAFE}: mend that or set "
-        "MLFLOW_TRACKING_URI to another address, then run 'tood sync'."
+        f"MLflow at {mask_credentials(uri, uri)} could not be written to ({_reason(uri, error)}); {SAFE}: mend that or "
+        "set MLFLOW_TRACKING_URI to another address, then run 'tood sync'."
     )
 
 
-def mask_credentials(text: str, uri: str) -> str:
-    """The text without the password that the address may hold."""
-    password = urlsplit(uri).password
-    return text.replace(f":{password}@", ":***@") if password else text
+def _reason(uri: str, error: Exception) -> str:
+    if isinstance(error, TimeoutError | requests.exceptions.Timeout):
+        return "it does not answer in time"
+    return mask_credentials(" ".join(str(error).split()), uri)[:240] or type(error).__name__

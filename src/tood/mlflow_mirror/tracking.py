@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from tood.io.errors import UserError
+from tood.mlflow_mirror.address import database_file, mask_credentials, store_address
 from tood.mlflow_mirror.entries import (
     RUNNING,
     Mirrored,
@@ -23,7 +24,7 @@ from tood.mlflow_mirror.entries import (
     mirrored_study,
     run_folders,
 )
-from tood.mlflow_mirror.store import database_file, mask_credentials, open_store, store_address
+from tood.mlflow_mirror.store import open_store
 from tood.reporting.flat_settings import MISSING
 
 _CONTENT = "tood.content"  # tag, set last: digest of what was mirrored
