@@ -1,10 +1,13 @@
 """What the workflow asks before anything runs."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tood.io.errors import UserError
+from tood.io.shared_constants import MIRROR
+from tood.workflow.code_choice import CodeChoice
 from tood.workflow.settings import read_settings, study_reference, threads_per_run
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +44,11 @@ def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"code": "maybe"}, "code=maybe: must be ask, keep or new"),
         ({"code_minutes": "long"}, "code_minutes=long: must be a number of minutes"),
         ({"code_minutes": -1}, "code_minutes=-1: must be"),
+        ({"code": "kep"}, "--config code=kep: must be ask, keep or new; did you mean 'keep'?"),
+        ({"study": "demo dataset=shapes"}, "'study=demo dataset=shapes': holds several settings"),
+        ({"study": "demo,scale=demo"}, "holds several settings"),
+        ({"mirror": "/no/such folder {x}"}, "--config mirror=/no/such folder {x}: no such folder"),
+        ({"mirror": __file__}, "is a file; give the folder"),
         ({"studdy": "bccd"}, "there is no 'studdy'; did you mean 'study'?"),
         ({"study": "demo@shapes", "dataset": "bccd"}, "names two of data set, scale"),
         ({"study": "demo@demo", "scale": "demo"}, "names two of data set, scale"),
@@ -64,6 +72,29 @@ def test_what_becomes_of_finished_trainings_is_said_by_the_command_or_the_enviro
     monkeypatch.setenv("TOOD_CODE_MINUTES", "90")
     assert (read_settings({}).code.choice, read_settings({}).code.minutes) == ("keep", 90)
     assert read_settings({"code": "new", "code_minutes": 0}).code.choice == "new"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("TOOD_CODE", "kep"), ("TOOD_CODE_MINUTES", "ten"), ("TOOD_CODE_MINUTES", "nan")]
+)
+def test_a_wrong_variable_is_named_as_such(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"^{variable}={value}: must be"):
+        read_settings({})
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOD_CODE", "")
+    monkeypatch.setenv("TOOD_CODE_MINUTES", "")
+    assert read_settings({}).code == CodeChoice()
+
+
+def test_a_mirror_may_have_any_name_and_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my 'data' {x}").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(MIRROR, "")
+    read_settings({"mirror": "~/my 'data' {x}"})
+    assert os.environ[MIRROR] == str(tmp_path / "my 'data' {x}")
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from tood.verbs.prepare_data import prepare
 from tood.verbs.usable_data import refuse_unusable
 from tood.workflow.dvc_pipelines import is_versioned, write_code
 from tood.workflow.plan import Plan
+from tood.workflow.project_path import refuse_path
 from tood.workflow.settings import (
     analysis_files,
     analysis_tables,
@@ -22,6 +23,8 @@ from tood.workflow.stamps import runs_anyway, stamp_path
 from tood.workflow.study_lock import StudyLock
 
 try:
+    refuse_path(Path.cwd())
+    refuse_path(Path(workflow.basedir))
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from tood.config.messages import nearest
 from tood.io.errors import UserError
 
 Choice = Literal["ask", "keep", "new"]
@@ -17,15 +18,18 @@ class CodeChoice:
     minutes: float = CODE_MINUTES
 
 
-def read_code_choice(choice: object, minutes: object) -> CodeChoice:
-    """The values of ``code`` and ``code_minutes``; UserError names the one that cannot be."""
+def read_code_choice(
+    choice: object, minutes: object, choice_from: str = "code", minutes_from: str = "code_minutes"
+) -> CodeChoice:
+    """The values of ``code`` and ``code_minutes``; UserError names the one that cannot be, by where it comes from."""
     found: list[Choice] = [one for one in get_args(Choice) if one == choice]
     if not found:
-        raise UserError(f"code={choice}: must be {', '.join(get_args(Choice)[:-1])} or {get_args(Choice)[-1]}.")
+        valid = f"{', '.join(get_args(Choice)[:-1])} or {get_args(Choice)[-1]}"
+        raise UserError(f"{choice_from}={choice}: must be {valid}{nearest(choice, get_args(Choice))}")
     try:
         number = float(str(minutes))
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise UserError(f"code_minutes={minutes}: must be a number of minutes, 0 or more.")
+        raise UserError(f"{minutes_from}={minutes}: must be a number of minutes, 0 or more.")
     return CodeChoice(found[0], number)

@@ -1,6 +1,7 @@
 """Settings of the Snakemake workflow (``--config``), threads per run, and files that analyses produce."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from tood.config.messages import nearest
 from tood.config.scale import is_scale
 from tood.config.study import Study
 from tood.io.errors import UserError
+from tood.io.mirror import mirror_folder
 from tood.io.shared_constants import MIRROR, WORKFLOW
 from tood.training.processes.gpus import visible_gpus
 from tood.workflow.code_choice import CODE_MINUTES, CodeChoice, read_code_choice
 
 _SETTINGS = ("study", "dataset", "scale", "mirror", "gpu", "threads", "accumulate", "code", "code_minutes")
+_SEVERAL = re.compile(rf"[\s,;]({'|'.join(_SETTINGS)})=")
 _WORDS = {"dataset": "data set", "scale": "scale"}
 
 
@@ -40,12 +43,13 @@ def enter_environment(mirror: object) -> None:
     """Set the environment of rules: the tools beside this interpreter on PATH, and the mirror of the data.
 
     The mirror is an environment variable, not a parameter of a rule, since it does not change the files' content.
+    Raises UserError if it is no folder.
     """
     tools = str(Path(sys.executable).parent)
     os.environ[WORKFLOW] = str(os.getpid())  # a training ends (saved) when its workflow is gone
     os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
     if mirror:
-        os.environ[MIRROR] = str(Path(str(mirror)).expanduser().absolute())
+        os.environ[MIRROR] = str(mirror_folder(str(mirror), f"--config mirror={mirror}").absolute())
 
 
 def study_reference(study: str | None, dataset: str | None, scale: str | None, params: Path = Path("params")) -> str:
@@ -86,6 +90,8 @@ def read_settings(config: Mapping[str, object]) -> Settings:
     for key in config:
         if key not in _SETTINGS:
             raise UserError(f"--config {key}={config[key]}: there is no '{key}'{nearest(key, _SETTINGS)}")
+        if _SEVERAL.search(str(config[key])):
+            raise UserError(f"--config '{key}={config[key]}': holds several settings; leave out the quotes and commas.")
     enter_environment(config.get("mirror"))
     gpu = str(config.get("gpu", "auto"))
     if gpu != "auto" and not gpu.isdecimal():
@@ -106,8 +112,10 @@ def read_settings(config: Mapping[str, object]) -> Settings:
         int(threads),
         int(accumulate),
         read_code_choice(
-            config.get("code", os.environ.get("TOOD_CODE", "ask")),
-            config.get("code_minutes", os.environ.get("TOOD_CODE_MINUTES", CODE_MINUTES)),
+            config.get("code", os.environ.get("TOOD_CODE") or "ask"),
+            config.get("code_minutes", os.environ.get("TOOD_CODE_MINUTES") or CODE_MINUTES),
+            "--config code" if "code" in config else "TOOD_CODE",
+            "--config code_minutes" if "code_minutes" in config else "TOOD_CODE_MINUTES",
         ),
     )
 
