@@ -182,7 +182,7 @@ def validate(
     """
     if not isinstance(value, dict):
         names = listed(sorted(_field_names(_models_in(annotation), [], value)))
-        remedy = remedy_for(value, dict) or "write each as 'name: value' in a line of its own"
+        remedy = (value is not None and remedy_for(value, dict)) or "write each as 'name: value' in a line of its own"
         raise UserError(f"{where}: must hold a mapping of fields (such as {names}), but is {typed(value)}; {remedy}.")
     try:
         return TypeAdapter(annotation).validate_python(value, context=context)

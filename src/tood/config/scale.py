@@ -8,8 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tood.config.base import Config
-from tood.config.blocks import load_block
-from tood.config.messages import nearest
+from tood.config.blocks import block_names, load_block, why_missing
 from tood.io.errors import UserError
 
 
@@ -44,15 +43,12 @@ def is_scale(name: str, params: Path) -> bool:
 
     Raises UserError for a name that is both, or neither.
     """
-    scales, datasets = (
-        {path.relative_to(params / folder).with_suffix("").as_posix() for path in (params / folder).rglob("*.yaml")}
-        for folder in ("scales", "datasets")
-    )
+    scales, datasets = (block_names(params, folder) for folder in ("scales", "datasets"))
     if name in scales and name in datasets:
         raise UserError(f"{params}/scales/{name}.yaml: is a data set's name too; rename one of them.")
-    if name not in scales | datasets:
+    if name not in [*scales, *datasets]:
         raise UserError(
             f"'{name}' (given on the command line): there is neither {params}/datasets/{name}.yaml nor "
-            f"{params}/scales/{name}.yaml{nearest(name, scales | datasets)}"
+            f"{params}/scales/{name}.yaml{why_missing(params, ['datasets', 'scales'], name)}"
         )
     return name in scales

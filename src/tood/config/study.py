@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from tood.config.backbone import BackboneConfig
 from tood.config.base import Config, refuse
-from tood.config.blocks import block_file
+from tood.config.blocks import block_file, why_missing
 from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run, fit_schedule
 from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset
 from tood.config.messages import nearest, validate
@@ -154,7 +154,11 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
         raise UserError(f"{params}/studies: no such folder; run this in the project's folder.")
     name, at, other = reference.partition("@")
     if not _STUDY_NAME.fullmatch(name):
-        raise UserError(f"study '{reference}': a study's name is its path below {params}/studies without .yaml.")
+        why = why_missing(params, ["studies"], name)
+        raise UserError(
+            f"study '{reference}': a study's name is its path below {params}/studies without .yaml, and there is no "
+            f"{params}/studies/{name}.yaml{why}"
+        )
     if name.split("/")[0] == "logs":
         raise UserError(f"study '{reference}': results/logs holds the logs; call the study something else than 'logs'.")
     if at and (not other or "@" in other):

@@ -22,7 +22,7 @@ from tood.reporting.run_folder import RunFolder
 from tood.training.checkpoint import forget_states
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import PARAMS
-from tood.verbs.open_run import open_dataset, study_at
+from tood.verbs.open_run import check_split, open_dataset, study_at
 from tood.verbs.trained import open_trained
 from tood.weights.class_layer import fit_classes
 from tood.weights.model_file import DetectionModel, load_detection_model
@@ -53,6 +53,7 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
     study = study_at(folder)
     config = study.run(folder.name)
     split_name = split_name or study.split
+    check_split(config.dataset, split_name)
     if split_name != study.split and out is None:
         raise UserError(f"--split {split_name}: give --out FOLDER too; {folder} keeps the results on {study.split}.")
     code = code_behind("evaluate")
@@ -87,6 +88,7 @@ def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | N
     described = load_dataset(dataset, PARAMS, f"--dataset {dataset}")
     if described.format == "images":
         raise UserError(f"--dataset {dataset}: has no annotations to compare with; use tood submit instead.")
+    check_split(described, split_name)
     prepared = open_dataset(described)
     split = prepared.split(split_name)
     left_out = fit_classes(model, prepared.classes, str(weights), dataset)

@@ -1,12 +1,17 @@
 """Opening a run: its study, configuration and data set."""
 
+import os
 from pathlib import Path
 
-from tood.config.datasets import DatasetConfig
+from tood.config.datasets import DatasetConfig, split_names
+from tood.config.messages import nearest
 from tood.config.study import RunConfig, Study, load_study
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.io.errors import UserError
 from tood.verbs.folders import PARAMS, RESULTS, dataset_folder
+
+_FILES = (".pt", ".yaml", ".json", ".csv", ".npz", ".png", ".html")
+"""Suffixes of what is in a run's folder."""
 
 
 def study_at(folder: Path) -> Study:
@@ -20,13 +25,39 @@ def run_at(folder: Path) -> RunConfig:
 
 
 def _below_results(folder: Path) -> Path:
-    try:
-        inside = (Path.cwd() / folder).resolve().relative_to(RESULTS.resolve())
-    except ValueError:
-        inside = Path()
-    if len(inside.parts) < 2:
-        raise UserError(f"--run {folder}: must be a folder {RESULTS}/<study>/<run>.")
-    return inside
+    """``<study>/<run>``, however the folder was written. UserError says what is likely meant."""
+    inside = _relative(Path(os.path.abspath(folder)), Path(os.path.abspath(RESULTS)))
+    if inside is None:
+        inside = _relative(folder.resolve(), RESULTS.resolve()) or Path()
+    if len(inside.parts) > 1 and not (folder.is_file() or folder.suffix in _FILES):  # a run's name has no dot
+        return inside
+    raise UserError(f"--run {folder}: must be a folder {RESULTS}/<study>/<run>{_meant(folder, inside)}")
+
+
+def _relative(path: Path, root: Path) -> Path | None:
+    return path.relative_to(root) if path.is_relative_to(root) else None
+
+
+def _meant(folder: Path, inside: Path) -> str:
+    """The end of a sentence that ``folder`` is no run's: which one is likely meant, or where to run the command."""
+    if len(inside.parts) > 2:
+        return f", not a file in it; did you mean '{RESULTS / inside.parent}'?"
+    if not (PARAMS / "studies").is_dir():
+        above = [place for place in Path(os.path.abspath(folder)).parents if (place / PARAMS / "studies").is_dir()]
+        return f"; run this in the project's folder{f', {above[0]}' if above else ''}."
+    runs = sorted(path.parent.as_posix() for path in RESULTS.glob("**/config.yaml"))
+    written = folder.as_posix()
+    ending = [run for run in runs if run.endswith(f"/{written}")]
+    if not ending and (PARAMS / "studies" / f"{folder.parent}.yaml").is_file():
+        ending = [(RESULTS / folder).as_posix()]
+    return f"; did you mean '{ending[0]}'?" if ending else nearest(written, runs)
+
+
+def check_split(dataset: DatasetConfig, split: str) -> None:
+    """Refuse a ``split`` of the command line that a data set does not have."""
+    names = split_names(dataset)
+    if split not in names:
+        raise UserError(f"--split {split}: data set '{dataset.name}' has no such split{nearest(split, names)}")
 
 
 def open_dataset(config: DatasetConfig) -> PreparedDataset:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tood.config.messages import nearest
 from tood.config.schedule import ImagesConfig
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
@@ -22,6 +23,7 @@ from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
 from tood.io.write import atomic_path, write_json
 from tood.training.processes.devices import one_device
+from tood.verbs.folders import RESULTS
 from tood.weights.model_file import DetectionModel, load_detection_model
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,12 @@ log = logging.getLogger(__name__)
 
 def model_of(run: Path) -> Path:
     """The ``model.pt`` of a run's folder; UserError if it is not trained."""
+    if run.is_file() or run.suffix == ".pt":
+        raise UserError(f"--run {run}: is a file; give its folder, --run {run.parent}, or --weights {run}.")
     if not (run / "model.pt").is_file():
-        raise UserError(f"--run {run}: has no model.pt; give the folder results/<study>/<run> of a trained run.")
+        trained = sorted(path.parent.as_posix() for path in RESULTS.glob("**/model.pt"))
+        hint = nearest(run.as_posix(), trained) if trained else "; train a run first."
+        raise UserError(f"--run {run}: has no model.pt, as the folder results/<study>/<run> of a trained run has{hint}")
     return run / "model.pt"
 
 

@@ -14,7 +14,7 @@ from tood.io.console import run_log
 from tood.io.errors import UserError
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import PARAMS
-from tood.verbs.open_run import open_dataset, run_at
+from tood.verbs.open_run import check_split, open_dataset, run_at
 from tood.verbs.trained import open_trained
 from tood.weights.class_layer import fit_classes
 from tood.weights.model_file import DetectionModel, load_detection_model
@@ -23,7 +23,7 @@ from tood.weights.model_file import DetectionModel, load_detection_model
 def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of a run's last checkpoint, named after the run."""
     config = run_at(folder)
-    prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
+    prepared = _prepared(dataset, split)
     model, _ = open_trained(folder, config)
     model = replace(model, config=config)  # with the study's current inference settings
     _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads)
@@ -31,8 +31,16 @@ def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: st
 
 def submit_weights(weights: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of any ``model.pt``, named after its file."""
-    prepared = open_dataset(load_dataset(dataset, PARAMS, f"--dataset {dataset}"))
+    prepared = _prepared(dataset, split)
     _submit(load_detection_model(weights), weights, weights.stem, prepared, split, out, gpu, threads)
+
+
+def _prepared(dataset: str, split: str | None) -> PreparedDataset:
+    """The prepared data set, which has the ``split`` of the command line."""
+    config = load_dataset(dataset, PARAMS, f"--dataset {dataset}")
+    if split is not None:
+        check_split(config, split)
+    return open_dataset(config)
 
 
 def _submit(

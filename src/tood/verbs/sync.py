@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 
+from tood.config.messages import nearest
 from tood.io.errors import UserError
 from tood.io.write import write_json
 from tood.mlflow_mirror.entries import find_studies
@@ -14,9 +15,12 @@ log = logging.getLogger(__name__)
 
 def sync(study: str | None, address: str | None) -> None:
     """Mirror one study, or all that have results; ``results/<study>/tracked.json`` keeps what was done."""
-    studies = [study] if study else find_studies(RESULTS)
-    if not studies:
+    present = find_studies(RESULTS)
+    if not present:
         raise UserError(f"{RESULTS}: holds no results yet; make some with: snakemake --cores all")
+    if study is not None and study not in present:
+        raise UserError(f"--study {study}: {RESULTS} has no results of it{nearest(study, present)}")
+    studies = [study] if study else present
     for name in studies:
         report = sync_study(RESULTS, name, address)
         write_json(RESULTS / name / "tracked.json", dataclasses.asdict(report))
