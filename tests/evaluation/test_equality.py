@@ -1,4 +1,8 @@
-"""Matching, tables and the twelve numbers are pycocotools' own, bit for bit, whatever the annotations are."""
+"""Matching, tables and the twelve numbers are pycocotools' own, bit for bit, whatever the annotations are.
+
+One difference is meant: in pycocotools an object whose annotation has the id 0 is never found. It keeps for each
+detection the id of the object that it is matched with, and 0 for none. Here ids are names.
+"""
 
 import contextlib
 import copy
@@ -115,7 +119,7 @@ def compare_records(records: Any, expected: COCOeval) -> None:
         assert records.images[part].tolist() == images[order].tolist()
         assert records.scores[part].tolist() == scores[order].tolist()
         if found:
-            matched = np.concatenate([entry["dtMatches"] > 0 for _, entry in found], axis=1)[:, order]
+            matched = np.concatenate([entry["dtMatches"] != 0 for _, entry in found], axis=1)[:, order]
             ignored = np.concatenate([entry["dtIgnore"] for _, entry in found], axis=1)[:, order].astype(bool)
             np.testing.assert_array_equal(records.true_positive[:, part], matched & ~ignored)
             np.testing.assert_array_equal(records.ignored[:, part], ignored)
@@ -174,3 +178,44 @@ def test_crowded_images_with_more_detections_than_count(seed: int) -> None:
     content = {"images": images, "categories": categories, "annotations": objects}
     compare_all(content, detections)
     compare_all(content, detections, (1, 7, 20))
+
+
+def renumbered(content: dict[str, Any], first: int) -> dict[str, Any]:
+    """The same with other ids of the annotations."""
+    annotations = [{**one, "id": number} for number, one in enumerate(content["annotations"], start=first)]
+    return {**content, "annotations": annotations}
+
+
+def test_an_object_with_the_id_0_counts_here_and_not_in_pycocotools() -> None:
+    places = [[0.0, 0.0, 40.0, 40.0], [100.0, 0.0, 40.0, 40.0]]
+    objects = [{"id": number, "image_id": 1, "category_id": 2, "bbox": box} for number, box in enumerate(places)]
+    detections = [{"image_id": 1, "category_id": 2, "bbox": box, "score": 0.9} for box in places]
+    content = {"images": [{"id": 1}], "categories": [{"id": 2, "name": "two"}], "annotations": objects}
+    theirs = dict(zip(STATS, reference(content, detections, (1, 10, 100)).stats.tolist(), strict=True))
+    ours = coco_tables(loaded(content), detections, max_detections=(1, 10, 100)).stats
+    assert (theirs["AR100"], ours["AR100"]) == (0.5, 1.0), "both objects are found"
+    assert theirs["AP50"] is not None
+    assert theirs["AP50"] < 0.3
+    assert ours["AP50"] == 1.0
+    shifted = reference(renumbered(content, 1), detections, (1, 10, 100)).stats.tolist()
+    assert [-1.0 if one is None else one for one in ours.values()] == shifted
+
+
+@settings(max_examples=30, deadline=None)
+@given(scenes(), st.sampled_from((0, -3)))
+def test_numbers_do_not_depend_on_the_ids_of_objects(
+    scene: tuple[dict[str, Any], list[dict[str, Any]]], first: int
+) -> None:
+    content, detections = scene
+    ours = coco_tables(loaded(renumbered(content, first)), detections, max_detections=(1, 10, 100))
+    theirs = reference(renumbered(content, 1), detections, (1, 10, 100))
+    assert [-1.0 if one is None else one for one in ours.stats.values()] == theirs.stats.tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(scenes(), st.sampled_from((-100, 2**40)))
+def test_ids_below_0_and_far_above_make_no_difference(
+    scene: tuple[dict[str, Any], list[dict[str, Any]]], first: int
+) -> None:
+    content, detections = scene
+    compare_all(renumbered(content, first), detections)

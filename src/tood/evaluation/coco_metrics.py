@@ -3,6 +3,11 @@
 One pass gives the twelve numbers, AP and AP50 per class, precision-recall curves at IoU 0.5 and, for the
 bootstrap, the outcome of every detection (``MatchRecords``). Thresholds, areas and recalls are those of pycocotools;
 ``tests/evaluation/test_equality.py`` compares every table with it.
+
+The values differ where pycocotools is wrong: it notes a detection's object by its annotation id, with 0 for none, so
+an object with the id 0 counts as missed and its detection as false. Here ids only tell objects apart: the values are
+those that pycocotools has once the ids begin at 1. (Of annotations that share an id it keeps the last; data sets with
+such ids are refused when they are prepared. Without any detection it stops with an error; here all AP are 0.)
 """
 
 from collections.abc import Mapping, Sequence
