@@ -6,6 +6,7 @@ import struct
 import subprocess
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from tood.io.errors import UserError
 from tood.weights.mmdet.checkpoint_file import Inert, read_foreign_file
 from tood.weights.mmdet.mmdet_config import read_config
+from tood.weights.tensor_files import load_tensors
 
 FORMATS = (True, False)
 
@@ -159,6 +161,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         archive.writestr("x/constants.pkl", pickle.dumps(1))
     with pytest.raises(UserError, match=r"no archive of torch\.save"):
         read_foreign_file(path)
+
+
+@pytest.mark.parametrize("read", [read_foreign_file, load_tensors])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>404</html>", "is a web page"),
+    ],
+)
+def test_what_came_instead_of_weights_is_named(
+    tmp_path: Path, read: Callable[[Path], object], body: bytes, said: str
+) -> None:
+    (tmp_path / "x.pth").write_bytes(body)
+    with pytest.raises(UserError, match=said):
+        read(tmp_path / "x.pth")
 
 
 def test_configurations_are_read_as_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tood.io.errors import UserError
 from tood.io.escape import escape
+from tood.io.text import other_kind
 from tood.io.write import atomic_path
 
 _ZIP = b"PK\x03\x04"
@@ -66,12 +67,15 @@ def _refuse_changed(path: Path) -> None:
 
 
 def refuse_packed(path: Path) -> None:
-    """Raise UnpicklingError for a missing file, and for a zip with content larger than itself (compressed)."""
+    """Raise UnpicklingError for what is no file, a zip that unpacks to more than itself, and files of other kinds."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise pickle.UnpicklingError("it is no file")
     with path.open("rb") as stream:
-        if stream.read(len(_ZIP)) != _ZIP:
-            return
+        start = stream.read(512)
+    if not start.startswith(_ZIP):
+        if (other := other_kind(start)) is not None:
+            raise pickle.UnpicklingError(f"it {other.what}; {other.remedy}")
+        return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
