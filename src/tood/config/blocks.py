@@ -43,7 +43,7 @@ def why_missing(params: Path, folders: Sequence[str], name: str) -> str:
     """Why the name chooses no file of these folders, or what it should be; ends a sentence that there is none."""
     files = {found: file for folder in folders for found, file in _files(params / folder).items()}
     valid = [found for folder in folders for found in block_names(params, folder)]
-    if any((params / folder / f"{name}.yaml").is_dir() for folder in folders):
+    if any(os.path.isdir(params / folder / f"{name}.yaml") for folder in folders):
         return f", only a folder that is called '{name}.yaml'; put a file in its place."
     if name in files:
         return _why_not_read(name, files[name])

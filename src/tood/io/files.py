@@ -69,6 +69,6 @@ def pieces(path: Path, largest: int) -> Iterator[bytes]:
             ) from error
         raise UnreadableError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise UnreadableError(f"{path}: cannot be read: it is a folder", "give a file") from error
+        raise UnreadableError(f"{path}: cannot be read: {error.strerror}", "give a file, not a folder") from error
     except (OSError, ValueError) as error:  # ValueError for a path with a NUL
         raise UnreadableError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -123,7 +123,7 @@ def _path(text: str, named: str) -> str:
         raise _refusal(named, "names a user that is not known here", "; write the whole path.") from error
     if path.suffix.lower() in _DATABASES or _is_database(path):
         return f"{_SQLITE}{path}"
-    if "/" in text or text.startswith((".", "~")) or text == "mlruns" or path.is_dir():
+    if "/" in text or text.startswith((".", "~")) or text == "mlruns" or os.path.isdir(path):
         return _folder(str(path.absolute()), path, named)
     host, sqlite = text.rpartition("@")[2], DEFAULT_URI
     if re.fullmatch(_HOST, host):

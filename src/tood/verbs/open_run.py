@@ -28,8 +28,11 @@ def _below_results(folder: Path) -> Path:
     """``<study>/<run>``, however the folder was written. UserError says what is likely meant."""
     inside = _relative(Path(os.path.abspath(folder)), Path(os.path.abspath(RESULTS)))
     if inside is None:
-        inside = _relative(folder.resolve(), RESULTS.resolve()) or Path()
-    if len(inside.parts) > 1 and not (folder.is_file() or folder.suffix in _FILES):  # a run's name has no dot
+        try:
+            inside = _relative(folder.resolve(), RESULTS.resolve()) or Path()
+        except (OSError, ValueError):  # no name of a file
+            inside = Path()
+    if len(inside.parts) > 1 and not (os.path.isfile(folder) or folder.suffix in _FILES):  # a run's name has no dot
         return inside
     raise UserError(f"--run {folder}: must be a folder {RESULTS}/<study>/<run>{_meant(folder, inside)}")
 
@@ -43,12 +46,12 @@ def _meant(folder: Path, inside: Path) -> str:
     if len(inside.parts) > 2:
         return f", not a file in it; did you mean '{RESULTS / inside.parent}'?"
     if not (PARAMS / "studies").is_dir():
-        above = [place for place in Path(os.path.abspath(folder)).parents if (place / PARAMS / "studies").is_dir()]
+        above = [place for place in Path(os.path.abspath(folder)).parents if os.path.isdir(place / PARAMS / "studies")]
         return f"; run this in the project's folder{f', {above[0]}' if above else ''}."
     runs = sorted(path.parent.as_posix() for path in RESULTS.glob("**/config.yaml"))
     written = folder.as_posix()
     ending = [run for run in runs if run.endswith(f"/{written}")]
-    if not ending and (PARAMS / "studies" / f"{folder.parent}.yaml").is_file():
+    if not ending and os.path.isfile(PARAMS / "studies" / f"{folder.parent}.yaml"):
         ending = [(RESULTS / folder).as_posix()]
     return f"; did you mean '{ending[0]}'?" if ending else nearest(written, runs)
 

@@ -1,6 +1,7 @@
 """``tood predict``: detections in any images, as images with boxes and as COCO json."""
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -31,12 +32,12 @@ log = logging.getLogger(__name__)
 
 def model_of(run: Path) -> Path:
     """The ``model.pt`` of a run's folder; UserError if it is not trained."""
-    if run.is_file() or run.suffix == ".pt":
+    if os.path.isfile(run) or run.suffix == ".pt":
         raise UserError(f"--run {run}: is a file; give its folder, --run {run.parent}, or --weights {run}.")
-    if not (run / "model.pt").is_file():
+    if not os.path.isfile(run / "model.pt"):
         trained = sorted(path.parent.as_posix() for path in RESULTS.glob("**/model.pt"))
-        hint = nearest(run.as_posix(), trained) if trained else "; train a run first."
-        raise UserError(f"--run {run}: has no model.pt, as the folder results/<study>/<run> of a trained run has{hint}")
+        hint = nearest(run.as_posix(), trained)
+        raise UserError(f"--run {run}: has no model.pt; give the folder results/<study>/<run> of a trained run{hint}")
     return run / "model.pt"
 
 
