@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from tood.cli import weights_verbs as weights
 from tood.io.console import log_file, start
 from tood.io.errors import UserError
 from tood.io.escape import escape
+from tood.io.interruption import Terminated, interruptions_raised
 from tood.io.os_errors import machine_failure
-from tood.io.shared_constants import BUG, INTERRUPTED, RAISED, USER_ERROR
+from tood.io.shared_constants import BUG, INTERRUPTED, RAISED, USER_ERROR, status_of_signal
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ By hand, the same chain is:
 """
 
 _INTERRUPTION = "interrupted; repeat the command to continue."
+_TERMINATION = "was asked to stop (SIGTERM); repeat the command to continue."
 
 app = typer.Typer(
     help=_INTRO,
@@ -89,13 +92,17 @@ def main() -> None:
     try:
         if (file := _error_file()) is not None and file.exists():
             sys.exit(UserError.status)  # a process of this training failed permanently; a restart changes nothing
-        status = app(args=[item for item in arguments if item != "--debug"], prog_name="tood", standalone_mode=False)
+        with interruptions_raised():
+            given = [item for item in arguments if item != "--debug"]
+            status = app(args=given, prog_name="tood", standalone_mode=False)
     except UserError as error:
         if type(error) is UserError:
             _pass_error_to_launcher(error)
         _fail(error.lines(), error.status, debug)
     except KeyboardInterrupt:
         _fail([_INTERRUPTION], INTERRUPTED, False)
+    except Terminated:
+        _fail([_TERMINATION], status_of_signal(signal.SIGTERM), False)
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors: usage and what was wrong with it
         if callable(show):
