@@ -70,7 +70,9 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
             environment[MEETING] = meeting
         with plan.rendezvous.serving() if plan.rendezvous else nullcontext() as serves:
             command = _command(arguments, plan, Path(meeting), serves)
-            process = subprocess.Popen(command, env=environment, stderr=sink, preexec_fn=_end_with_parent)
+            process = subprocess.Popen(
+                command, env=environment, stderr=sink, start_new_session=True, preexec_fn=_end_with_parent
+            )
 
             def pass_on(_: StopRequest) -> None:
                 process.send_signal(signal.SIGTERM)

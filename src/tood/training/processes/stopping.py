@@ -4,11 +4,13 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from tood.io.interruption import SAME_REQUEST
 from tood.io.shared_constants import LAUNCHER, WORKFLOW, status_of_signal
 
 PATIENCE = 600.0  # seconds to wait for a peer; the longest regular wait is for the main process to compute AP
@@ -23,6 +25,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         self.reason = ""
+        self.made_at = 0.0
+        """On the monotonic clock."""
 
     def __bool__(self) -> bool:
         return self.number is not None
@@ -31,7 +35,7 @@ class StopRequest:
         """Ask, unless that was done already; says whether this was the first."""
         if self.number is not None:
             return False
-        self.number, self.reason = number, reason
+        self.number, self.reason, self.made_at = number, reason, time.monotonic()
         return True
 
 
@@ -48,7 +52,7 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
     def on_signal(number: int, _: FrameType | None) -> None:
         if request.make(number, signal.Signals(number).name):
             threading.Thread(target=heard, args=[request]).start()  # ``heard`` may write, a signal handler must not
-        elif number == signal.SIGINT and not in_worker():
+        elif number == signal.SIGINT and not in_worker() and time.monotonic() - request.made_at > SAME_REQUEST:
             raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGINT):
