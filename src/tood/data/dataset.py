@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -76,6 +78,15 @@ class DetectionDataset(Dataset[Sample]):
         short = self._augmentation(position, epoch).short
         width, height = int(self.targets.widths[position]), int(self.targets.heights[position])
         return resized_size(width, height, short, self.config.long)
+
+    def largest_input_sizes(self) -> NDArray[np.int64]:
+        """(I,2) the largest (width, height) that each network input can have, to the pixel."""
+        config = self.config
+        short = max(config.jitter) if self.train and config.jitter else config.short
+        sizes = np.stack([self.targets.widths, self.targets.heights], axis=1)
+        factors = np.minimum(config.long / sizes.max(1), short / sizes.min(1))
+        found: NDArray[np.int64] = np.maximum(1, np.floor(sizes * factors[:, None] + 0.5)).astype(np.int64)
+        return found
 
     def file_names_of(self, image_ids: Iterable[int]) -> list[str]:
         """The files of some images, for messages."""

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 
@@ -30,7 +29,7 @@ from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
 from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus, versions
-from tood.training.processes.distributed import Group, is_writer, local_processes, process_group
+from tood.training.processes.distributed import Group, is_writer, process_group
 from tood.training.processes.launch import Launch, launch
 from tood.training.processes.machine import Machine
 from tood.training.processes.remembered_failures import failures_remembered
@@ -39,6 +38,7 @@ from tood.training.processes.run_lock import Hold, exclusive
 from tood.training.processes.stopping import UNSAVED, StopRequest, end_in_time, in_worker, stop_requests
 from tood.training.results import publish, publish_interrupted, staging_folder
 from tood.training.setup import prepare_training
+from tood.training.workers import count_workers, threads_of_each
 from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
 from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
@@ -173,11 +173,7 @@ def _train_here(
     gpu: int = 0,
 ) -> None:
     with process_group(device_type, gpu, machine.patience) as group:
-        threads = max(1, machine.threads // local_processes())
-        torch.set_num_threads(threads)
-        if machine.workers is None:
-            # A GPU must not wait for decoding; on the CPU a worker would only take the core that trains.
-            machine = replace(machine, workers=threads if group.device.type == "cuda" else 0)
+        torch.set_num_threads(threads_of_each(machine))
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
@@ -202,6 +198,7 @@ def _job(
     setup = prepare_training(config, prepared, DATA / "pretrained")
     for line in setup.weights:
         _log(config).info(line)
+    workers = count_workers(config, setup.dataset, machine, group)
     return Job(
         config=config,
         folder=folder,
@@ -212,10 +209,10 @@ def _job(
         earlier_data=prepared.fingerprint,
         code=code_behind("train", code_of(config.method)),
         precision=precision,
-        workers=machine.workers or 0,
+        workers=workers,
         micro_batches=machine.accumulate,
         group=group,
-        evaluate=_val_evaluation(config, prepared, setup.detector, group, machine.workers or 0, stop),
+        evaluate=_val_evaluation(config, prepared, setup.detector, group, workers, stop),
         stop=stop,
     )
 
