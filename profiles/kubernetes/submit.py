@@ -44,7 +44,7 @@ def manifest(options: argparse.Namespace, image: str, claim: str, mount: str) ->
         "terminationGracePeriodSeconds": GRACE,
         "volumes": [
             {"name": "shared", "persistentVolumeClaim": {"claimName": claim}},
-            {"name": "memory", "emptyDir": {"medium": "Memory"}},  # workers hand batches over in /dev/shm
+            {"name": "memory", "emptyDir": {"medium": "Memory"}},  # NCCL's, between GPUs of a pod
         ],
     }
     return {

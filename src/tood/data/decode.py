@@ -1,5 +1,6 @@
 """Decoding image files to RGB pixels as a viewer shows them, with one clear sentence for what cannot be decoded."""
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from torch import Tensor
 from tood.data.formats.headers import open_image, unreadable
 from tood.io.errors import UserError
 
+_OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Errors that say nothing about the file."""
 _STRIP = 1 << 22  # pixels that are converted together
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -87,7 +90,11 @@ def _explained(path: Path) -> Iterator[None]:
     except UnidentifiedImageError as error:
         what = f"the image file {unreadable(path)}" if path.stat().st_size else "is empty"
         raise UserError(f"{path}: {what}; {advice}.") from error
+    except MemoryError:
+        raise
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be decoded ({reason}); {advice}.") from error
 

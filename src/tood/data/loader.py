@@ -6,22 +6,20 @@ that a single one would.
 """
 
 import dataclasses
-import re
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.random_streams import random_stream
 from tood.data.transforms import normalise, padded_size
-from tood.io.errors import TransientError, UserError
+from tood.io.errors import UserError, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +137,7 @@ def train_batches(
     workers: int,
     start_step: int = 0,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches of process ``rank`` in one epoch, from step ``start_step`` on (see ``plan_epoch``).
 
     ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images. Raises
@@ -165,7 +163,7 @@ def test_batches(
     world: int,
     workers: int,
     pin_memory: bool = False,  # noqa: PT028
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Each image once over all processes, in batches of at most ``batch`` images of equal padded size.
 
     Normalisation and layer attention see the padding, so an image's padding must not depend on the other images.
@@ -191,64 +189,57 @@ def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int
     return padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
 
 
-class _Batches(Dataset[Batch | UserError]):
-    """Planned batches; a UserError in a worker is passed on as a value, since a traceback would hide its sentence."""
+class _PlannedBatches:
+    """Makes the batches of a pass by their numbers, in any process."""
 
     def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int) -> None:
         self.dataset = dataset
         self.plans = plans
         self.epoch = epoch
 
-    def __len__(self) -> int:
-        return len(self.plans)
+    def make(self, number: int) -> Batch:
+        samples = [self.dataset.sample(position, self.epoch) for position in self._members(number)]
+        return collate(samples, _common_size(self.dataset, self.plans.beside[number].tolist(), self.epoch))
 
-    def __getitem__(self, step: int) -> Batch | UserError:
-        plans = self.plans
-        members = plans.members[plans.ends[step] : plans.ends[step + 1]].tolist()
-        try:
-            samples = [self.dataset.sample(position, self.epoch) for position in members]
-        except UserError as error:
-            return error
-        return collate(samples, _common_size(self.dataset, plans.beside[step].tolist(), self.epoch))
+    def tensors(self, number: int) -> list[Tensor]:
+        """The fields of a batch in their order."""
+        return [value for _, value in self.make(number)._tensors()]
+
+    def files(self, number: int) -> str:
+        """The images of a batch, for messages."""
+        return listed([str(self.dataset.targets.file_names[position]) for position in self._members(number)])
+
+    def _members(self, number: int) -> list[int]:
+        found: list[int] = self.plans.members[self.plans.ends[number] : self.plans.ends[number + 1]].tolist()
+        return found
 
 
 def _load(
-    dataset: DetectionDataset,
-    plans: BatchPlans,
-    *,
-    epoch: int,
-    workers: int,
-    pin_memory: bool = False,
-) -> Iterator[Batch]:
-    loader = DataLoader(
-        _Batches(dataset, plans, epoch),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_is,
-        worker_init_fn=_leave_interrupts_to_the_parent,
-        pin_memory=pin_memory,
-    )
-    try:
-        for item in loader:
-            if isinstance(item, UserError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if not re.search(r"DataLoader worker \(pid", str(error)):
-            raise
-        raise TransientError(
-            f"{dataset.images}: a process reading images was killed, probably for lack of (shared) memory; "
-            "use fewer (--workers) or smaller batches, then repeat the command to continue."
-        ) from error
+    dataset: DetectionDataset, plans: BatchPlans, *, epoch: int, workers: int, pin_memory: bool
+) -> Generator[Batch]:
+    planned = _PlannedBatches(dataset, plans, epoch)
+    if not workers:
+        for number in range(len(plans)):
+            made = planned.make(number)
+            yield made.pin_memory() if pin_memory else made
+        return
+    name = str(dataset.images)
+    processes = BatchProcesses(planned.tensors, len(plans), workers, name=name, describe=planned.files)
+    if not pin_memory:
+        with processes:
+            for tensors in processes:
+                yield Batch(*tensors)
+        return
+    # Leaving the processes first ends the thread's wait for a batch of theirs.
+    device = torch.cuda.current_device()
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread, processes:
+        waiting = iter(processes)
 
+        def pin_next() -> Batch | None:
+            tensors = next(waiting, None)
+            return None if tensors is None else Batch(*tensors).pin_memory()
 
-def _as_is(item: Any) -> Any:
-    return item
-
-
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; workers then end with their parent, without tracebacks.
-
-    (torch runs each worker with a single thread of its own accord.)
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ahead = thread.submit(pin_next)
+        while (batch := ahead.result()) is not None:
+            ahead = thread.submit(pin_next)
+            yield batch

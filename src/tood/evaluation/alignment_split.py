@@ -1,6 +1,7 @@
 """Alignment analysis of a whole split: one pass of the detector without NMS."""
 
 import math
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -65,10 +66,11 @@ def analyse_split(
     every, sampled = Objects.of(table), set(sampled_positions(table))
     tally = _Tally()
     batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")
-    for batch in batches:
-        position = int(np.searchsorted(table.image_ids, int(batch.image_ids)))
-        objects, labels = _objects(every, position)
-        _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=position in sampled)
+    with closing(batches):
+        for batch in batches:
+            position = int(np.searchsorted(table.image_ids, int(batch.image_ids)))
+            objects, labels = _objects(every, position)
+            _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=position in sampled)
     return SplitAlignment(
         images=tally.images,
         objects=len(tally.correlations),

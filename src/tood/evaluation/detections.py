@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,15 @@ def detect_split(
     results: list[dict[str, Any]] = []
     count, seconds = 0, 0.0
     batches = test_batches(dataset, batch=1, rank=rank, world=world, workers=workers, pin_memory=device.type == "cuda")
-    for number, batch in enumerate(batches):
-        before_each()
-        started = time.perf_counter()
-        found = detect_batch(detector, batch, device, inference)
-        if number or len(dataset) == 1:  # the first image includes the start-up time
-            seconds += time.perf_counter() - started
-            count += len(found)
-        results += as_coco_results(found, batch.image_ids.tolist(), categories)
+    with closing(batches):
+        for number, batch in enumerate(batches):
+            before_each()
+            started = time.perf_counter()
+            found = detect_batch(detector, batch, device, inference)
+            if number or len(dataset) == 1:  # the first image includes the start-up time
+                seconds += time.perf_counter() - started
+                count += len(found)
+            results += as_coco_results(found, batch.image_ids.tolist(), categories)
     return SplitDetections(results, count, seconds)
 
 

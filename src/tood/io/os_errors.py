@@ -20,6 +20,7 @@ _REMEDIES = {
     errno.ESTALE: "the network disk has gone, so have it mounted again",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close programs that hold many files open",
+    errno.ETOOMANYREFS: "raise the limit on open files (ulimit -n)",
     errno.EAGAIN: "raise the limit on processes (ulimit -u) or use fewer",
     errno.ENOMEM: "close other programs, or use fewer processes",
 }

@@ -3,10 +3,11 @@
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 
-from tood.data.loader import train_batches
-from tood.io.errors import StoppedError
+from tood.data.loader import Batch, train_batches
+from tood.io.errors import StoppedError, TransientError
 from tood.training.job import Clock, Cost, Job, peak_memory
 from tood.training.processes.distributed import Agreement
 from tood.training.progress import ProgressLine
@@ -63,10 +64,9 @@ class TrainingLoop:
         return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory, trainer.micro_batches)
 
     def train_epoch(self, epoch: int) -> None:
-        """The steps of a 0-based epoch that are still to do."""
+        """The steps of a 0-based epoch that are still to do; they are saved where images cannot be read for now."""
         job, trainer, schedule, group = self.job, self.trainer, self.schedule, self.group
         job.detector.train()
-        interval_started, interval_step = time.monotonic(), trainer.step
         batches = train_batches(
             job.dataset,
             batch=schedule.batch,
@@ -78,6 +78,19 @@ class TrainingLoop:
             start_step=trainer.step - epoch * trainer.per_epoch,
             pin_memory=group.device.type == "cuda",
         )
+        with closing(batches):
+            try:
+                self.train_on(batches, epoch)
+            except TransientError as error:
+                if group.world > 1:  # the others may wait for this one in the next step
+                    raise
+                self.keep()
+                raise self.without_images(error) from error
+
+    def train_on(self, batches: Iterable[Batch], epoch: int) -> None:
+        """One step for each batch, with a row of the history and a checkpoint where they are due."""
+        trainer, schedule, group = self.trainer, self.schedule, self.group
+        interval_started, interval_step = time.monotonic(), trainer.step
         for batch in batches:
             trainer.train_step(batch, epoch)
             ends_epoch = trainer.step == (epoch + 1) * trainer.per_epoch
@@ -92,7 +105,7 @@ class TrainingLoop:
                     self.show(epoch)
                     if group.is_main:
                         self.clock.keep(peak_memory(group.device))
-            stops = self.agreement.any(bool(job.stop)) and trainer.step < trainer.total
+            stops = self.agreement.any(bool(self.job.stop)) and trainer.step < trainer.total
             due = stops or trainer.step % schedule.checkpoint_every == 0 or trainer.step == trainer.total
             if due or (ends_epoch and self.affordable()):
                 self.keep()
@@ -128,6 +141,11 @@ class TrainingLoop:
                 raise
             self.keep()
             raise self.stopped() from error
+        except TransientError as error:
+            if self.group.world > 1:
+                raise
+            self.keep()
+            raise self.without_images(error) from error
         self.progress.pause(time.monotonic() - started)
         row = self.trainer.history.rows[-1]
         row.update({f"val_{name}": value for name, value in values.items() if value is not None})
@@ -144,6 +162,12 @@ class TrainingLoop:
             f"run '{job.config.run}' was asked to stop ({job.stop.reason or 'another of its processes was'}) and is "
             f"saved after step {trainer.step} of {trainer.total}; repeat the command to continue.",
             job.stop.number or signal.SIGTERM,
+        )
+
+    def without_images(self, error: TransientError) -> TransientError:
+        trainer = self.trainer
+        return TransientError(
+            f"run '{self.job.config.run}' ends, saved after step {trainer.step} of {trainer.total}: {error}"
         )
 
 
