@@ -84,6 +84,10 @@ class ForkedCommand:
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def send_to_group(self, number: signal.Signals) -> None:
+        """As ``timeout``, Ctrl-C in a terminal and ``kill -- -PID`` do, to all processes of the command."""
+        os.killpg(self.pid, number)
+
     def end(self, seconds: float = 180) -> tuple[int, str]:
         """Wait for its end; its exit status, negative if a signal ended it, and all that it printed."""
         self._process.join(seconds)
@@ -100,6 +104,7 @@ class ForkedCommand:
 
 
 def _run(said: Path, *command: Any) -> None:
+    os.setpgid(0, 0)  # a group of its own, as a shell gives each command
     output = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -1,5 +1,6 @@
 """Batches: the plan, and the same pixels whatever the number of workers and processes."""
 
+import multiprocessing
 import os
 import signal
 from collections import Counter
@@ -20,7 +21,7 @@ from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
 from tood.data.training_targets import TrainingTargets
-from tood.io.errors import UserError
+from tood.io.errors import TransientError, UserError
 
 COUNT, BATCH = 22, 4
 
@@ -104,7 +105,6 @@ def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionData
     assert not all_same(batches, read(dataset, epoch=2))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_number_of_workers_changes_nothing(dataset: DetectionDataset, workers: int) -> None:
     assert all_same(read(dataset), read(dataset, workers=workers))
@@ -154,6 +154,33 @@ def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) ->
     deadly = Deadly(dataset.targets, dataset.images, dataset.config, train=True, seed=0)
     with pytest.raises(UserError, match="was killed, probably for lack of"):
         read(deadly, workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinning_ahead_changes_nothing(
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """On a machine without GPU a copy stands in for the pinned one."""
+    pinned = []
+
+    def pin(batch: Batch) -> Batch:
+        pinned.append(batch)
+        return Batch(**{name: value.clone() for name, value in batch._tensors()})
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(Batch, "pin_memory", pin)
+    batches = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
+    assert all_same(read(dataset), list(batches))
+    assert len(pinned) == 6
+    stopped = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
+    next(stopped)
+    stopped.close()
+    assert not multiprocessing.active_children()
+    deadly = Deadly(dataset.targets, dataset.images, dataset.config, train=True, seed=0)
+    if workers:
+        with pytest.raises(TransientError, match="was killed"):
+            list(train_batches(deadly, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=2, pin_memory=True))
 
 
 def test_batches_that_cannot_be_made_are_refused(dataset: DetectionDataset) -> None:

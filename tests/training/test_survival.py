@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from forked_command import ForkedCommand
 from tiny_run import (
     EIGHT,
     EXPLODES,
@@ -98,20 +100,50 @@ def test_stopping_after_any_step_changes_nothing(
         assert same(whole, weights(project, "atss"))
 
 
+def to_the_command(process: ForkedCommand, _: Path, number: signal.Signals) -> None:
+    process.send_signal(number)
+
+
+def to_its_group(process: ForkedCommand, _: Path, number: signal.Signals) -> None:
+    process.send_to_group(number)
+
+
+def twice(process: ForkedCommand, _: Path, number: signal.Signals) -> None:
+    """As ``timeout`` does."""
+    process.send_signal(number)
+    process.send_to_group(number)
+
+
+def to_every_process(_: ForkedCommand, project: Path, number: signal.Signals) -> None:
+    """As Slurm and systemd do."""
+    for pid in workers_in(project):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 @pytest.mark.parametrize(
-    ("number", "more"),
+    ("number", "send", "more"),
     [
-        (signal.SIGTERM, ("--workers", "3")),
-        pytest.param(signal.SIGINT, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
+        (signal.SIGTERM, to_its_group, ("--workers", "3")),
+        pytest.param(signal.SIGINT, twice, ("--workers", "2"), marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, to_every_process, ("--workers", "2"), marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, to_the_command, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, to_its_group, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, twice, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, to_every_process, ("--processes", "2", "--workers", "1"), marks=pytest.mark.long),
     ],
 )
 def test_a_signal_costs_no_digit(
-    project: Path, left_alone: LeftAlone, number: signal.Signals, more: tuple[str, ...]
+    project: Path,
+    left_alone: LeftAlone,
+    number: signal.Signals,
+    send: Callable[[ForkedCommand, Path, signal.Signals], None],
+    more: tuple[str, ...],
 ) -> None:
     whole, rows = left_alone(2 if "--processes" in more else 1)
     process = start(project, "atss", *more)
     wait_for(lambda: bool(checkpoints(project)))
-    process.send_signal(number)
+    send(process, project, number)
     status, said = process.end()
     assert "Traceback" not in said
     assert status == 128 + number, said
@@ -123,6 +155,34 @@ def test_a_signal_costs_no_digit(
     assert history(project, "atss") == rows
     assert same(whole, weights(project, "atss"))
     assert not workers_in(project)
+
+
+def loader_processes(project: Path, trainer: int) -> list[int]:
+    return [pid for pid in workers_in(project) if psutil.Process(pid).ppid() == trainer]
+
+
+def test_a_killed_loader_process_costs_no_step(project: Path) -> None:
+    reschedule(project, epochs=500, evaluate_every=500, checkpoint_every=10_000)
+    process = start(project, "atss", "--workers", "1")
+    loaders: list[int] = []
+    wait_for(lambda: bool(loaders.extend(loader_processes(project, process.pid)) or loaders))
+    os.kill(loaders[0], signal.SIGKILL)
+    status, said = process.end()
+    assert status == 75, said
+    assert "Traceback" not in said
+    (sentence,) = [line for line in said.splitlines() if "killed" in line]
+    step = int(sentence.partition("saved after step ")[2].split()[0])
+    assert "--workers, 0 for none" in sentence
+    if step:
+        assert [path.stem for path in checkpoints(project)] == [f"step-{step:09}"]
+
+
+def test_loader_processes_end_with_a_killed_trainer(project: Path) -> None:
+    reschedule(project, epochs=500, evaluate_every=500)
+    process = start(project, "atss", "--workers", "2")
+    wait_for(lambda: len(loader_processes(project, process.pid)) == 2)
+    process.kill()
+    wait_for(lambda: not workers_in(project), seconds=10)
 
 
 def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path, left_alone: LeftAlone) -> None:
