@@ -142,7 +142,7 @@ def test_memory_that_the_system_refuses_is_named_with_the_remedy(monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(TransientError, match=r"data/images: .*No space left on device"):
         read()
 
