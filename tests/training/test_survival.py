@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -155,34 +154,6 @@ def test_a_signal_costs_no_digit(
     assert history(project, "atss") == rows
     assert same(whole, weights(project, "atss"))
     assert not workers_in(project)
-
-
-def loader_processes(project: Path, trainer: int) -> list[int]:
-    return [pid for pid in workers_in(project) if psutil.Process(pid).ppid() == trainer]
-
-
-def test_a_killed_loader_process_costs_no_step(project: Path) -> None:
-    reschedule(project, epochs=500, evaluate_every=500, checkpoint_every=10_000)
-    process = start(project, "atss", "--workers", "1")
-    loaders: list[int] = []
-    wait_for(lambda: bool(loaders.extend(loader_processes(project, process.pid)) or loaders))
-    os.kill(loaders[0], signal.SIGKILL)
-    status, said = process.end()
-    assert status == 75, said
-    assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if "killed" in line]
-    step = int(sentence.partition("saved after step ")[2].split()[0])
-    assert "--workers, 0 for none" in sentence
-    if step:
-        assert [path.stem for path in checkpoints(project)] == [f"step-{step:09}"]
-
-
-def test_loader_processes_end_with_a_killed_trainer(project: Path) -> None:
-    reschedule(project, epochs=500, evaluate_every=500)
-    process = start(project, "atss", "--workers", "2")
-    wait_for(lambda: len(loader_processes(project, process.pid)) == 2)
-    process.kill()
-    wait_for(lambda: not workers_in(project), seconds=10)
 
 
 def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path, left_alone: LeftAlone) -> None:

@@ -19,11 +19,11 @@ from tood.cli import run_verbs as runs
 from tood.cli import study_verbs as comparison
 from tood.cli import weights_verbs as weights
 from tood.io.console import log_file, start
-from tood.io.errors import UserError
+from tood.io.errors import TransientError, UserError
 from tood.io.escape import escape
 from tood.io.interruption import Terminated, interruptions_raised
 from tood.io.os_errors import machine_failure
-from tood.io.shared_constants import BUG, INTERRUPTED, RAISED, USER_ERROR, status_of_signal
+from tood.io.shared_constants import BUG, INTERRUPTED, PASSING, RAISED, USER_ERROR, status_of_signal
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,8 @@ def main() -> None:
     except UserError as error:
         if type(error) is UserError:
             _pass_error_to_launcher(error)
+        elif isinstance(error, TransientError):
+            _pass_error_to_launcher(error, PASSING)
         _fail(error.lines(), error.status, debug)
     except KeyboardInterrupt:
         _fail([_INTERRUPTION], INTERRUPTED, False)
@@ -132,11 +134,11 @@ def _fail(lines: Sequence[str], status: int, debug: bool) -> None:
     sys.exit(status)
 
 
-def _pass_error_to_launcher(error: UserError) -> None:
-    """Write the error for the launcher of several processes, which reports it."""
+def _pass_error_to_launcher(error: UserError, suffix: str = "") -> None:
+    """Write the error for the launcher of several processes, which reports it; with the suffix if it may pass."""
     if (file := _error_file()) is not None:
         with suppress(OSError):
-            file.write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
+            file.with_name(file.name + suffix).write_text("\n".join(map(escape, error.sentences)), encoding="utf-8")
 
 
 def _error_file() -> Path | None:

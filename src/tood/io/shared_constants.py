@@ -13,6 +13,8 @@ MEETING = "TOOD_MEETING"
 """Folder of this machine in which the processes of one launch find each other."""
 RAISED = "TOOD_RAISED"
 """File in which one of several processes leaves its error for the launcher to report."""
+PASSING = ".passing"
+"""Suffix of that file for an error after which the processes are started again."""
 
 BUG = 1
 USER_ERROR = 2

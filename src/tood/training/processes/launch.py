@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tood.io.errors import StoppedError, TransientError, UserError
-from tood.io.shared_constants import LAUNCHER, MEETING, RAISED
+from tood.io.shared_constants import LAUNCHER, MEETING, PASSING, RAISED
 from tood.training.processes.rendezvous import Rendezvous
 from tood.training.processes.stopping import StopRequest, stop_requests
 
@@ -79,7 +79,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
 
             with stop_requests(pass_on) as stop:
                 status = process.wait()
-        said = message.read_text(encoding="utf-8").strip() if message.exists() else ""
+        said, passing = _said(message), _said(message.with_name(message.name + PASSING))
     if status == 0:
         return
     log.debug("%s", words.read_text(encoding="utf-8", errors="replace"))
@@ -90,10 +90,16 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         )
     if said:
         raise UserError(*said.split("\n"))
+    because = f"the last time: {passing}" if passing else f"their output is in {words}; repeat the command to continue."
     raise TransientError(
         f"{plan.folder.parent}: its processes, or those of another node, died more often than they are restarted "
-        f"({_RESTARTS} times); their output is in {words}; repeat the command to continue."
+        f"({_RESTARTS} times); {because}"
     )
+
+
+def _said(message: Path) -> str:
+    """The error that a process left."""
+    return message.read_text(encoding="utf-8").strip() if message.exists() else ""
 
 
 def _command(arguments: Sequence[str], plan: Launch, meeting: Path, serves: bool | None) -> list[str]:
