@@ -679,12 +679,10 @@ class Losses(FocalCriterion):
     assert "'loss_bbox'" in said
 
 
-def test_what_shall_be_zero_is_refused_for_shipped_criteria_too() -> None:
+def test_an_option_may_turn_a_term_of_a_shipped_criterion_off() -> None:
     content = yaml.safe_load((PARAMS / "methods/free_anchor.yaml").read_text())
     content["criterion"]["alpha"] = 0
-    found = validate(MethodConfig, {"name": "x", **content}, "x.yaml")
-    with pytest.raises(UserError, match="class FreeAnchor returns the term 'positive_bag_loss' as 0"):
-        try_method(found)
+    assert try_method(validate(MethodConfig, {"name": "x", **content}, "x.yaml")) == []
 
 
 def test_the_methods_objects_are_left_as_they_were() -> None:
