@@ -290,6 +290,9 @@ def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: 
 
 
 def test_data_prepared_from_another_configuration_are_not_trained_on(project: Path) -> None:
+    shared = (project / "data").resolve()
+    (project / "data").unlink()
+    shutil.copytree(shared, project / "data")  # which is prepared anew, and other tests use theirs
     file = project / "params/datasets/tiny.yaml"
     content = yaml.safe_load(file.read_text())
     content["splits"]["train"]["seed"] = 9
