@@ -1,5 +1,6 @@
 """Every kind of image file is decoded as documented or refused in one sentence that names it."""
 
+import errno
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,16 @@ def test_broken_files_are_refused_in_one_sentence(
     assert str(path) in text
     assert "\n" not in text
     assert text.endswith(".")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_what_the_machine_refuses_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tood.data.decode._planes", refuse)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(type(error)):
+        decode_image(tmp_path / "a.png")
