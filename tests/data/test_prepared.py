@@ -72,9 +72,9 @@ def test_what_is_missing_or_changed_is_named(folder: Path) -> None:
     ("text", "problem"),
     [
         ("{", "is not valid JSON"),
-        ("[]", "must hold a mapping of fields, found list"),
+        ("[]", "must hold a mapping of fields, but is the list []"),
         ('{"name": "mine"}', "field 'format' is missing"),
-        ('{"name": 1}', "field 'name' is 1 but must be a text"),
+        ('{"name": 1}', "field 'name' is the number 1 but must be a text"),
         (None, "cannot be read: Is a directory"),
     ],
 )

@@ -16,7 +16,7 @@ from tood.config.schedule import ImagesConfig
 from tood.data.columns import Texts
 from tood.data.dataset import DetectionDataset
 from tood.data.formats.records import BoxRecord, Category, ImageRecord, RawSplit, to_coco
-from tood.data.loader import BatchPlans, _Batches
+from tood.data.loader import BatchPlans, _PlannedBatches
 from tood.data.prepare import write_coco
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
@@ -125,5 +125,5 @@ def test_what_workers_hold_has_no_object_for_each_image_or_box(tmp_path: Path) -
         targets = TrainingTargets.of(SplitTable.of_split(written(folder, images, boxes), NAMES))
         dataset = DetectionDataset(targets, folder, ImagesConfig(), train=True, seed=0)
         plans = BatchPlans(np.arange(images), np.arange(images + 1), np.arange(images)[:, None])
-        counts.append(reachable(_Batches(dataset, plans, epoch=1)))
+        counts.append(reachable(_PlannedBatches(dataset, plans, epoch=1)))
     assert counts[0] == counts[1]

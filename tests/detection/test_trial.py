@@ -679,10 +679,12 @@ class Losses(FocalCriterion):
     assert "'loss_bbox'" in said
 
 
-def test_an_option_may_turn_a_term_of_a_shipped_criterion_off() -> None:
+def test_an_option_that_leaves_an_output_untrained_is_refused_for_shipped_criteria_too() -> None:
     content = yaml.safe_load((PARAMS / "methods/free_anchor.yaml").read_text())
     content["criterion"]["alpha"] = 0
-    assert try_method(validate(MethodConfig, {"name": "x", **content}, "x.yaml")) == []
+    found = validate(MethodConfig, {"name": "x", **content}, "x.yaml")
+    with pytest.raises(UserError, match="class FreeAnchor has no term that trains the head's boxes"):
+        try_method(found)
 
 
 def test_the_methods_objects_are_left_as_they_were() -> None:

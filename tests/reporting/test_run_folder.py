@@ -122,10 +122,13 @@ def test_a_training_that_has_just_begun_has_no_rows_yet(run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"seconds": True}, "field 'seconds' is True but must be a number; remove it, then train the run again"),
-        ({"seconds": "x" * 10_000}, "field 'seconds' is 'xxx"),
-        ({"steps": 1.5}, "field 'steps' is 1.5 but must be a whole number; remove it"),
-        ([], "must hold a mapping of fields, found list; remove it"),
+        (
+            {"seconds": True},
+            "field 'seconds' is the truth value true but must be a number; remove it, then train the run again",
+        ),
+        ({"seconds": "x" * 10_000}, "field 'seconds' is the text 'xxx"),
+        ({"steps": 1.5}, "field 'steps' is the number 1.5 but must be a whole number; remove it"),
+        ([], "must hold a mapping of fields, but is the list []; remove it"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_said_in_plain_words(run: RunFolder, changes: Any, problem: str) -> None:

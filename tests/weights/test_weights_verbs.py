@@ -80,7 +80,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "files/list.json").write_text(json.dumps({"images": images, "categories": categories}))
     split = {"images": "images", "annotations": "odd.json"}
     datasets = {
-        "odd": {"format": "coco", "root": "files", "splits": {"train": split, "val": split}},
+        "odd": {"format": "coco", "root": "files", "splits": {"train": split, "val": split}, "duplicates": "keep"},
         "list": {
             "format": "images",
             "root": "files",

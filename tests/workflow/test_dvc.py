@@ -152,7 +152,7 @@ def test_a_changed_label_of_ones_own_is_seen_by_dvc(versioned: Project, tmp_path
         (root / "images" / split).mkdir(parents=True)
         (root / "labels" / split).mkdir(parents=True)
         for number in range(count):
-            Image.new("RGB", (64, 48), (number, 90, 0)).save(root / "images" / split / f"{split}{number}.png")
+            Image.new("RGB", (64, 48), (number, 90, len(split))).save(root / "images" / split / f"{split}{number}.png")
             (root / "labels" / split / f"{split}{number}.txt").write_text("0 0.5 0.5 0.4 0.5\n")
     content = {"format": "yolo", "root": str(root), "splits": {"train": "images/train", "val": "images/val"}}
     (versioned.folder / "params/datasets/mine.yaml").write_text(yaml.safe_dump({**content, "classes": ["cat", "dog"]}))

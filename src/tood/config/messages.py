@@ -109,13 +109,16 @@ def _without_tags(path: Sequence[str | int], value: Any) -> list[str]:
     return kept
 
 
-def explain(error: ValidationError, annotation: Any, value: Any, where: str, prefix: str = "") -> list[str]:
+def explain(
+    error: ValidationError, annotation: Any, value: Any, where: str, prefix: str = "", *, advise: bool = True
+) -> list[str]:
     """The problems of a validation, one sentence each, in pydantic's order.
 
-    ``where`` is the file; ``prefix`` the dotted path of ``value`` inside that file.
+    ``where`` is the file; ``prefix`` the dotted path of ``value`` inside that file; with ``advise`` a sentence says how
+    a person writes such a value.
     """
     problems = [one for problem in error.errors() for one in _single(problem)]
-    return list(dict.fromkeys(_sentence(problem, annotation, value, where, prefix) for problem in problems))
+    return list(dict.fromkeys(_sentence(one, annotation, value, where, prefix, advise) for one in problems))
 
 
 def _single(problem: ErrorDetails) -> list[ErrorDetails]:
@@ -125,7 +128,7 @@ def _single(problem: ErrorDetails) -> list[ErrorDetails]:
     return [{**problem, "ctx": {"error": reason}} for reason in reasons] if len(reasons) > 1 else [problem]
 
 
-def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, prefix: str) -> str:
+def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, prefix: str, advise: bool) -> str:
     kind, given, context, location = problem["type"], problem["input"], problem.get("ctx", {}), problem["loc"]
     of_a_key = kind == "string_type" and location[-1] == "[key]"
     if kind == "invalid_key" or of_a_key:
@@ -158,7 +161,7 @@ def _sentence(problem: ErrorDetails, annotation: Any, value: Any, where: str, pr
         return f"{where}: field '{field}' is {given['kind']!r}, {context['reason']}."
     if kind in _TYPES:
         wanted = _TYPES[kind]
-        remedy = remedy_for(given, wanted)
+        remedy = remedy_for(given, wanted) if advise else ""
         return f"{where}: {named} is {typed(given)} but must be {_TYPE_WORDS[wanted]}{'; ' if remedy else ''}{remedy}."
     if kind == "too_short":
         least = context["min_length"]
@@ -180,6 +183,14 @@ def validate(
 
     Raises UserError with a sentence for each problem, which names file and field.
     """
+    return _validated(annotation, value, where, prefix, context, advise=True)
+
+
+def _validated(
+    annotation: Any, value: Any, where: str, prefix: str, context: dict[str, str] | None, *, advise: bool
+) -> Any:
+    if not isinstance(value, dict) and not advise:
+        raise UserError(f"{where}: must hold a mapping of fields, but is {typed(value)}.")
     if not isinstance(value, dict):
         names = listed(sorted(_field_names(_models_in(annotation), [], value)))
         remedy = (value is not None and remedy_for(value, dict)) or "write each as 'name: value' in a line of its own"
@@ -187,7 +198,7 @@ def validate(
     try:
         return TypeAdapter(annotation).validate_python(value, context=context)
     except ValidationError as error:
-        raise UserError(*explain(error, annotation, value, where, prefix)) from error
+        raise UserError(*explain(error, annotation, value, where, prefix, advise=advise)) from error
 
 
 def validate_written(
@@ -195,7 +206,7 @@ def validate_written(
 ) -> Any:
     """Like :func:`validate`, for files that the program wrote: the message says to make them anew."""
     try:
-        return validate(annotation, value, where, context=context)
+        return _validated(annotation, value, where, "", context, advise=False)
     except UserError as error:
         problem = error.sentences[0].partition("; did you mean")[0].partition("; valid are")[0].removesuffix(".")
         raise UserError(f"{escape(problem, most=_LONGEST_PROBLEM)}; {remedy}.") from error
