@@ -19,6 +19,7 @@ from tood.workflow.settings import (
     submission_files,
     threads_per_run,
 )
+from tood.workflow.snakemake_command import snakemake_command
 from tood.workflow.stamps import runs_anyway, stamp_path
 from tood.workflow.study_lock import StudyLock
 
@@ -28,8 +29,10 @@ try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)
-    if workflow.is_main_process:  # not the jobs that it starts on other machines
-        TARGETS = getattr(workflow.dag_settings, "targets", ())
+    COMMAND = snakemake_command()
+    # Neither in the jobs that it starts on other machines, nor where nothing is planned.
+    if workflow.is_main_process and not COMMAND.only_lint:
+        TARGETS = COMMAND.targets
         refuse_wrong_address(TARGETS)
         PLAN = Plan(STUDY, SETTINGS)
         PLAN.refuse_loss(TARGETS)
