@@ -19,6 +19,7 @@ from tood.detection.trial.method import try_method
 from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"
+QUICK = ("atss", "free_anchor", "gfl", "paa", "pisa", "tood")
 METHODS = sorted(path.stem for path in (PARAMS / "methods").glob("*.yaml"))
 FILE = "extensions/mine.py"
 LOSSES, TARGETS = f"{FILE}:Losses", f"{FILE}:Targets"
@@ -71,7 +72,9 @@ def refused(found: MethodConfig, **options: Any) -> str:
     return "\n".join(caught.value.sentences)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in METHODS]
+)
 @pytest.mark.parametrize(("classes", "epochs"), [(3, 12), pytest.param(1, 1, marks=pytest.mark.long)])
 def test_every_shipped_method_passes(name: str, classes: int, epochs: int) -> None:
     found = validate(MethodConfig, read_block(PARAMS, "methods", name, MethodConfig, name), name)
