@@ -156,6 +156,7 @@ def test_a_signal_costs_no_digit(
     assert not workers_in(project)
 
 
+@pytest.mark.long
 def test_the_death_of_one_process_restarts_all_from_the_checkpoint(project: Path, left_alone: LeftAlone) -> None:
     whole, _ = left_alone(2)
     process = start(project, "atss", "--processes", "2")
@@ -260,6 +261,7 @@ def test_a_breakdown_names_its_images_and_can_be_computed_again(project: Path) -
     assert "did not break down with the configuration" in tood(project, "replay", "--run", RUN, status=2)
 
 
+@pytest.mark.long
 def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, left_alone: LeftAlone) -> None:
     _, rows = left_alone(1)
     process = start(project, "atss", "--processes", "2")
