@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,8 +33,9 @@ from tiny_run import (
 from tood.io.errors import StoppedError
 from tood.training import trainer
 from tood.training.checkpoint import CheckpointStore
+from tood.training.processes import stopping
 from tood.training.processes.machine import Machine
-from tood.training.processes.stopping import StopRequest, stop_requests
+from tood.training.processes.stopping import StopRequest, end_in_time, stop_requests
 from tood.verbs import train as verb
 from tood.workflow.code_choice import CodeChoice
 
@@ -216,6 +218,18 @@ def test_a_long_step_does_not_keep_a_training_beyond_the_time_that_engines_grant
     assert process.returncode == 143
     assert said.count("is asked to stop (SIGTERM); saving after this step") == 1
     assert said.count("and ends; its last checkpoint remains") == 1
+
+
+def test_a_process_whose_training_stopped_in_time_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "_exit", forced.append)
+    monkeypatch.setattr(stopping, "_GRACE", 0.2)
+    for seconds, found in ((0.0, []), (0.5, [143])):
+        with stop_requests(lambda request: end_in_time(request, lambda: None)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(seconds)
+        time.sleep(0.5)
+        assert forced == found
 
 
 def test_a_failure_of_another_command_stops_no_retry(project: Path) -> None:

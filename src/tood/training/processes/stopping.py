@@ -27,6 +27,8 @@ class StopRequest:
         self.reason = ""
         self.made_at = 0.0
         """On the monotonic clock."""
+        self.over = threading.Event()
+        """Set when the block that could be asked to end has ended."""
 
     def __bool__(self) -> bool:
         return self.number is not None
@@ -57,10 +59,9 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
 
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.signal(number, on_signal)
-    finished = threading.Event()
 
     def watch(pids: list[int]) -> None:
-        if _died(pids, finished) and request.make(signal.SIGTERM, "the workflow that started it is gone"):
+        if _died(pids, request.over) and request.make(signal.SIGTERM, "the workflow that started it is gone"):
             heard(request)
 
     if pids := starters():
@@ -68,26 +69,26 @@ def stop_requests(heard: Callable[[StopRequest], None]) -> Iterator[StopRequest]
     try:
         yield request
     finally:
-        finished.set()
+        request.over.set()
         for caught, handler in before.items():
             signal.signal(caught, handler)
 
 
 def end_in_time(request: StopRequest, last_words: Callable[[], None]) -> None:
-    """Force the end of this process if it has not ended within the grace period of workflow engines.
+    """Force the end of this process if ``request.over`` is not set within the grace period of workflow engines.
 
     A step may take long, and if this is one of several processes, it may wait for dead ones.
     """
 
     def end() -> None:
+        if request.over.wait(_GRACE):
+            return
         try:
             last_words()
         finally:
             os._exit(status_of_signal(request.number or signal.SIGTERM))
 
-    last = threading.Timer(_GRACE, end)
-    last.daemon = True
-    last.start()
+    threading.Thread(target=end, name="end-in-time", daemon=True).start()
 
 
 def starters() -> list[int]:
@@ -104,17 +105,17 @@ def in_worker() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _died(pids: list[int], finished: threading.Event) -> bool:
-    """Wait until one of the processes is gone (True), or ``finished`` is set or they cannot be watched (False)."""
+def _died(pids: list[int], over: threading.Event) -> bool:
+    """Wait until one of the processes is gone (True), or ``over`` is set or they cannot be watched (False)."""
     descriptors: list[int] = []
     poll = select.poll()
     try:
         for pid in pids:
             descriptors.append(os.pidfd_open(pid))
             poll.register(descriptors[-1], select.POLLIN)
-        while not finished.is_set():
+        while not over.is_set():
             if poll.poll(_LOOK_EVERY):
-                return not finished.is_set()
+                return not over.is_set()
     except OSError as error:
         return isinstance(error, ProcessLookupError)
     finally:
