@@ -57,16 +57,14 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        lines: dict[str, int] = {}
+        keys: dict[str, yaml.Node] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                line = self._line(key)
-                if key.value in lines:
+                first = keys.setdefault(key.value, key)
+                if first is not key:
                     name = escape(key.value, most=200)
-                    raise RefusedYamlError(
-                        f"key '{name}' is in line {lines[key.value]} and again in line {line}; keep one"
-                    )
-                lines[key.value] = line
+                    lines = f"line {self._line(first)} and again in line {self._line(key)}"
+                    raise RefusedYamlError(f"key '{name}' is in {lines}; keep one")
         return node
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
@@ -94,7 +92,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str"):
-            _refuse_long(self._line(node), len(node.value) > _LONGEST_NUMBER)
+            self._refuse_long(node, len(node.value) > _LONGEST_NUMBER)
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:  # of yaml's own converters
@@ -102,15 +100,15 @@ class _PlainLoader(yaml.SafeLoader):
                 problem=f"a value cannot be read as {node.tag.rpartition(':')[2]}", problem_mark=node.start_mark
             ) from error
         if isinstance(value, int):
-            _refuse_long(self._line(node), abs(value) >= _LARGEST_NUMBER)
+            self._refuse_long(node, abs(value) >= _LARGEST_NUMBER)
         if isinstance(value, str) and ("\0" in value or not is_unicode(value)):
             raise RefusedYamlError(f"the text in line {self._line(node)} has a NUL or half a character; leave it out")
         return value
 
-
-def _refuse_long(line: int, is_long: bool) -> None:
-    if is_long:
-        raise RefusedYamlError(f"the number in line {line} is too long; put it in quotes if it is a text")
+    def _refuse_long(self, node: yaml.Node, is_long: bool) -> None:
+        if is_long:
+            line = self._line(node)
+            raise RefusedYamlError(f"the number in line {line} is too long; put it in quotes if it is a text")
 
 
 @dataclass(frozen=True)
