@@ -60,6 +60,15 @@ def train(method: MethodConfig, *, steps: int, bf16: bool) -> Detector:
     return detector.eval()
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "tood",
+        "gfl",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("tood_anchor_based", "atss", "parallel_tal")),
+    ],
+    indirect=True,
+)
 def test_learns_two_images_by_heart(method: MethodConfig) -> None:
     """Every object is found with its class, and found best."""
     detector = train(method, steps=100, bf16=False)

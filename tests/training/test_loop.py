@@ -87,7 +87,8 @@ def test_loader_workers_change_nothing(project: Path, trained: Trained) -> None:
     assert_same_weights(project, trained("atss"), "atss")
 
 
-@pytest.mark.parametrize(("run", "parts"), [("atss", 1), pytest.param("tood", 2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("run", "parts"), [("atss", 1), ("tood", 2)])
 def test_two_processes_train_what_one_trains(trained: Trained, run: str, parts: int) -> None:
     divided = ("--accumulate", str(parts)) if parts > 1 else ()
     alone = trained(run, "--processes", "1", **EIGHT)
