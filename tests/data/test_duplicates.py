@@ -52,6 +52,14 @@ def test_the_user_may_settle_it_and_is_told(
     assert ("left out" in note) == (rule == "first")
 
 
+def test_a_split_of_nothing_but_pictures_of_another_is_refused(tmp_path: Path, yolo_root: Path) -> None:
+    for kind in ("images", "labels"):
+        shutil.rmtree(yolo_root / kind / "val")
+        shutil.copytree(yolo_root / kind / "train", yolo_root / kind / "val")
+    with pytest.raises(UserError, match="split 'val'"):
+        prepare(yolo(yolo_root, duplicates="first"), tmp_path)
+
+
 def test_copies_within_a_split_are_noted(tmp_path: Path, yolo_root: Path) -> None:
     shutil.copyfile(yolo_root / "images" / "val" / "d.png", yolo_root / "images" / "val" / "e.png")
     prepared = prepare(yolo(yolo_root), tmp_path)

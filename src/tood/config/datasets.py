@@ -82,13 +82,17 @@ SharedKind = Literal[
 """Findings that are noted of single images and refused where most images share them."""
 
 
+DuplicateRule = Literal["keep", "first", "refuse"]
+"""What becomes of a picture under two annotations or in two splits."""
+
+
 class _OnDisk(Config):
     """Fields shared by data sets that exist as files."""
 
     name: str
     source: Source | None = Field(None, description="Upstream; leave out for data that is already on disk.")
     root: str | None = Field(None, description="Folder of data that is already on disk.")
-    duplicates: Literal["keep", "first", "refuse"] = Field(
+    duplicates: DuplicateRule = Field(
         "refuse",
         description="A picture under two annotations or in two splits: keep both, keep the first, or refuse the data.",
     )

@@ -4,12 +4,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from tood.config.datasets import DuplicateRule
 from tood.data.findings import Findings
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
-
-DuplicateRule = Literal["keep", "first", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,11 @@ def settle_duplicates(
                 dropped.add((other.split.name, other.image.id))
             else:
                 findings.note(other.path, text)
-    if not dropped:
-        return dataset
-    return replace(dataset, splits=tuple(_without(split, dropped) for split in dataset.splits))
+    splits = tuple(_without(split, dropped) for split in dataset.splits)
+    for before, after in zip(dataset.splits, splits, strict=True):
+        if before.images and not after.images:
+            findings.error(f"split '{after.name}'", "has no picture that is not in another split too; add some")
+    return replace(dataset, splits=splits)
 
 
 def _groups(dataset: RawDataset, digest: Callable[[Path], str]) -> list[tuple[_Use, list[_Use]]]:
