@@ -1,5 +1,7 @@
 """What changes a picture's pixels is noted once per kind; what cannot be decoded stops the preparation."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +78,24 @@ def test_gray_of_few_bits_is_as_bright_as_a_viewer_shows_it(tmp_path: Path, bits
     assert error.max() <= 1
 
 
-def test_colours_of_few_bits_are_refused(tmp_path: Path) -> None:
-    cv2 = pytest.importorskip("tifffile", reason="nothing else writes colours of 16 bits")
-    cv2.imwrite(tmp_path / "x.tif", (COLOURS.astype(np.uint16) * 16), photometric="rgb")
-    with pytest.raises(UserError, match="16 bits"):
-        decode_image(tmp_path / "x.tif")
+def write_wide_png(path: Path, values: np.ndarray) -> Path:
+    """A PNG with 16 bits a colour (H,W,3), which no library here writes."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+    return path
+
+
+def test_colours_of_few_bits_are_refused_and_of_16_bits_read(tmp_path: Path) -> None:
+    wide = COLOURS.astype(np.uint16)
+    read = decode_image(write_wide_png(tmp_path / "x.png", wide * 257)).permute(1, 2, 0).numpy()
+    assert np.array_equal(read, COLOURS)
+    with pytest.raises(UserError, match=r"x\.png: has colours of 16 bits"):
+        decode_image(write_wide_png(tmp_path / "x.png", wide * 16))
 
 
 def test_notes_are_one_a_kind(tmp_path: Path) -> None:

@@ -30,10 +30,14 @@ Change = Literal["transparency", "sixteen_bits", "few_bits", "cmyk", "pages", "o
 
 @dataclass(frozen=True)
 class _Reading:
-    """Changes seen while a picture is converted."""
+    """Changes seen while a picture is converted; None where nobody asks for them."""
 
     path: Path
-    changes: set[Change]
+    changes: set[Change] | None
+
+    def note(self, change: Change) -> None:
+        if self.changes is not None:
+            self.changes.add(change)
 
 
 def decode_image(path: Path) -> Tensor:
@@ -47,7 +51,7 @@ def decode_image(path: Path) -> Tensor:
     (``LARGEST_IMAGE``) that it looks like a decompression bomb, or values that would be lost. Reading takes up to
     8 bytes a pixel, 11 where the picture has to be turned.
     """
-    return _decode(path, set())
+    return _decode(path, None)
 
 
 def examine_image(path: Path) -> tuple[Tensor, frozenset[Change]]:
@@ -60,10 +64,10 @@ def examine_image(path: Path) -> tuple[Tensor, frozenset[Change]]:
     return image, frozenset(changes)
 
 
-def _decode(path: Path, changes: set[Change]) -> Tensor:
+def _decode(path: Path, changes: set[Change] | None) -> Tensor:
     with _explained(path), open_image(path) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            changes.add("pages")
+        if changes is not None and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            changes.add("pages")  # counting them reads the whole of a GIF or TIFF
         has_wide_colours = _has_wide_colours(image)
         ImageOps.exif_transpose(image, in_place=True)
         planes = _planes(image, _Reading(path, changes))
@@ -124,7 +128,7 @@ def _brightest(image: Image.Image, reading: _Reading) -> int:
     if darkest < 0 or brightest > 65535:
         raise UserError(f"{reading.path}: has gray values outside 0..65535; convert it to 8 or 16 bits.")
     bits = next(bits for bits in _BITS if brightest < 1 << bits)
-    reading.changes.add("sixteen_bits" if bits == 16 else "few_bits")
+    reading.note("sixteen_bits" if bits == 16 else "few_bits")
     return (1 << bits) - 1
 
 
@@ -138,10 +142,10 @@ def _to_rgb(image: Image.Image, brightest: int, reading: _Reading) -> Image.Imag
         picture = image.convert("RGBA")
         if picture.getchannel("A").getextrema() == (255, 255):
             return picture.convert("RGB")
-        reading.changes.add("transparency")
+        reading.note("transparency")
         return Image.alpha_composite(Image.new("RGBA", picture.size, (255, 255, 255, 255)), picture).convert("RGB")
     if image.mode == "CMYK":
-        reading.changes.add("cmyk")
+        reading.note("cmyk")
     if image.mode == "RGB":
         image.load()
         return image
