@@ -10,11 +10,11 @@ from PIL import Image
 from tood.config.datasets import ShapesDataset
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset, Sample
+from tood.data.input_sizes import resized_size
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
 from tood.data.training_targets import TrainingTargets
-from tood.data.transforms import resized_size
 from tood.io.errors import UserError
 
 JITTERED = ImagesConfig(short=64, long=96, jitter=(48, 80))

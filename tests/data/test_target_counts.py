@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tood.config.schedule import ImagesConfig
+from tood.data.input_sizes import resized_size, resized_sizes
 from tood.data.split_table import SplitTable
-from tood.data.target_counts import Fate, count_targets, fates, input_boxes, resized_sizes, used_images
-from tood.data.training_targets import TrainingTargets
-from tood.data.transforms import Augmentation, resized_size, transform
+from tood.data.target_counts import count_targets, input_boxes
+from tood.data.training_targets import Fate, TrainingTargets, fates, without_empty
+from tood.data.transforms import Augmentation, transform
 
 
 def table_of(folder: Path, images: list[tuple[int, int]], boxes: list[dict[str, Any]]) -> SplitTable:
@@ -48,7 +49,7 @@ def random_table(folder: Path, seed: int = 0) -> SplitTable:
 @pytest.mark.parametrize("drop_empty", [False, True])
 def test_targets_are_those_of_training(tmp_path: Path, drop_empty: bool) -> None:
     table = random_table(tmp_path)
-    used, targets = used_images(table, drop_empty=drop_empty), TrainingTargets.of(table, drop_empty=drop_empty)
+    used, targets = without_empty(table) if drop_empty else table, TrainingTargets.of(table, drop_empty=drop_empty)
     assert used.image_ids.tolist() == targets.image_ids.tolist()
     assert used.file_names.tolist() == targets.file_names.tolist()
     chosen = fates(used) == Fate.TARGET

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
+from tood.data.input_sizes import padded_size, resized_size
 from tood.data.loader import collate
 from tood.data.transforms import (
     MEAN,
@@ -19,8 +20,6 @@ from tood.data.transforms import (
     draw_augmentation,
     no_augmentation,
     normalise,
-    padded_size,
-    resized_size,
     transform,
 )
 

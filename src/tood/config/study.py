@@ -143,12 +143,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_study(reference: str, params: Path = Path("params")) -> Study:
+def load_study(reference: str, params: Path = Path("params"), on: DatasetConfig | None = None) -> Study:
     """Compose a study from its file.
 
     ``reference`` is a path below ``params/studies`` without suffix, optionally followed by ``@<dataset>`` to
-    run the same study on another data set, or by ``@<scale>`` to run it in a small form. Raises UserError with a
-    sentence for each problem, naming file, field, value and the nearest valid name.
+    run the same study on another data set, or by ``@<scale>`` to run it in a small form; ``on`` is a data set in place
+    of the one that follows from that. Raises UserError with a sentence for each problem, naming file, field, value and
+    the nearest valid name.
     """
     if not (params / "studies").is_dir():
         raise UserError(f"{params}/studies: no such folder; run this in the project's folder.")
@@ -171,7 +172,7 @@ def load_study(reference: str, params: Path = Path("params")) -> Study:
     scale = load_scale(other, params) if at and is_scale(other, params) else None
     problems = Problems()
     with problems.gather():
-        dataset = _dataset(study, where, other, scale, params)
+        dataset = on or _dataset(study, where, other, scale, params)
         check_splits(dataset, study.split, where, params)
     blocks = _compose_runs(study, path, name, scale, params, problems)
     with problems.gather():

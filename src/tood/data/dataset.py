@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 
 from tood.config.schedule import ImagesConfig
 from tood.data.decode import decode_image
+from tood.data.input_sizes import resized_size, resized_sizes, sizes_drawn
 from tood.data.training_targets import TrainingTargets
 from tood.data.transforms import (
     Augmentation,
     draw_augmentation,
     no_augmentation,
-    resized_size,
     transform,
 )
 from tood.io.errors import UserError
@@ -81,12 +81,9 @@ class DetectionDataset(Dataset[Sample]):
 
     def largest_input_sizes(self) -> NDArray[np.int64]:
         """(I,2) the largest (width, height) that each network input can have, to the pixel."""
-        config = self.config
-        short = max(config.jitter) if self.train and config.jitter else config.short
+        short = sizes_drawn(self.config)[1] if self.train else self.config.short
         sizes = np.stack([self.targets.widths, self.targets.heights], axis=1)
-        factors = np.minimum(config.long / sizes.max(1), short / sizes.min(1))
-        found: NDArray[np.int64] = np.maximum(1, np.floor(sizes * factors[:, None] + 0.5)).astype(np.int64)
-        return found
+        return resized_sizes(sizes, short, self.config.long)
 
     def file_names_of(self, image_ids: Iterable[int]) -> list[str]:
         """The files of some images, for messages."""

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
+from tood.data.input_sizes import padded_size
 from tood.data.random_streams import random_stream
-from tood.data.transforms import normalise, padded_size
+from tood.data.transforms import normalise
 from tood.io.errors import UserError, listed
 
 

@@ -1,8 +1,7 @@
 """What a training makes of a split's images and objects: how many are used, and why the others are not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,27 +9,9 @@ from numpy.typing import NDArray
 from tood.config.datasets import DatasetConfig, drops_empty
 from tood.config.schedule import ImagesConfig
 from tood.data.findings import plural
-from tood.data.formats.records import SMALLEST_BOX
+from tood.data.input_sizes import SMALLEST_SIDE, resized_sizes, sizes_drawn
 from tood.data.split_table import SplitTable
-from tood.data.training_targets import SMALLEST_IMAGE_SIDE, TrainingTargets
-
-SMALLEST_SIDE = 1.0
-"""Pixels of the network's input; narrower or lower objects are no targets."""
-
-
-class Fate(IntEnum):
-    """What becomes of an annotation in training: a target, or the first reason that fits."""
-
-    TARGET = 0
-    OF_NO_IMAGE = 1
-    """Of an image that is left out."""
-    CROWD = 2
-    IGNORED = 3
-    WITHOUT_AREA = 4
-    THIN = 5
-    """Below 1 px in width or height."""
-    OUTSIDE = 6
-
+from tood.data.training_targets import Fate, Presence, fates, without_empty
 
 _NAMES = {
     Fate.OF_NO_IMAGE: "object",
@@ -58,39 +39,6 @@ def use_of_empty(config: DatasetConfig, split: str) -> str:
     return "left out of training, for drop_empty is true" if drops else "used as background"
 
 
-def used_images(table: SplitTable, *, drop_empty: bool) -> SplitTable:
-    """The split with the images of ``TrainingTargets`` alone."""
-    kept = np.flatnonzero(np.isin(table.image_ids, TrainingTargets.of(table, drop_empty=drop_empty).image_ids))
-    return replace(
-        table,
-        image_ids=table.image_ids[kept],
-        file_names=table.file_names.take(kept),
-        widths=table.widths[kept],
-        heights=table.heights[kept],
-    )
-
-
-def fates(table: SplitTable) -> NDArray[np.int64]:
-    """(N,) what becomes of each annotation (a ``Fate``) before the resize; targets as in ``TrainingTargets``."""
-    images, _, known = table.locate_annotations()
-    every = table.annotations
-    x, y, w, h = every.boxes.T
-    inside = np.ones(len(every), bool)
-    if len(table.image_ids):
-        inside = (np.minimum(x + w, table.widths[images]) > np.maximum(x, 0)) & (
-            np.minimum(y + h, table.heights[images]) > np.maximum(y, 0)
-        )
-    reasons = {
-        Fate.OF_NO_IMAGE: ~known,
-        Fate.CROWD: every.crowd,
-        Fate.IGNORED: every.ignored,
-        Fate.WITHOUT_AREA: ~(every.areas > 0),
-        Fate.THIN: ~((w >= SMALLEST_BOX) & (h >= SMALLEST_BOX)),
-        Fate.OUTSIDE: ~inside,
-    }
-    return np.select(list(reasons.values()), list(reasons), Fate.TARGET)
-
-
 @dataclass(frozen=True, eq=False)
 class InputBoxes:
     """Objects of a split as training has them at one size of images, in the order of the annotations."""
@@ -105,11 +53,6 @@ class InputBoxes:
         """(N,) px."""
         sides: NDArray[np.float32] = (self.boxes[:, 2:] - self.boxes[:, :2]).min(axis=1, initial=np.inf)
         return sides
-
-
-def sizes_drawn(images: ImagesConfig) -> tuple[int, int]:
-    """The smallest and the largest shorter side (px) that training aims at."""
-    return images.jitter or (images.short, images.short)
 
 
 def input_boxes(table: SplitTable, short: int, long: int, *, mirrored: bool = False) -> InputBoxes:
@@ -129,13 +72,6 @@ def input_boxes(table: SplitTable, short: int, long: int, *, mirrored: bool = Fa
     if mirrored:
         boxes[:, [2, 0]] = limits[:, :1] - boxes[:, [0, 2]]
     return InputBoxes(np.clip(boxes, 0, limits), new[of_image])
-
-
-def resized_sizes(sizes: NDArray[np.int64], short: int, long: int) -> NDArray[np.int64]:
-    """(I,2) widths and heights px after resizing, each as from ``transforms.resized_size``."""
-    factors = np.minimum(long / sizes.max(axis=1), short / sizes.min(axis=1))
-    resized: NDArray[np.int64] = np.maximum(1, (sizes * factors[:, None] + 0.5).astype(np.int64))
-    return resized
 
 
 @dataclass(frozen=True)
@@ -191,9 +127,8 @@ class TargetCount:
 
 def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) -> TargetCount:
     """Count what a training on a split uses; files and sizes of all its images must be known."""
-    annotated = np.isin(table.image_ids, table.annotations.image_ids)
-    large = np.minimum(table.widths, table.heights) >= SMALLEST_IMAGE_SIDE
-    used = used_images(table, drop_empty=drop_empty)
+    present = Presence.of(table)
+    used = without_empty(table) if drop_empty else table
     fate = fates(used)
     of_image, _, _ = used.locate_annotations()
     targets = fate == Fate.TARGET
@@ -207,8 +142,8 @@ def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) 
         vanishing=(count - seen[0], count - seen[1]),
         largest=float(largest.max(initial=0.0)),
         left_out=_counted(fate),
-        not_annotated=int((~annotated).sum()),
-        small=int((annotated & ~large).sum()),
+        not_annotated=int((~present.annotated).sum()),
+        small=int((present.annotated & ~present.large).sum()),
         drop_empty=drop_empty,
         sizes=sizes_drawn(images),
     )

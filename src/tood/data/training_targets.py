@@ -1,6 +1,7 @@
 """Training targets: boxes and labels of a split as flat arrays, which are cheap to share with worker processes."""
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,20 @@ from tood.data.split_table import SplitTable
 from tood.io.errors import UserError
 
 SMALLEST_IMAGE_SIDE = 32
+
+
+class Fate(IntEnum):
+    """What becomes of an annotation in training: a target, or the first reason that fits."""
+
+    TARGET = 0
+    OF_NO_IMAGE = 1
+    """Of an image that is left out."""
+    CROWD = 2
+    IGNORED = 3
+    WITHOUT_AREA = 4
+    THIN = 5
+    """Below 1 px in width or height."""
+    OUTSIDE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +71,10 @@ class TrainingTargets:
         is one) and those with a side below 32 px. Raises UserError if the file or size of an image is missing.
         """
         _refuse_unknown_files(table)
-        table = _without_empty(table) if drop_empty else table
-        images, labels, known = table.locate_annotations()
-        every = table.annotations
-        x, y, w, h = every.boxes.T
-        used = known & ~every.crowd & ~every.ignored & (every.areas > 0) & (w >= SMALLEST_BOX) & (h >= SMALLEST_BOX)
-        if len(table.image_ids):
-            used &= (np.minimum(x + w, table.widths[images]) > np.maximum(x, 0)) & (
-                np.minimum(y + h, table.heights[images]) > np.maximum(y, 0)
-            )
+        table = without_empty(table) if drop_empty else table
+        images, labels, _ = table.locate_annotations()
+        x, y, w, h = table.annotations.boxes.T
+        used = fates(table) == Fate.TARGET
         order = np.argsort(images[used], kind="stable")
         counts = np.bincount(images[used], minlength=len(table.image_ids))
         return cls(
@@ -89,11 +99,25 @@ def _refuse_unknown_files(table: SplitTable) -> None:
         )
 
 
-def _without_empty(table: SplitTable) -> SplitTable:
+@dataclass(frozen=True, eq=False)
+class Presence:
+    """What ``drop_empty`` asks of the I images of a split."""
+
+    annotated: NDArray[np.bool_]
+    """(I,) whether there is any annotation; a crowd region is one."""
+    large: NDArray[np.bool_]
+    """(I,) whether no side is below 32 px."""
+
+    @classmethod
+    def of(cls, table: SplitTable) -> "Presence":
+        annotated = np.isin(table.image_ids, table.annotations.image_ids)
+        return cls(annotated, np.minimum(table.widths, table.heights) >= SMALLEST_IMAGE_SIDE)
+
+
+def without_empty(table: SplitTable) -> SplitTable:
     """The split without the images that ``drop_empty`` leaves out."""
-    annotated = np.isin(table.image_ids, table.annotations.image_ids)
-    large = np.minimum(table.widths, table.heights) >= SMALLEST_IMAGE_SIDE
-    kept = np.flatnonzero(annotated & large)
+    present = Presence.of(table)
+    kept = np.flatnonzero(present.annotated & present.large)
     return replace(
         table,
         image_ids=table.image_ids[kept],
@@ -101,3 +125,24 @@ def _without_empty(table: SplitTable) -> SplitTable:
         widths=table.widths[kept],
         heights=table.heights[kept],
     )
+
+
+def fates(table: SplitTable) -> NDArray[np.int64]:
+    """(N,) what becomes of each annotation (a ``Fate``) before the resize; those of ``TrainingTargets`` are targets."""
+    images, _, known = table.locate_annotations()
+    every = table.annotations
+    x, y, w, h = every.boxes.T
+    inside = np.ones(len(every), bool)
+    if len(table.image_ids):
+        inside = (np.minimum(x + w, table.widths[images]) > np.maximum(x, 0)) & (
+            np.minimum(y + h, table.heights[images]) > np.maximum(y, 0)
+        )
+    reasons = {
+        Fate.OF_NO_IMAGE: ~known,
+        Fate.CROWD: every.crowd,
+        Fate.IGNORED: every.ignored,
+        Fate.WITHOUT_AREA: ~(every.areas > 0),
+        Fate.THIN: ~((w >= SMALLEST_BOX) & (h >= SMALLEST_BOX)),
+        Fate.OUTSIDE: ~inside,
+    }
+    return np.select(list(reasons.values()), list(reasons), Fate.TARGET)

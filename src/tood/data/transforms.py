@@ -9,10 +9,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from tood.config.schedule import ImagesConfig
-from tood.data.network_input import MEAN, PAD_MULTIPLE, STD
+from tood.data.input_sizes import SMALLEST_SIDE, resized_size, sizes_drawn
+from tood.data.network_input import MEAN, STD
 from tood.data.random_streams import random_stream
-
-_SMALLEST_SIDE = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,8 @@ def draw_augmentation(config: ImagesConfig, seed: int, epoch: int, image_id: int
     """Training: jitter and flip, a pure function of (seed, epoch, image id)."""
     rng = random_stream("augmentation", seed, epoch, image_id)
     flip = rng.random() < config.flip
-    low, high = config.jitter or (config.short, config.short)
+    low, high = sizes_drawn(config)
     return Augmentation(int(rng.integers(low, high, endpoint=True)), flip)
-
-
-def resized_size(width: int, height: int, short: int, long: int) -> tuple[int, int]:
-    """(new width, new height): both times min(long / longer side, short / shorter side), rounded half up."""
-    factor = min(long / max(width, height), short / min(width, height))
-    return max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
-
-
-def padded_size(width: int, height: int) -> tuple[int, int]:
-    """Both sides rounded up to multiples of 32."""
-    return -(-width // PAD_MULTIPLE) * PAD_MULTIPLE, -(-height // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
 def transform(
@@ -67,7 +55,7 @@ def transform(
     if augmentation.flip:
         picture, framed = functional.horizontal_flip(picture), functional.horizontal_flip(framed)
     moved = functional.clamp_bounding_boxes(framed).as_subclass(Tensor)
-    kept = ((moved[:, 2:] - moved[:, :2]) >= _SMALLEST_SIDE).all(1)
+    kept = ((moved[:, 2:] - moved[:, :2]) >= SMALLEST_SIDE).all(1)
     return picture.as_subclass(Tensor), moved[kept], labels[kept]
 
 

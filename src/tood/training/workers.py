@@ -3,7 +3,7 @@
 from tood.config.study import RunConfig
 from tood.data.batch_processes import AHEAD
 from tood.data.dataset import DetectionDataset
-from tood.data.transforms import padded_size
+from tood.data.input_sizes import padded_size
 from tood.io.console import run_log
 from tood.io.free_memory import free_memory
 from tood.training.processes.distributed import Group, local_processes

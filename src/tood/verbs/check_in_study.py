@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tood.config.compose import check_splits, fit_schedule
-from tood.config.datasets import DatasetConfig, drops_empty
+from tood.config.datasets import DatasetConfig
 from tood.config.scale import is_scale
 from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig, Study, load_study
@@ -16,18 +15,11 @@ from tood.data.columns import Annotations
 from tood.data.counted_objects import counted_annotations
 from tood.data.findings import Findings, plural
 from tood.data.formats.records import RawDataset
+from tood.data.input_sizes import SMALLEST_SIDE, sizes_drawn
 from tood.data.raw_table import raw_table
 from tood.data.split_table import SplitTable
-from tood.data.target_counts import (
-    SMALLEST_SIDE,
-    Fate,
-    count_targets,
-    fates,
-    input_boxes,
-    sizes_drawn,
-    used_images,
-    why_no_targets,
-)
+from tood.data.target_counts import count_targets, input_boxes, why_no_targets
+from tood.data.training_targets import Fate, fates, without_empty
 from tood.data.unscored import unscored
 from tood.detection.points import STRIDES
 from tood.detection.reach import centre_margin, contain_location
@@ -76,18 +68,7 @@ def study_on(reference: str, dataset: DatasetConfig) -> Study:
             f"--study {reference}: is on data set '{other}', not on '{dataset.name}'; say --study {name} or another "
             "data set."
         )
-    check_splits(dataset, study.split, str(study.file), PARAMS)
-    return replace(
-        study,
-        dataset=dataset,
-        keeping_background=frozenset(
-            key for key, run in study.runs.items() if run.schedule.drop_empty and drops_empty(dataset) is False
-        ),
-        runs={
-            key: run.model_copy(update={"dataset": dataset, "schedule": fit_schedule(run.schedule, dataset)})
-            for key, run in study.runs.items()
-        },
-    )
+    return load_study(reference, PARAMS, on=dataset)
 
 
 def check_in_study(study: Study, dataset: RawDataset) -> StudyCheck:
@@ -121,7 +102,7 @@ def _check_use(study: Study, runs: Sequence[RunConfig], tables: dict[str, SplitT
                 f"its 'drop_empty' does not hold for your own data, which keep {' and '.join(found.emptiness())}; "
                 f"'drop_empty: true' in {PARAMS}/datasets/{study.dataset.name}.yaml leaves them out",
             )
-        used = used_images(table, drop_empty=schedule.drop_empty)
+        used = without_empty(table) if schedule.drop_empty else table
         report.facts.append(f"  train  {_small_objects(used, images, sizes_drawn(images), fates(used) == Fate.TARGET)}")
         _find_untrained_classes(table, used, images, where, report)
         _find_unreached_classes(runs, used, images, where, report)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tood.config.imported import Dialect
 from tood.detection.cost import count_parameters
 from tood.io.errors import UserError
-from tood.io.read import read_bytes
+from tood.io.files import read_bytes
 from tood.weights.mmdet.detector_kinds import MethodName
 from tood.weights.mmdet.importing import Boxes, Given, ImportedModel, import_checkpoint
 from tood.weights.model_file import save_model

@@ -12,9 +12,10 @@ from reference_check.folder import read_arrays, read_json, tensor
 from reference_check.rows import EXACT, Report, Tolerance
 from tood.config.schedule import ImagesConfig
 from tood.data.dataset import Sample
+from tood.data.input_sizes import resized_size
 from tood.data.loader import collate
 from tood.data.network_input import MEAN, STD
-from tood.data.transforms import Augmentation, normalise, resized_size, transform
+from tood.data.transforms import Augmentation, normalise, transform
 
 GREY_LEVEL = Tolerance(absolute=1.0)
 BOXES = Tolerance(absolute=1e-4)
