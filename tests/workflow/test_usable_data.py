@@ -138,7 +138,6 @@ def test_a_finished_run_is_not_asked_about_its_data(project: Project) -> None:
     found = Plan(study_of(), read_settings({}))
     with pytest.raises(UserError, match="split 'val'"):
         refuse_unusable(found)
-    refuse_unusable(found, ["data/mine/dataset.json"])
     found.trainings = dict.fromkeys(found.trainings, Standing("current"))
     refuse_unusable(found)
 

@@ -29,14 +29,13 @@ try:
     SETTINGS = read_settings(config)
     STUDY = load_study(SETTINGS.study)
     ALONE = StudyLock(STUDY.name)
-    COMMAND = snakemake_command()
     # Neither in the jobs that it starts on other machines, nor where nothing is planned.
-    if workflow.is_main_process and not COMMAND.only_lint:
-        TARGETS = COMMAND.targets
-        refuse_wrong_address(TARGETS)
+    if workflow.is_main_process and not (COMMAND := snakemake_command()).only_lint:
+        refuse_wrong_address(COMMAND.targets)
         PLAN = Plan(STUDY, SETTINGS)
-        PLAN.refuse_loss(TARGETS)
-        refuse_unusable(PLAN, TARGETS)
+        if COMMAND.trains:
+            PLAN.refuse_loss()
+            refuse_unusable(PLAN)
         PLAN.write_stamps()
         if is_versioned():
             write_code()

@@ -1,6 +1,6 @@
 """Whether a run's data can be trained on and scored, asked before its first step; and what of them is used."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from tood.config.study import RunConfig, Study
 from tood.data.prepared import PreparedDataset, open_prepared
@@ -47,14 +47,11 @@ def refuse_unscored(study: Study, prepared: PreparedDataset) -> None:
     problems.raise_all()
 
 
-def refuse_unusable(plan: Plan, targets: Collection[str] = ()) -> None:
+def refuse_unusable(plan: Plan) -> None:
     """Raise UserError before anything is started if the data of runs to be trained are prepared, but of no use.
 
-    Data that are still to be prepared are judged then, and by the trainings themselves. Not if the ``targets`` of
-    Snakemake need no training.
+    Data that are still to be prepared are judged then, and by the trainings themselves.
     """
-    if targets and all(one.startswith("data/") for one in targets):
-        return
     study, state = plan.study, plan.datasets[plan.study.dataset.name]
     due = [study.runs[name] for name, standing in plan.trainings.items() if standing.state != "current"]
     if not due or state.entry is None or (state.problem and not state.is_upgrade):

@@ -57,12 +57,9 @@ class Plan:
         for name, run in self.study.runs.items():
             self.trainings[name] = self._apply_code_choice(self._training(run))
 
-    def refuse_loss(self, targets: Collection[str] = ()) -> None:
-        """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone.
-
-        Not if the ``targets`` need no training.
-        """
-        if self._choice != "ask" or (targets and all(one.startswith("data/") for one in targets)):
+    def refuse_loss(self) -> None:
+        """Raise UserError, to ask the user, if long finished trainings would be thrown away because of code alone."""
+        if self._choice != "ask":
             return
         limit = self.settings.code.minutes * _MINUTE
         lost = {name: one for name, one in self.trainings.items() if one.by_code_alone and one.seconds > limit}

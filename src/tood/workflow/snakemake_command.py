@@ -19,6 +19,11 @@ class SnakemakeCommand:
     only_lint: bool = False
     """Whether the workflow is only read and criticised."""
 
+    @property
+    def trains(self) -> bool:
+        """Whether the targets may need a training: not if all of them are data."""
+        return not self.targets or not all(one.startswith("data/") for one in self.targets)
+
 
 def snakemake_command(argv: Sequence[str] | None = None) -> SnakemakeCommand:
     """The command that this process runs; the plain one where it is not Snakemake's own command line."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from tood.io.errors import UserError
+from tood.io.files import read_bytes
 from tood.io.lock import try_lock
 from tood.io.os_errors import refusal
-from tood.io.read import read_bytes
 from tood.io.write import write_text
 
 
