@@ -15,7 +15,7 @@ from tood.config.method import MethodConfig
 from tood.config.published_table import load_published
 from tood.config.study import StudyFile, load_study
 from tood.io.errors import Problems, UserError
-from tood.io.read import UnreadableError
+from tood.io.files import UnreadableError
 
 PARAMS = Path(__file__).parents[2] / "params"
 FILE = "params/methods/x.yaml"

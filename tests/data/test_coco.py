@@ -62,11 +62,11 @@ def twice(table: str) -> Callable[[dict[str, Any]], object]:
         (lambda c: c.update(categories=[]), "field 'categories' is empty"),
         (
             lambda c: c["annotations"][0].update(image_id=99),
-            "(id 20) has 99 as 'image_id', which 'images' does not list",
+            "(id 20) has the number 99 as 'image_id', which 'images' does not list",
         ),
         (
             lambda c: c["annotations"][0].update(category_id=9),
-            "(id 20) has 9 as 'category_id', which 'categories' does",
+            "(id 20) has the number 9 as 'category_id', which 'categories' does",
         ),
         (lambda c: c["annotations"][0].pop("bbox"), "annotations[0] (id 20) needs four numbers"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "annotations[0] (id 20) needs four numbers"),
@@ -77,7 +77,10 @@ def twice(table: str) -> Callable[[dict[str, Any]], object]:
         (lambda c: c["annotations"][0].update(image_id="7"), "(id 20) has the text '7' as 'image_id'"),
         (lambda c: c["images"][0].pop("file_name"), "images[0] (id 7) needs a text as 'file_name'"),
         (lambda c: c["images"][0].update(id="7"), "images[0] needs a whole number as 'id'; it has the text '7'"),
-        (lambda c: c["images"][0].update(id=2**63), "images[0] needs a number below 2^63 as 'id'; it has 922337203"),
+        (
+            lambda c: c["images"][0].update(id=2**63),
+            "images[0] needs a number below 2^63 as 'id'; it has the number 92",
+        ),
         (lambda c: c["images"][0].update(file_name="\udcf6.jpg"), "a file's name that is not valid UTF-8, rename it"),
         (lambda c: c["categories"][0].pop("name"), "categories[0] (id 5) needs a text as 'name'"),
         (

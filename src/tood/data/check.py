@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
-from tood.data.duplicates import DuplicateRule, settle_duplicates
+from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, DuplicateRule, ImagesDataset, ShapesDataset
+from tood.data.duplicates import settle_duplicates
 from tood.data.findings import Finding, Findings, plural, printable
 from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit

@@ -20,7 +20,8 @@ from tood.config.base import Config
 from tood.config.messages import validate_written
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
-from tood.io.read import read_bytes, read_json, remedied
+from tood.io.files import read_bytes, remedied
+from tood.io.read import read_json
 from tood.io.write import write_json
 
 DATASET_FILE = "dataset.json"

@@ -1,6 +1,6 @@
 """Findings that most images of a split share: refused with their likely cause, where single ones are notes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import median
 from typing import Any, get_args
 
@@ -21,14 +21,15 @@ def refuse_shared(dataset: RawDataset, accepted: list[SharedKind], name: str, fi
             having = {path: detail for path, detail in findings.shared(kind).items() if path in paths}
             if len(having) >= _FEWEST and 2 * len(having) > len(paths):
                 what, cause = _SAID[kind]
+                cause = _why_resized(having) if kind == "other_size" else cause
                 findings.error(
                     f"split '{split.name}'",
-                    f"{len(having):,} of {plural(len(paths), 'image')} {what}; {cause(having)}; if it is right, set "
+                    f"{len(having):,} of {plural(len(paths), 'image')} {what}; {cause}; if it is right, set "
                     f"'accept: [{kind}]' of data set '{name}'",
                 )
 
 
-def _resized(sizes: Mapping[str, Any]) -> str:
+def _why_resized(sizes: Mapping[str, Any]) -> str:
     """The likely cause of sizes that differ; a detail has the annotated size and the file's, (w, h) px each."""
     pairs = list(sizes.values())
     factors = [file[axis] / annotated[axis] for annotated, file in pairs for axis in (0, 1)]
@@ -43,37 +44,34 @@ def _resized(sizes: Mapping[str, Any]) -> str:
     return "the annotations were made for other pictures, or for these at another size: use those pictures"
 
 
-def _saying(text: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda _: text
-
-
-_SAID: dict[SharedKind, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+_SAID: dict[SharedKind, tuple[str, str]] = {
     "missing_labels": (
         "have no label file",
-        _saying("see that the labels are where they are looked for; an empty label file marks a picture as background"),
+        "see that the labels are where they are looked for; an empty label file marks a picture as background",
     ),
-    "other_size": ("have another size than their annotations say", _resized),
+    "other_size": ("have another size than their annotations say", ""),
     "beyond_edge": (
         "have boxes that reach far over the edge",
-        _saying(
+        (
             "the boxes may be written in another way (corners, centres, or from the top left) or for pictures of "
             "another size: correct them"
         ),
     ),
     "outside_image": (
         "have boxes wholly outside",
-        _saying("the boxes may be of pictures of another size, or of other pictures: correct them"),
+        "the boxes may be of pictures of another size, or of other pictures: correct them",
     ),
     "no_area": (
         "have boxes without area",
-        _saying("corners may be swapped, or width and height written in place of the second corner: correct them"),
+        "corners may be swapped, or width and height written in place of the second corner: correct them",
     ),
     "below_pixel": (
         "have boxes narrower or lower than a pixel",
-        _saying("the boxes may be fractions of the image; they must be in pixels: multiply them by its size"),
+        "the boxes may be fractions of the image; they must be in pixels: multiply them by its size",
     ),
     "repeated_boxes": (
         "have boxes that are given twice",
-        _saying("the annotations may have been exported or merged twice: keep each once"),
+        "the annotations may have been exported or merged twice: keep each once",
     ),
 }
+"""What images with the finding have in common, and the likely cause with its remedy."""

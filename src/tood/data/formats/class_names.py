@@ -1,7 +1,6 @@
 """Class names: names that one writes in several ways, and the names that they are given instead (``rename``)."""
 
 import re
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -9,13 +8,14 @@ from tood.config.messages import nearest
 from tood.data.findings import Findings
 from tood.data.formats.records import Category, RawDataset
 from tood.io.escape import escape
+from tood.io.names import comparable, twin
 
-_BETWEEN = re.compile(r"[\s_\u200b\u200c\u200d\u2060\ufeff-]+")
+_BETWEEN = re.compile(r"[\s_-]+")
 
 
 def folded(name: str) -> str:
     """What names have in common that differ in case, spaces or Unicode form only."""
-    return _BETWEEN.sub("", unicodedata.normalize("NFKC", name)).casefold()
+    return _BETWEEN.sub("", comparable(name))
 
 
 def rename_classes(dataset: RawDataset, rename: Mapping[str, str]) -> RawDataset:
@@ -59,19 +59,14 @@ def refuse_similar(classes: list[str], rename: Mapping[str, str], where: object,
             continue
         other = first.setdefault(folded(name), name)
         if other != name:
+            like = twin(name, [other])
+            why = f" (of the second: {like.reason})" if like is not None else ""
             findings.error(
                 where,
-                f"the classes '{other}' and '{name}'{_forms(other, name)} differ in case, spaces or Unicode form only; "
+                f"the classes '{other}' and '{name}'{why} differ in case, spaces or Unicode form only; "
                 f"if they are one, set 'rename: {{{_quoted(name)}: {_quoted(other)}}}', else name both in 'rename' as "
                 "they are",
             )
-
-
-def _forms(one: str, other: str) -> str:
-    """The characters of two names that look the same."""
-    if unicodedata.normalize("NFC", one) != unicodedata.normalize("NFC", other):
-        return ""
-    return f" ({one!a} and {other!a})"
 
 
 def _quoted(name: str) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tood.config.datasets import CocoDataset, CocoSplit, ImagesDataset
+from tood.config.values import typed
 from tood.data.findings import Findings
 from tood.data.formats.class_names import refuse_unknown
 from tood.data.formats.coco_boxes import CocoFile, read_boxes
-from tood.data.formats.coco_values import described, odd_id, whole
+from tood.data.formats.coco_values import odd_id, whole
 from tood.data.formats.folders import FolderNames
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
@@ -114,7 +115,7 @@ def _categories(rows: list[dict[str, Any]], path: Path, findings: Findings) -> t
         if number is None:
             findings.error(path, odd_id(place, row))
         elif not isinstance(name, str) or not name.strip():
-            findings.error(path, f"{place} (id {number}) needs a text as 'name'; it has {described(name)}")
+            findings.error(path, f"{place} (id {number}) needs a text as 'name'; it has {typed(name)}")
         elif number in categories:
             findings.error(path, f"category id {number} is given twice ('{categories[number].name}' and '{name}')")
         elif name in names:
@@ -141,7 +142,7 @@ def _images(
             continue
         named = f"{place} (id {number})"
         if not isinstance(name, str) or not name:
-            findings.error(path, f"{named} needs a text as 'file_name'; it has {described(name)}")
+            findings.error(path, f"{named} needs a text as 'file_name'; it has {typed(name)}")
             continue
         if "\\" in name and not (folder / name).exists():
             name = name.replace("\\", "/")  # written on Windows

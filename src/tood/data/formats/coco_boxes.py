@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.config.values import typed
 from tood.data.findings import Findings
-from tood.data.formats.coco_values import described, number, odd_id, whole
+from tood.data.formats.coco_values import number, odd_id, whole
 from tood.data.formats.headers import Frame
 from tood.data.formats.records import SMALLEST_BOX, TOO_THIN, BoxRecord, ImageRecord, beyond_edge, reach_over
 
@@ -89,12 +90,12 @@ def _entries(rows: Sequence[Mapping[str, Any]], file: CocoFile, findings: Findin
         if bbox is None:
             findings.error(
                 file.path,
-                f"{named} needs four numbers [x, y, width, height] as 'bbox'; it has {described(row.get('bbox'))}",
+                f"{named} needs four numbers [x, y, width, height] as 'bbox'; it has {typed(row.get('bbox'))}",
             )
             continue
         odd = next((flag for flag in ("iscrowd", "ignore") if row.get(flag) not in (None, 0, 1)), None)
         if odd is not None:
-            findings.error(file.path, f"{named} has {described(row[odd])} as '{odd}', which must be 0 or 1")
+            findings.error(file.path, f"{named} has {typed(row[odd])} as '{odd}', which must be 0 or 1")
             continue
         if image in file.frames:
             area = number(row["area"]) if "area" in row else None
@@ -124,7 +125,7 @@ def _known(
     elif given is None:
         problem = f"has no '{field}'"
     else:
-        problem = f"has {described(given)} as '{field}', which '{table}' does not list"
+        problem = f"has {typed(given)} as '{field}', which '{table}' does not list"
     findings.error(file.path, f"{named} {problem}")
     return None
 

@@ -1,7 +1,6 @@
 """Files of a folder: lists by suffix, and the file that a name means, also in another Unicode form."""
 
 import bisect
-import difflib
 import os
 import unicodedata
 from collections.abc import Collection, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.io.consulted import note_listing
 from tood.io.errors import UserError
+from tood.io.names import comparable, nearest_name
 
 _NEIGHBOURS = 100  # names compared with a missing one
 _SUGGESTIONS = 50  # more are not shown, and take their time
@@ -59,14 +59,14 @@ class FolderNames:
 
     def __init__(self) -> None:
         self._names: dict[Path, list[str]] = {}
-        self._composed: dict[Path, dict[str, list[str]]] = {}
+        self._alike: dict[Path, dict[str, list[str]]] = {}
         self._suggested = 0
 
     def meant(self, path: Path) -> Path:
         """``path`` itself, or the one file there whose name differs in its Unicode form only."""
         if os.path.lexists(path) or path.name.isascii():
             return path
-        same = self._forms(path.parent).get(composed(path.name), [])
+        same = [name for name in self._looking_like(path) if composed(name) == composed(path.name)]
         return path.with_name(same[0]) if len(same) == 1 else path
 
     def nearest(self, path: Path) -> str | None:
@@ -74,31 +74,28 @@ class FolderNames:
         self._suggested += 1
         if self._suggested > _SUGGESTIONS:
             return None
-        names = self._listed(path.parent)
-        folded = composed(path.name).casefold()
-        same = [name for name in names if composed(name).casefold() == folded and name != path.name]
-        if same:
+        if same := self._looking_like(path):
             return same[0]
-        stem = Path(path.name).stem
+        names = self._listed(path.parent)
         place = bisect.bisect_left(names, path.name)
         pool = names[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
-        other_suffix = [name for name in pool if Path(name).stem == stem]
-        close = other_suffix or difflib.get_close_matches(path.name, pool, n=1, cutoff=0.75)
-        return close[0] if close else None
+        other_suffix = [name for name in pool if Path(name).stem == Path(path.name).stem]
+        like = nearest_name(path.name, other_suffix or pool)
+        return like.name if like is not None else None
 
     def _listed(self, folder: Path) -> list[str]:
         if folder not in self._names:
             try:
-                names = sorted(os.listdir(folder))
+                self._names[folder] = sorted(os.listdir(folder))
             except OSError:
-                names = []
-            self._names[folder] = names
+                self._names[folder] = []
         return self._names[folder]
 
-    def _forms(self, folder: Path) -> dict[str, list[str]]:
-        if folder not in self._composed:
-            forms: dict[str, list[str]] = {}
-            for name in self._listed(folder):
-                forms.setdefault(composed(name), []).append(name)
-            self._composed[folder] = forms
-        return self._composed[folder]
+    def _looking_like(self, path: Path) -> list[str]:
+        """Names in the file's folder that the eye may take for its own."""
+        if path.parent not in self._alike:
+            alike: dict[str, list[str]] = {}
+            for name in self._listed(path.parent):
+                alike.setdefault(comparable(name), []).append(name)
+            self._alike[path.parent] = alike
+        return self._alike[path.parent].get(comparable(path.name), [])

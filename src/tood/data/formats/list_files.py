@@ -1,6 +1,5 @@
 """List files (one image per line) and overlaps between splits, for the formats that have them."""
 
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import NamedTuple, TypeVar
 
 from tood.data.findings import Findings
 from tood.io.errors import UserError
-from tood.io.text import read_text, without_path
+from tood.io.text import lines_of, read_text, without_path
 
 _Key = TypeVar("_Key", bound=Hashable)
-_END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
 class Line(NamedTuple):
@@ -29,7 +27,7 @@ def read_lines(path: Path, findings: Findings, advice: str) -> list[Line] | None
         reason = without_path(error, path)
         findings.error(path, f"{reason}; {advice}" if reason == "no such file" else reason)
         return None
-    lines = [Line(number, line.strip()) for number, line in enumerate(_END_OF_LINE.split(text), start=1)]
+    lines = [Line(number, line.strip()) for number, line in enumerate(lines_of(text), start=1)]
     return [line for line in lines if line.text]
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from tood.io.read import UnreadableError, read_bytes
+from tood.io.files import UnreadableError, read_bytes
 from tood.io.text import decode_text
 
 _LARGEST = 16 << 20  # bytes of an annotation; one of 2,000 objects has 0.5 MB

@@ -94,9 +94,8 @@ def label_path(image: str) -> str:
 def _read_labels(
     root: Path, image: str, frame: Frame, classes: list[str], names: FolderNames, findings: Findings
 ) -> _Labelled:
-    labels = names.meant(root / label_path(image))
-    if not labels.exists():
-        labels = labels.with_suffix(".TXT") if labels.with_suffix(".TXT").exists() else labels
+    written = [root / Path(label_path(image)).with_suffix(suffix) for suffix in (".txt", ".TXT")]
+    labels = next((path for path in map(names.meant, written) if path.exists()), written[0])
     if not labels.exists():
         note_absent(labels)
         findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
