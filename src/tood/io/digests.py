@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tood.io.errors import UserError
-from tood.io.read import read_bytes
+from tood.io.files import read_bytes
 from tood.io.write import write_with
 
 _LARGEST = 1 << 30  # bytes of the record; a million files have 0.15 GB

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import psutil
 
 from tood.io.errors import UserError
 from tood.io.escape import escape
-from tood.io.files import LARGEST_TEXT, UnreadableError, pieces, read_bytes, remedied
+from tood.io.files import UnreadableError, pieces, read_bytes
+from tood.io.free_memory import free_memory
 from tood.io.names import twin
 from tood.io.plain_yaml import RefusedYamlError, parse_yaml
 from tood.io.text import decode_text, other_kind, place_at, unfinished_merge
-
-__all__ = ["LARGEST_TEXT", "UnreadableError", "read_bytes", "read_json", "read_yaml", "remedied"]
 
 LARGEST_JSON = 4 << 30
 """Bytes of a JSON file. COCO's instances_train2017.json, the largest that is commonly read here, has 448 MB."""
@@ -138,7 +136,7 @@ def _refuse_expansion(path: Path) -> None:
     needed = int(counts.sum()) * (1 if ascii_only else 4) + sum(
         each * int(counts[ord(mark)]) for mark, each in _BYTES_OF.items()
     )
-    room = min(psutil.virtual_memory().available, MOST_JSON_MEMORY)
+    room = min(free_memory(), MOST_JSON_MEMORY)
     if needed > room:
         raise UserError(
             f"{path}: would take about {needed / 1e9:.1f} GB of memory, and it may take {room / 1e9:.1f} GB; "

@@ -11,7 +11,7 @@ import pandas as pd
 from tood.evaluation.coco_metrics import RECALLS
 from tood.io.errors import UserError
 from tood.io.escape import escape, from_csv_cell
-from tood.io.read import read_bytes, remedied
+from tood.io.files import read_bytes, remedied
 
 _Range = tuple[float, float]
 _ANY = (-1e300, 1e300)  # 100 times as much is still a number

@@ -14,7 +14,8 @@ from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.io.errors import UserError
 from tood.io.escape import escape
-from tood.io.read import read_json, read_yaml, remedied
+from tood.io.files import remedied
+from tood.io.read import read_json, read_yaml
 from tood.reporting.curves import read_history, read_precision_recall
 
 Model = TypeVar("Model", bound=BaseModel)
