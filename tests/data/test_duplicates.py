@@ -7,6 +7,7 @@ import pytest
 
 from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, Draw, VocDataset, YoloDataset
 from tood.data.check import check_dataset
+from tood.data.duplicates import duplicate_rule
 from tood.data.prepare import prepare_dataset
 from tood.data.prepared import PreparedDataset
 from tood.io.errors import UserError
@@ -50,6 +51,14 @@ def test_the_user_may_settle_it_and_is_told(
     assert tuple(split.image_count for split in prepared.splits.values()) == images
     (note,) = [note for note in prepared.notes if str(second) in note]
     assert ("left out" in note) == (rule == "first")
+
+
+def test_published_data_are_kept_as_published_unless_told_otherwise(yolo_root: Path) -> None:
+    own = yolo(yolo_root)
+    assert duplicate_rule(own) == "refuse"
+    published = own.model_copy(update={"root": None})
+    assert duplicate_rule(published) == "keep"
+    assert duplicate_rule(published.model_copy(update={"duplicates": "first"})) == "first"
 
 
 def test_a_split_of_nothing_but_pictures_of_another_is_refused(tmp_path: Path, yolo_root: Path) -> None:

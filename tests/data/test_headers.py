@@ -1,13 +1,56 @@
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from tood.data.decode import decode_image
 from tood.data.formats.folders import list_images
 from tood.data.formats.headers import read_header
 from tood.io.errors import UserError
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content).to_bytes(4)
+    return len(content).to_bytes(4) + kind + content + checksum
+
+
+def turned_exif() -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+XMP = b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+RAW = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n8\n" + (b"Exif\0\0" + turned_exif()).hex().encode())
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    ("added", "orientation"),
+    [
+        (chunk(b"eXIf", turned_exif()), 6),
+        (chunk(b"iTXt", XMP), 6),
+        (chunk(b"zTXt", RAW), 6),
+        (chunk(b"tEXt", b"date:create\x002026-01-01"), 1),
+        (b"", 1),
+    ],
+    ids=["exif", "xmp", "raw profile", "other text", "nothing"],
+)
+def test_a_png_is_decoded_for_its_orientation_only_where_it_may_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_image, added: bytes, orientation: int, behind: bool
+) -> None:
+    content = make_image(tmp_path / "a.png").read_bytes()
+    place = content.index(b"IEND" if behind else b"IDAT") - 4
+    path = tmp_path / "b.png"
+    path.write_bytes(content[:place] + added + content[place:])
+    with Image.open(path) as image:
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == orientation
+    if orientation == 1:
+        monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert read_header(path).orientation == orientation
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

@@ -92,9 +92,12 @@ class _OnDisk(Config):
     name: str
     source: Source | None = Field(None, description="Upstream; leave out for data that is already on disk.")
     root: str | None = Field(None, description="Folder of data that is already on disk.")
-    duplicates: DuplicateRule = Field(
-        "refuse",
-        description="A picture under two annotations or in two splits: keep both, keep the first, or refuse the data.",
+    duplicates: DuplicateRule | None = Field(
+        None,
+        description=(
+            "A picture under two annotations or in two splits: keep both, keep the first, or refuse the data. By "
+            "default one's own data are refused, and published ones (those with a source) kept as published."
+        ),
     )
     rename: dict[str, str] = Field(
         {}, description="Class names as the files write them and as they are meant; a name given for itself is right."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, DuplicateRule, ImagesDataset, ShapesDataset
-from tood.data.duplicates import settle_duplicates
+from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
+from tood.data.duplicates import duplicate_rule, settle_duplicates
 from tood.data.findings import Finding, Findings, plural, printable
 from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
@@ -85,7 +85,6 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     of the data set become findings; UserError is raised only where there is nothing to look at.
     """
     findings = Findings()
-    rule: DuplicateRule = "keep" if isinstance(config, ShapesDataset | ImagesDataset) else config.duplicates
     if isinstance(config, ShapesDataset):
         prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)
@@ -106,7 +105,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
             dataset = read_dataset(config, root, findings)
         name_unused(dataset, asked.files, config, root, findings)
     note_changes(examine_pictures(list(pictures_of(dataset)), findings), findings)
-    dataset = settle_duplicates(dataset, rule, file_digest, config.name, findings)
+    dataset = settle_duplicates(dataset, duplicate_rule(config), file_digest, config.name, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
     for summary in () if isinstance(config, ImagesDataset) else summaries:
         _note_gaps(summary, dataset.classes, use_of_empty(config, summary.name), findings)

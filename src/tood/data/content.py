@@ -123,7 +123,7 @@ def _relative(paths: Iterable[Path], base: Path) -> list[str]:
 def name_below(path: Path, base: Path) -> str:
     """The name of a file in the record: from ``base`` on where the path lies below it as it is written."""
     written, root = os.path.abspath(path), os.path.abspath(base)
-    return Path(written).relative_to(root).as_posix() if Path(written).is_relative_to(root) else written
+    return written.removeprefix(root.rstrip("/") + "/") if written != root else "."
 
 
 def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:

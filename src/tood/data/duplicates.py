@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tood.config.datasets import DuplicateRule
+from tood.config.datasets import DatasetConfig, DuplicateRule, ImagesDataset, ShapesDataset
 from tood.data.findings import Findings
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
 
@@ -17,6 +17,13 @@ class _Use:
     split: RawSplit
     image: ImageRecord
     path: Path
+
+
+def duplicate_rule(config: DatasetConfig) -> DuplicateRule:
+    """What the configuration says; else one's own data are refused, and others kept as they were published."""
+    if isinstance(config, ShapesDataset | ImagesDataset):
+        return "keep"
+    return config.duplicates or ("keep" if config.root is None else "refuse")
 
 
 def settle_duplicates(

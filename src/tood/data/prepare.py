@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset
+from tood.config.datasets import DatasetConfig, ShapesDataset
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -22,7 +22,7 @@ from tood.data.content import (
     read_content,
     write_content,
 )
-from tood.data.duplicates import settle_duplicates
+from tood.data.duplicates import duplicate_rule, settle_duplicates
 from tood.data.fetch.sources import obtain, obtained
 from tood.data.findings import Findings
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
@@ -168,8 +168,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     cache = digest_cache(folder)
     content = content_of(asked, dataset, root, cache)
     digests = {path: content.files[name_below(path, root)] for path in pictures_of(dataset)}
-    rule = "keep" if isinstance(config, ImagesDataset) else config.duplicates
-    dataset = settle_duplicates(dataset, rule, digests.__getitem__, config.name, findings)
+    dataset = settle_duplicates(dataset, duplicate_rule(config), digests.__getitem__, config.name, findings)
     if config.root is not None:  # files with an upstream are verified by its digests
         ExaminedPictures(examined_record(folder)).examine(digests, findings)
     findings.raise_errors(config.name)

@@ -14,11 +14,12 @@ _FEWEST = 3  # images; fewer show nothing
 def refuse_shared(dataset: RawDataset, accepted: list[SharedKind], name: str, findings: Findings) -> None:
     """Add an error for every kind of finding that more than half of a split's images share, unless ``accepted``."""
     for kind in get_args(SharedKind):
-        if kind in accepted:
+        found = findings.shared(kind)
+        if kind in accepted or len(found) < _FEWEST:
             continue
         for split in dataset.splits:
             paths = {str(split.path(image)) for image in split.images}
-            having = {path: detail for path, detail in findings.shared(kind).items() if path in paths}
+            having = {path: detail for path, detail in found.items() if path in paths}
             if len(having) >= _FEWEST and 2 * len(having) > len(paths):
                 what, cause = _SAID[kind]
                 cause = _why_resized(having) if kind == "other_size" else cause

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import Findings
@@ -59,6 +60,9 @@ OTHER_IMAGE_SUFFIXES = (
 ) - IMAGE_SUFFIXES
 """Suffixes of pictures that are not read here."""
 Box = tuple[float, float, float, float]
+_PNG_SIGNATURE = 8  # bytes
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_METADATA = (b"Raw profile type", b"XML:com.adobe.xmp")
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,32 @@ def _too_large(path: Path) -> UserError:
 def read_header(path: Path) -> Header:
     """Read size and orientation; raises as ``open_image`` does."""
     with open_image(path) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = 1
+        if not isinstance(image, PngImageFile) or _may_be_turned(image):  # of a PNG, Pillow decodes all pixels first
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # for TIFF Pillow gives the transposed size already
             width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     return Header(width, height, orientation if orientation in range(1, 9) else 1)
+
+
+def _may_be_turned(image: PngImageFile) -> bool:
+    """Whether a PNG has EXIF or XMP data, before or behind its pixels; yes where its chunks cannot be followed."""
+    file = image.fp
+    assert file is not None
+    before, place = file.tell(), _PNG_SIGNATURE
+    try:
+        while True:
+            file.seek(place)
+            length, kind = int.from_bytes(file.read(4)), file.read(4)
+            if kind == b"IEND":
+                return False
+            is_text = kind in _PNG_TEXTS and file.read(min(length, 17)).startswith(_PNG_METADATA)
+            if is_text or kind == b"eXIf" or len(kind) < 4:
+                return True
+            place += length + 12  # length, kind and checksum
+    finally:
+        file.seek(before)
 
 
 def unreadable(path: Path) -> str:
