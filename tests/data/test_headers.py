@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
 from tood.data.decode import decode_image
-from tood.data.formats.folders import list_images
+from tood.data.formats.folder_files import list_images
 from tood.data.formats.headers import read_header
 from tood.io.errors import UserError
 

@@ -8,7 +8,7 @@ import pytest
 
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.detection.trial.method import try_method
+from tood.detection.trial.try_method import try_method
 from tood.io.errors import UserError
 
 PARAMS = Path(__file__).parents[2] / "params"

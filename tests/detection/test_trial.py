@@ -9,7 +9,7 @@ from tood.config.messages import validate
 from tood.config.method import MethodConfig
 from tood.config.parts import is_own
 from tood.detection.detector import build_criterion
-from tood.detection.trial.method import try_method
+from tood.detection.trial.try_method import try_method
 
 from .own_methods import (
     LOSSES,

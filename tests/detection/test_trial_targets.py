@@ -6,7 +6,7 @@ import yaml
 
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.detection.trial.method import try_method
+from tood.detection.trial.try_method import try_method
 from tood.io.errors import UserError
 
 from .own_methods import (

@@ -26,6 +26,8 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
+PARALLEL = {"__init__", "__main__", "base", "task_aligned"}
+"""Names of modules that mean the same in parallel places."""
 PARTS = [
     package_file(name)
     for name in MODULES
@@ -143,6 +145,12 @@ def test_neutral_interfaces_exist_and_are_few() -> None:
         assert (PACKAGE.parent / name.replace(".", "/")).is_dir() or package_file(name).is_file(), name
     assert len(NEUTRAL) <= 20
     assert all(package_file(root).is_file() for roots in ROOTS.values() for root in roots)
+
+
+def test_a_module_is_found_by_its_name() -> None:
+    names = [path.stem for path in PACKAGE.rglob("*.py") if path.stem not in PARALLEL]
+    assert len(names) == len(set(names))
+    assert len(list(PACKAGE.glob("*.py"))) <= 3
 
 
 def test_most_modules_are_outside_every_digest() -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tood.config.base import Config
 from tood.config.messages import validate_written
-from tood.data.formats.folders import list_files
+from tood.data.formats.folder_files import list_files
 from tood.data.formats.records import RawDataset
 from tood.io.consulted import Consulted
 from tood.io.digests import DigestCache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tood.config.datasets import DatasetConfig, YoloDataset
 from tood.data.findings import Findings, plural
-from tood.data.formats.folders import walk_files
+from tood.data.formats.folder_files import walk_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, unreadable
 from tood.data.formats.records import RawDataset
 from tood.data.formats.yolo import label_path

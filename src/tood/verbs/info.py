@@ -11,7 +11,7 @@ from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.data.prepared import read_entry
 from tood.detection.cost import COUNTED, DetectorCost, PartCost, detector_cost
 from tood.detection.detector import build_detector
-from tood.detection.trial.method import try_method
+from tood.detection.trial.try_method import try_method
 from tood.io.errors import UserError
 from tood.verbs.folders import PARAMS, dataset_folder
 from tood.verbs.open_run import run_at

@@ -13,7 +13,7 @@ from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
 from tood.data.decode import Change, examine_image
 from tood.data.findings import Findings, plural, printable
-from tood.data.formats.folders import list_files
+from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from tood.data.loader import collate
 from tood.data.pictures import note_changes

@@ -16,7 +16,7 @@ from tood.data.prepared import PreparedDataset
 from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
-from tood.detection.trial.method import try_method
+from tood.detection.trial.try_method import try_method
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
 from tood.io.console import RunLog, leave_out_progress, run_log

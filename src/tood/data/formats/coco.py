@@ -11,7 +11,7 @@ from tood.data.findings import Findings
 from tood.data.formats.class_names import refuse_unknown
 from tood.data.formats.coco_boxes import CocoFile, read_boxes
 from tood.data.formats.coco_values import odd_id, whole
-from tood.data.formats.folders import FolderNames
+from tood.data.formats.folder_files import FolderNames
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
 from tood.data.formats.splits import draw_splits

@@ -9,7 +9,7 @@ from tood.config.datasets import VocDataset
 from tood.config.messages import nearest
 from tood.data.findings import Findings, plural
 from tood.data.formats.class_names import refuse_unknown
-from tood.data.formats.folders import FolderNames, composed, list_files, list_images
+from tood.data.formats.folder_files import FolderNames, composed, list_files, list_images
 from tood.data.formats.headers import IMAGE_SUFFIXES, Box, Frame, settle_frame
 from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.records import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from tood.config.datasets import YoloDataset
 from tood.data.findings import Findings
-from tood.data.formats.folders import FolderNames, list_images
+from tood.data.formats.folder_files import FolderNames, list_images
 from tood.data.formats.headers import IMAGE_SUFFIXES, Frame, settle_frame
 from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, note_fit, numbered, to_xywh

@@ -10,7 +10,6 @@ from tood.detection.training_batch import Progress
 from tood.detection.trial.call import Call, call, drawn_since, random_states, same, undisturbed, unknown_leaves
 from tood.detection.trial.kept import Snapshot, caches, look
 from tood.detection.trial.naming import failures_named, named
-from tood.detection.trial.reading import Callers, refuse_unread, unread
 from tood.detection.trial.scene import Scene, alone, moments, scene, trial_head
 from tood.detection.trial.state import REMEMBERED, refuse_changes, refuse_draws, refuse_leaves, refuse_unfit
 from tood.detection.trial.terms import (
@@ -20,6 +19,7 @@ from tood.detection.trial.terms import (
     refuse_without_effect,
     when,
 )
+from tood.detection.trial.unread_targets import Callers, refuse_unread, unread
 from tood.io.errors import UserError
 
 _CLASSES = 20
