@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ShapesDataset, ShapesSplit, VocDataset
+from tood.config.datasets import (
+    CocoDataset,
+    CocoSplit,
+    DatasetConfig,
+    ShapesDataset,
+    ShapesSplit,
+    VocDataset,
+    YoloDataset,
+)
 from tood.data.check import CheckReport, check_dataset
 from tood.data.contact_sheet import sample_grid
 from tood.data.findings import Findings, plural
@@ -160,3 +168,13 @@ def test_many_findings_of_a_kind_are_counted_not_listed() -> None:
 )
 def test_plurals(count: int, noun: str, text: str) -> None:
     assert plural(count, noun) == text
+
+
+def test_the_grid_is_drawn_for_a_name_of_two_lines(tmp_path: Path, yolo_root: Path) -> None:
+    for kind, suffix in (("images", "png"), ("labels", "txt")):
+        (yolo_root / kind / "train" / f"a.{suffix}").rename(yolo_root / kind / "train" / f"a\nb.{suffix}")
+    config = YoloDataset(
+        name="mine", format="yolo", root=str(yolo_root), splits={"train": "images/train", "val": "images/val"}
+    )
+    report = check_dataset(config, tmp_path / "data" / "mine", mirror=None, params_root=tmp_path / "params")
+    assert sample_grid(report.dataset, tmp_path / "grid.png") == 4

@@ -234,3 +234,47 @@ def test_paths_written_on_windows_are_found(coco_root: Path) -> None:
     dataset, findings = read(coco_root, splits=splits)
     assert not findings.all
     assert [image.file_name for image in dataset.splits[1].images] == ["val/a.jpg", "val/b.jpg"]
+
+
+@pytest.mark.parametrize("width", ["128", 128.4, "128.0"])
+def test_sizes_written_as_texts_or_fractions_are_compared(coco_root: Path, width: object) -> None:
+    change(coco_root, lambda content: content["images"][0].update(width=width, height=str(96)))
+    _, findings = read(coco_root)
+    assert not findings.errors
+    assert any("annotated as 128x96" in note for note in findings.sentences("note"))
+
+
+def test_a_size_that_is_no_number_is_named(coco_root: Path) -> None:
+    change(coco_root, lambda content: content["images"][0].update(width="wide"))
+    assert "images[0] (id 7) has the text 'wide' as 'width'" in errors(read(coco_root)[1])
+
+
+@pytest.mark.parametrize("size", [1e300, 10**30, 1e9])
+def test_a_box_of_no_possible_size_is_refused(coco_root: Path, size: float) -> None:
+    change(coco_root, lambda content: content["annotations"][0].update(bbox=[1, 1, size, size]))
+    assert "annotations[0] (id 20)" in errors(read(coco_root)[1])
+
+
+def test_names_with_the_whole_path_are_found(coco_root: Path) -> None:
+    folder = coco_root / "val"
+
+    def absolute(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"] = f"{folder}/a.jpg"
+        content["images"][1]["file_name"] = f"../{folder.name}/b.jpg"
+
+    change(coco_root, absolute)
+    dataset, findings = read(coco_root)
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[1].images] == ["a.jpg", "b.jpg"]
+
+
+def test_a_missing_picture_is_never_said_to_be_another_one(coco_root: Path) -> None:
+    (coco_root / "val" / "a.jpg").unlink()
+    said = errors(read(coco_root)[1])
+    assert "images[0] (id 7)" in said
+    assert "did you mean" not in said
+
+
+def test_one_error_in_the_annotations_is_not_said_again_as_their_lack(coco_root: Path) -> None:
+    change(coco_root, lambda content: [row.update(bbox=None) for row in content["annotations"]])
+    assert "no objects" not in errors(read(coco_root)[1])

@@ -14,13 +14,13 @@ SPLITS = {name: CocoSplit(images=name, annotations=f"{name}.json") for name in (
 SIZE = (64, 48)
 
 
-def write(root: Path, make_image, form: str, *, area: bool) -> dict[str, np.ndarray]:
+def write(root: Path, make_image, form: str, *, area: bool, reach: float = 0.8) -> dict[str, np.ndarray]:
     """Two splits of 12 images with 3 boxes each, written in a ``form``; the boxes (N,4) as x, y, w, h."""
     truth = {}
     for seed, split in enumerate(SPLITS):
         rng = np.random.default_rng(seed)
-        low = rng.uniform(0, 0.8, (36, 2)) * SIZE
-        wide = np.minimum(rng.uniform(0.1, 0.5, (36, 2)) * SIZE, np.array(SIZE) - low)
+        low = rng.uniform(0, reach, (36, 2)) * SIZE
+        wide = np.minimum(rng.uniform(0.1, min(reach, 0.5), (36, 2)) * SIZE, np.array(SIZE) - low)
         boxes = truth[split] = np.hstack([low, wide])
         written = {
             "coco": boxes,
@@ -120,3 +120,11 @@ def test_a_name_in_another_unicode_form_is_read_as_meant(tmp_path: Path, make_im
     dataset = read(tmp_path, findings)
     assert not findings.errors
     assert dataset.splits[0].images[11].file_name == decomposed
+
+
+def test_corners_in_the_upper_left_are_known_by_their_areas(tmp_path: Path, make_image) -> None:
+    write(tmp_path, make_image, "corners", area=True, reach=0.2)
+    findings = Findings()
+    read(tmp_path, findings)
+    assert [error.where for error in findings.errors] == [str(tmp_path / f"{split}.json") for split in SPLITS]
+    assert all("corners" in error.text for error in findings.errors)

@@ -143,3 +143,28 @@ def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "record.json").write_text("broken")
     with pytest.raises(AssertionError):
         ExaminedPictures(tmp_path / "record.json").examine({path: "digest"}, Findings())
+
+
+def test_transparency_of_a_gray_picture_of_16_bits_is_laid_over_white(tmp_path: Path) -> None:
+    values = NOISE.astype(np.uint16) * 200 + 7
+    values[: len(values) // 2] = 0
+    plain = saved(tmp_path / "x.png", Image.fromarray(values)).read_bytes()
+    place = plain.index(b"IDAT") - 4
+    chunk = b"tRNS\x00\x00"
+    path = tmp_path / "y.png"
+    path.write_bytes(
+        plain[:place] + (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[place:]
+    )
+    image, changes = examine_image(path)
+    assert (image[:, : len(values) // 2] == 255).all()
+    assert (image[:, len(values) // 2 :] == decode_image(tmp_path / "x.png")[:, len(values) // 2 :]).all()
+    assert changes == {"sixteen_bits", "transparency"}
+
+
+def test_a_gray_tiff_of_16_bits_whose_zero_is_white_is_turned(tmp_path: Path) -> None:
+    values = NOISE.astype(np.uint16) * 257
+    content = saved(tmp_path / "x.tif", Image.fromarray(values)).read_bytes()
+    black_is_zero = (262).to_bytes(2, "little") + b"\x03\x00\x01\x00\x00\x00\x01\x00"
+    assert content.count(black_is_zero) == 1
+    (tmp_path / "y.tif").write_bytes(content.replace(black_is_zero, black_is_zero[:-2] + b"\x00\x00"))
+    assert (decode_image(tmp_path / "y.tif") == 255 - decode_image(tmp_path / "x.tif")).all()

@@ -100,3 +100,23 @@ def test_a_drawn_set_with_mostly_unannotated_pictures_is_refused(tmp_path: Path,
     accepted = check(config.model_copy(update={"accept": ["missing_labels"]}), tmp_path)
     assert accepted.ok
     assert "new4.jpg" in said(accepted)
+
+
+def test_hidden_pictures_are_named_and_what_a_mac_leaves_is_not(tmp_path: Path, yolo_root: Path, make_image) -> None:
+    train = yolo_root / "images" / "train"
+    make_image(train / ".hidden.png")
+    make_image(train / ".day" / "one.png")
+    (train / "._a.png").write_bytes(b"x")
+    (train / ".DS_Store").write_bytes(b"x")
+    report = check(yolo(yolo_root), tmp_path)
+    assert report.ok, said(report)
+    assert ".hidden.png" in said(report)
+    assert "one.png" in said(report)
+    assert "._a.png" not in said(report)
+    assert "DS_Store" not in said(report)
+
+
+def test_a_refused_picture_is_not_said_to_be_unused_as_well(tmp_path: Path, yolo_root: Path) -> None:
+    picture = yolo_root / "images" / "train" / "a.png"
+    picture.write_bytes(b"x")
+    assert said(check(yolo(yolo_root), tmp_path)).count("a.png") == 1

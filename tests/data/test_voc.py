@@ -224,3 +224,62 @@ def test_a_fitted_box_lies_in_its_image_and_is_the_intersection(
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_coordinates_that_are_no_numbers_are_dropped(value: float) -> None:
     assert fit_box(value, 0, 5, 5, 10, 10).box is None
+
+
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"<object><name>cat</name>{BOX}{BOX}</object>", "<object> 1 ('cat') has 2 <bndbox>"),
+        (f"<object><name>cat</name><name>dog</name>{BOX}</object>", "<object> 1 ('cat') has 2 <name>"),
+        (f"<objects><object><name>cat</name>{BOX}</object></objects>", "<bndbox> in no <object>"),
+        (f"<Object><name>cat</name>{BOX}</Object>", "<bndbox> in no <object>"),
+        (f"<object><name>cat</name>{BOX}<difficult>2</difficult></object>", "has '2' for <difficult>"),
+    ],
+)
+def test_no_box_is_lost_in_an_annotation_of_another_shape(voc_root: Path, text: str, sentence: str) -> None:
+    document = voc_root / "Annotations" / "a.xml"
+    document.write_text(f"<annotation>{text}</annotation>")
+    assert f"{document}: " in errors(read(voc_root)[1])
+    assert sentence in errors(read(voc_root)[1])
+
+
+def test_parts_of_objects_and_flags_with_a_point_are_read(voc_root: Path) -> None:
+    write_object(voc_root, "a", f"<part><name>tail</name>{BOX}</part><name>cat</name>{BOX}<difficult>1.0</difficult>")
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert [box.crowd for box in dataset.splits[0].boxes if box.image_id == 1] == [True]
+
+
+def test_a_declaration_of_utf16_in_a_file_of_bytes_is_not_believed(voc_root: Path) -> None:
+    path = voc_root / "Annotations" / "a.xml"
+    path.write_text('<?xml version="1.0" encoding="utf-16"?>' + path.read_text().replace("cat", "Kätzchen"))
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert "Kätzchen" in dataset.classes
+
+
+def test_lists_may_leave_out_the_folder_of_an_annotation_that_is_alone(voc_root: Path) -> None:
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (voc_root / folder / "2026").mkdir()
+        (voc_root / folder / f"a.{suffix}").rename(voc_root / folder / "2026" / f"a.{suffix}")
+    dataset, findings = read(voc_root)
+    assert not findings.errors
+    assert "2026/a.jpg" in [image.file_name for image in dataset.splits[0].images]
+
+
+def test_no_picture_of_another_annotation_is_suggested(voc_root: Path) -> None:
+    (voc_root / "ImageSets" / "Main" / "train.txt").write_text("a\nb\nb 7\n")
+    assert "did you mean" not in errors(read(voc_root)[1])
+    (voc_root / "ImageSets" / "Main" / "train.txt").write_text("a +1\nb +1\n")
+    assert not read(voc_root)[1].errors
+
+
+def test_swapped_corners_are_called_so(voc_root: Path) -> None:
+    write_object(
+        voc_root, "a", "<name>cat</name>" + BOX.replace("xmin", "?").replace("xmax", "xmin").replace("?", "xmax")
+    )
+    (note,) = [text for text in read(voc_root)[1].sentences("note") if "swapped" in text]
+    assert note.startswith("a")

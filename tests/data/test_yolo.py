@@ -215,7 +215,7 @@ def test_an_image_that_is_a_link_to_nowhere_is_missing(yolo_root: Path) -> None:
     image.unlink()
     image.symlink_to("nowhere.png")
     _, findings = read(yolo_root)
-    assert errors(findings) == f"{image}: the image file is missing"
+    assert errors(findings).startswith(f"{image}: the image file is missing, only a link to nowhere.png")
 
 
 def test_a_split_without_images_is_an_error(yolo_root: Path) -> None:
@@ -266,3 +266,54 @@ def test_sizes_are_those_after_exif_transposition(yolo_root: Path, make_image) -
     image, box = dataset.splits[0].images[0], dataset.splits[0].boxes[0]
     assert (image.width, image.height) == (48, 64)
     assert box.bbox == (18, 16, 12, 32)
+
+
+def test_names_that_look_like_numbers_are_the_texts_that_stand_there(yolo_root: Path) -> None:
+    (yolo_root / "data.yaml").write_text("names: [007, 1.10]\nnc: 2\n")
+    assert read(yolo_root)[0].classes == ["007", "1.10"]
+
+
+def test_own_classes_in_another_order_than_the_names_file_are_refused(yolo_root: Path) -> None:
+    said = errors(read(yolo_root, classes=["dog", "cat"])[1])
+    assert f"{yolo_root / 'data.yaml'}: field 'names'" in said
+    _, findings = read(yolo_root, classes=["Katze", "Hund"])
+    assert not findings.errors
+    assert any("'names' is not used" in note for note in findings.sentences("note"))
+
+
+def test_a_label_file_that_is_a_broken_link_is_an_error(yolo_root: Path) -> None:
+    labels = yolo_root / "labels" / "train" / "a.txt"
+    labels.unlink()
+    labels.symlink_to("/nowhere/a.txt")
+    assert f"{labels}: " in errors(read(yolo_root)[1])
+
+
+def test_a_link_never_takes_the_place_of_the_folder_it_leads_to(yolo_root: Path) -> None:
+    for kind in ("images", "labels"):
+        (yolo_root / kind / "train").rename(yolo_root / kind / "all")
+        (yolo_root / kind / "train").mkdir()
+        (yolo_root / kind / "all").rename(yolo_root / kind / "train" / "day2")
+    (yolo_root / "images" / "train" / "current").symlink_to("day2")
+    dataset, findings = read(yolo_root)
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[0].images] == [
+        "images/train/day2/a.png",
+        "images/train/day2/b.png",
+    ]
+    assert len(dataset.splits[0].boxes) == 2
+
+
+@pytest.mark.parametrize("above", ["data/", "/content/datasets/mine/", "../other/"])
+def test_lists_of_another_machine_name_what_is_below_the_root(yolo_root: Path, above: str) -> None:
+    (yolo_root / "list.txt").write_text(f"{above}images/train/a.png\n")
+    dataset, findings = read(yolo_root, splits={"train": "list.txt", "val": "images/val"})
+    assert not findings.errors
+    assert [image.file_name for image in dataset.splits[0].images] == ["images/train/a.png"]
+    assert any(note.startswith(f"{yolo_root / 'list.txt'}: ") for note in findings.sentences("note"))
+
+
+def test_a_line_that_is_too_long_for_a_name_is_named(yolo_root: Path) -> None:
+    (yolo_root / "list.txt").write_text(" ".join(["images/train/a.png"] * 300))
+    said = errors(read(yolo_root, splits={"train": "list.txt", "val": "images/val"})[1])
+    assert f"{yolo_root / 'list.txt'} line 1: " in said
+    assert len(said) < 1500

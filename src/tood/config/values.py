@@ -64,7 +64,7 @@ def _as_text(value: object, names: Collection[str]) -> str:
         quoted = f"put '{meant}' in quotes" if names else "put it in quotes"
         return f"YAML reads {', '.join(_WORDS[value][:3])} as {'true' if value else 'false'}, so {quoted}"
     if isinstance(value, int | float | date) and (not names or str(value) in names):
-        return f"put it in quotes, as '{value}'"
+        return f"put it in quotes, as '{value}'" if names else "put it in quotes as it is written"
     return ""
 
 

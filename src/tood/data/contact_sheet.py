@@ -11,6 +11,7 @@ from tood.data.box_drawing import as_corners, caption_font, draw_detections
 from tood.data.decode import decode_image
 from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit
 from tood.io.errors import UserError
+from tood.io.escape import escape
 from tood.io.write import write_with
 
 _CELL = (420, 340)  # px of a picture's place
@@ -98,7 +99,7 @@ def _cell(sample: _Sample, dataset: RawDataset) -> Image.Image:
     cell = Image.new("RGB", (width, height + _CAPTION), _PAPER)
     cell.paste(_MOUNT, (0, 0, width, height))
     cell.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
-    text = f"{sample.split.name}  ·  {sample.image.file_name}  ·  {sample.image.width}x{sample.image.height}"
+    text = f"{sample.split.name}  ·  {escape(sample.image.file_name)}  ·  {sample.image.width}x{sample.image.height}"
     font = caption_font(13, sample.image.file_name)
     pen = ImageDraw.Draw(cell)
     while len(text) > 8 and pen.textlength(text, font=font) > width:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tood.data.formats.headers import open_image, unreadable
@@ -21,6 +21,8 @@ _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """Errors that say nothing about the file."""
 _STRIP = 1 << 22  # pixels that are converted together
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
+_WHITE_IS_ZERO = 0
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _BITS = (8, 10, 12, 14, 16)
 _LEAST_HIGH_BYTE = 64  # of colours of 16 bits; 14 bits or fewer stay below
@@ -68,6 +70,8 @@ def _decode(path: Path, changes: set[Change] | None) -> Tensor:
     with _explained(path), open_image(path) as image:
         if changes is not None and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             changes.add("pages")  # counting them reads the whole of a GIF or TIFF
+        if image.mode in _SIXTEEN_BIT and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            image = _inverted(image)
         has_wide_colours = _has_wide_colours(image)
         ImageOps.exif_transpose(image, in_place=True)
         planes = _planes(image, _Reading(path, changes))
@@ -92,8 +96,8 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file; {advice}.") from error
     except UnidentifiedImageError as error:
-        what = f"the image file {unreadable(path)}" if path.stat().st_size else "is empty"
-        raise UserError(f"{path}: {what}; {advice}.") from error
+        what = f"the image file {unreadable(path)}" if path.stat().st_size else f"is empty; {advice}"
+        raise UserError(f"{path}: {what}.") from error
     except MemoryError:
         raise
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
@@ -108,6 +112,14 @@ def _has_wide_colours(image: Image.Image) -> bool:
     tiles = getattr(image, "tile", None) or []
     words = [word for tile in tiles for word in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))]
     return image.mode in ("RGB", "RGBA") and any(isinstance(word, str) and ";16" in word for word in words)
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    """A gray picture of 16 bits whose largest value is black, as X-ray machines write it; Pillow leaves it so."""
+    turned = Image.fromarray((65535 - np.asarray(image).astype(np.int64)).astype(np.uint16))
+    turned.info = image.info
+    turned.getexif().update(image.getexif())
+    return turned
 
 
 def _planes(image: Image.Image, reading: _Reading) -> NDArray[np.uint8]:
@@ -135,7 +147,11 @@ def _brightest(image: Image.Image, reading: _Reading) -> int:
 def _to_rgb(image: Image.Image, brightest: int, reading: _Reading) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values * 255 + brightest // 2) // brightest).astype(np.uint8)).convert("RGB")
+        scaled = ((values * 255 + brightest // 2) // brightest).astype(np.uint8)
+        if isinstance(see_through := image.info.get("transparency"), int) and (values == see_through).any():
+            reading.note("transparency")
+            scaled[values == see_through] = 255
+        return Image.fromarray(scaled).convert("RGB")
     if image.mode == "F":
         raise UserError(f"{reading.path}: has floating-point pixels; convert it to 8 or 16 bits.")
     if "transparency" in image.info or image.mode in _WITH_ALPHA:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tood.config.datasets import DatasetConfig, YoloDataset
-from tood.data.findings import Findings, plural
+from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import walk_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, unreadable
 from tood.data.formats.records import RawDataset
@@ -14,6 +14,7 @@ from tood.io.errors import UserError, listed
 
 _NAMED = 3
 _MOST = 2_000_000  # files that are looked at beside the data
+_APPLE_DOUBLE = "._"  # what a Mac puts beside every file on foreign disks
 _PHONE = frozenset({".heic", ".heif", ".hif", ".avif"})
 
 
@@ -30,9 +31,13 @@ def name_unused(
     texts: list[Path] = []
     documents: list[Path] = []
     others: list[Path] = []
+    hidden: list[Path] = []
     for path in _unused(dataset, read, root, findings):
         suffix = path.suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            if suffix in IMAGE_SUFFIXES | OTHER_IMAGE_SUFFIXES and not path.name.startswith(_APPLE_DOUBLE):
+                hidden.append(path)
+        elif suffix in IMAGE_SUFFIXES:
             pictures.append(path)
         elif suffix in OTHER_IMAGE_SUFFIXES:
             unread.append(path)
@@ -54,6 +59,7 @@ def name_unused(
         path for path in texts if "labels" in path.relative_to(root).parts and _stem(path, root) not in of_pictures
     ]
     _note_each_folder(pictures, "in no split and not used", findings)
+    _note_each_folder(hidden, "hidden, since a name begins with a dot, and not used", findings)
     _note_each_folder([path for path in unread if path not in lost], "of a kind that is not read", findings)
     _note_each_folder(alone, "without a picture that is used", findings, "label file")
     _note_each_folder(documents, "not used by any split", findings, "XML file")
@@ -67,13 +73,14 @@ def name_unused(
 def _unused(dataset: RawDataset, read: Collection[Path], root: Path, findings: Findings) -> list[Path]:
     used = {split.path(image).absolute() for split in dataset.splits for image in split.images}
     used |= {path.absolute() for path in read}
+    refused = {finding.where for finding in findings.errors}
     rest = []
     try:
-        for count, path in enumerate(walk_files(root)):
+        for count, path in enumerate(walk_files(root, hidden=True)):
             if count == _MOST:
                 findings.note(root, f"holds more than {_MOST:,} files; unused ones are named among those alone")
                 break
-            if path.absolute() not in used:
+            if path.absolute() not in used and printable(path) not in refused:
                 rest.append(path)
     except (UserError, OSError) as error:
         findings.note(root, f"cannot be looked through for unused files ({error})")

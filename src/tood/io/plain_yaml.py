@@ -1,6 +1,6 @@
 """YAML of plain values only, with limits on depth and expansion; problems name the line as an editor counts it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,17 @@ class RefusedYamlError(Exception):
     """A YAML text that cannot be read, or may not be; the words follow the file's name, the remedy included."""
 
 
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; raises RefusedYamlError for anything that is wrong with it."""
+def parse_yaml(text: str, numbers_as_written: Collection[str] = ()) -> Any:
+    """The value of a YAML text; raises RefusedYamlError for anything that is wrong with it.
+
+    Numbers and dates in the outermost fields ``numbers_as_written`` become the texts that stand there, as 007.
+    """
     try:
-        return yaml.load(text, _PlainLoader)
+        loader = _PlainLoader(text, numbers_as_written)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except RefusedYamlError:
         raise
     except RecursionError as error:
@@ -44,9 +51,10 @@ class _PlainLoader(yaml.SafeLoader):
         if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
     }
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, numbers_as_written: Collection[str]) -> None:
         super().__init__(stream)
         self._text = stream
+        self._numbers_as_written = numbers_as_written
         self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -88,6 +96,9 @@ class _PlainLoader(yaml.SafeLoader):
         if node is None:
             return None
         _measure(node, {}, self._line)
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value in self._numbers_as_written:
+                _make_numbers_texts(value)
         return self.construct_document(node)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -141,6 +152,13 @@ def _measure(
     if depth + extent.levels > DEEPEST_YAML:
         raise RefusedYamlError(f"is nested more than {DEEPEST_YAML} deep")
     return extent
+
+
+def _make_numbers_texts(node: yaml.Node) -> None:
+    if isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in ("int", "float", "timestamp"):
+        node.tag = "tag:yaml.org,2002:str"
+    for child in _children(node):
+        _make_numbers_texts(child)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -160,12 +160,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; UserError names the file and the place where it breaks, or the limit that it exceeds."""
+def read_yaml(path: Path, numbers_as_written: Collection[str] = ()) -> Any:
+    """Parse a YAML file; UserError names the file and the place where it breaks, or the limit that it exceeds.
+
+    Numbers in the outermost fields ``numbers_as_written`` become the texts that stand there, as 007.
+    """
     path = Path(path)
     with _twins_named(path):
         text = _text(path, LARGEST_YAML)
     try:
-        return parse_yaml(text)
+        return parse_yaml(text, numbers_as_written)
     except RefusedYamlError as error:
         raise UnreadableError(f"{path}: {error}") from error

@@ -1,21 +1,23 @@
 """Reader of the COCO format: one json per split, or one for a pool that splits are drawn from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from tood.config.datasets import CocoDataset, CocoSplit, ImagesDataset
 from tood.config.values import typed
 from tood.data.findings import Findings
 from tood.data.formats.class_names import refuse_unknown
 from tood.data.formats.coco_boxes import CocoFile, read_boxes
-from tood.data.formats.coco_values import odd_id, whole
+from tood.data.formats.coco_values import odd_id, side, whole
 from tood.data.formats.folder_files import FolderNames
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
 from tood.data.formats.splits import draw_splits
 from tood.io.errors import UserError
+from tood.io.names import comparable
 from tood.io.read import read_json
 from tood.io.text import without_path
 
@@ -134,6 +136,7 @@ def _images(
     images: dict[int, ImageRecord] = {}
     frames: dict[int, Frame] = {}
     names = FolderNames()
+    listed = {name for row in rows if isinstance(name := row.get("file_name"), str)}
     for index, row in enumerate(rows):
         place = f"images[{index}]"
         number, name = whole(row.get("id")), row.get("file_name")
@@ -147,7 +150,9 @@ def _images(
         if "\\" in name and not (folder / name).exists():
             name = name.replace("\\", "/")  # written on Windows
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            findings.error(path, f"{named} has the file_name '{name}', which is outside {folder}")
+            name = os.path.relpath(folder / name, folder)  # as tools write that keep absolute paths
+        if ".." in PurePosixPath(name).parts:
+            findings.error(path, f"{named} has the file_name '{row['file_name']}', which is outside {folder}")
             images.setdefault(number, ImageRecord(number, name, 0, 0))
             continue
         if number in images:
@@ -155,11 +160,12 @@ def _images(
             continue
         file = names.meant(folder / name)
         if not os.path.lexists(file):
-            findings.error(path, f"{named} has the file_name '{name}', but {_where_it_is(name, folder, root, names)}")
+            where = _where_it_is(name, folder, root, names, listed)
+            findings.error(path, f"{named} has the file_name '{name}', but {where}")
             images[number] = ImageRecord(number, name, 0, 0)
             continue
         name = str(PurePosixPath(name).with_name(file.name))
-        frame = settle_frame(file, _size(row), findings, str(file))
+        frame = settle_frame(file, _size(row, named, path, findings), findings, str(file))
         size = (frame.width, frame.height) if frame else (0, 0)
         images[number] = ImageRecord(number, name, *size, source=f"{path}, {place}")
         if frame is not None:
@@ -167,8 +173,8 @@ def _images(
     return images, frames
 
 
-def _where_it_is(name: str, folder: Path, root: Path, names: FolderNames) -> str:
-    """That an image file is missing, and where one is that is probably meant."""
+def _where_it_is(name: str, folder: Path, root: Path, names: FolderNames, listed: Collection[str]) -> str:
+    """That an image file is missing, and where one is that is probably meant, but for those that are ``listed``."""
     missing = f"there is no {folder / name}"
     parts = PurePosixPath(name).parts
     for start in range(1, len(parts)):
@@ -180,12 +186,19 @@ def _where_it_is(name: str, folder: Path, root: Path, names: FolderNames) -> str
     for place in (folder.parent, root):
         if (place / name).exists():
             return f"{missing}; {place / name} is there: set 'images' to {place}"
+    if (folder / (decoded := unquote(name))).exists() and decoded != name:
+        return f"{missing}; '{decoded}' is there: write the names without % signs"
     near = names.nearest(folder / name)
+    if near is not None and str(PurePosixPath(name).with_name(near)) in listed:
+        near = None
     return f"{missing}; did you mean '{near}'?" if near else f"{missing}; restore it or leave it out"
 
 
-def _size(row: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = whole(row.get("width")), whole(row.get("height"))
+def _size(row: dict[str, Any], named: str, path: Path, findings: Findings) -> tuple[int, int] | None:
+    width, height = side(row.get("width")), side(row.get("height"))
+    for field, found in (("width", width), ("height", height)):
+        if found is None:
+            findings.error(path, f"{named} has {typed(row[field])} as '{field}', which must be a number of pixels")
     return (width, height) if width and height else None
 
 
@@ -210,10 +223,17 @@ def _common_categories(
             findings.error(
                 path,
                 f"category {number} is {_named(here)} here and {_named(there)} in {first}; "
-                "all splits must have the same category ids and names",
+                f"all splits must have the same category ids and names{_remedy(here, there)}",
             )
     return tuple(Category(number, name) for number, name in expected.items())
 
 
 def _named(name: str | None) -> str:
     return "missing" if name is None else f"'{name}'"
+
+
+def _remedy(here: str | None, there: str | None) -> str:
+    """What to do where two names look alike."""
+    if here is None or there is None or comparable(here) != comparable(there):
+        return ""
+    return f"; these differ in case, spaces or Unicode form: make them one with 'rename' ({here!a}: {there!a})"

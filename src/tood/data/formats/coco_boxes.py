@@ -23,6 +23,7 @@ _LEAVING = 0.1  # share of boxes that leave their images from which another read
 _STAYING = 0.98  # share of boxes that another reading must keep inside
 _SLACK = 1.01  # times the image's side, and a pixel
 _FRACTION = 1.0 + 1e-6
+_LARGEST = 10.0**6  # px
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,8 @@ def _entries(rows: Sequence[Mapping[str, Any]], file: CocoFile, findings: Findin
             continue
         bbox = _bbox(row.get("bbox"))
         if bbox is None:
-            findings.error(
-                file.path,
-                f"{named} needs four numbers [x, y, width, height] as 'bbox'; it has {typed(row.get('bbox'))}",
-            )
+            has = typed(row.get("bbox"))
+            findings.error(file.path, f"{named} needs four numbers [x, y, width, height] px as 'bbox'; it has {has}")
             continue
         odd = next((flag for flag in ("iscrowd", "ignore") if row.get(flag) not in (None, 0, 1)), None)
         if odd is not None:
@@ -131,7 +130,9 @@ def _known(
 
 
 def _bbox(value: Any) -> Box4 | None:
-    if not isinstance(value, list) or len(value) != 4 or any(number(one) is None for one in value):
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    if any((found := number(one)) is None or abs(found) > _LARGEST for one in value):
         return None
     return value[0], value[1], value[2], value[3]
 
@@ -146,11 +147,12 @@ def _other_reading(entries: Sequence[_Entry], file: CocoFile) -> str | None:
     if (np.abs(boxes).max(1) <= _FRACTION).all() and (b > 0).any() and (sizes > 8).all():
         return "holds fractions of the images: multiply them by the images' width and height"
     areas = np.array([np.nan if entry.area is None else entry.area for entry in entries])
-    inside = _inside(a, a + b, sizes)
-    if inside.mean() > 1 - _LEAVING:
-        return None
     are_sizes = _match(b.prod(1), areas)
-    if not are_sizes and (_inside(a, b, sizes).mean() >= _STAYING or _match((b - a).prod(1), areas)):
+    if not are_sizes and _match((b - a).prod(1), areas):
+        return "holds corners [x1, y1, x2, y2]: the 'area' of the boxes is (x2 - x1) * (y2 - y1)"
+    if _inside(a, a + b, sizes).mean() > 1 - _LEAVING:
+        return None
+    if not are_sizes and _inside(a, b, sizes).mean() >= _STAYING:
         return "holds corners [x1, y1, x2, y2], it seems: read as COCO means them, boxes leave their images"
     if _inside(a - b / 2, a + b / 2, sizes).mean() >= _STAYING:
         return "holds centres [cx, cy, width, height], it seems: read as COCO means them, boxes leave their images"

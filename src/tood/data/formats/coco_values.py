@@ -25,6 +25,17 @@ def whole(value: Any) -> int | None:
     return int(found) if found is not None and found % 1 == 0 and abs(found) <= _LARGEST_ID else None
 
 
+def side(value: Any) -> int | None:
+    """Pixels of an image's side, also of a text or a fraction, rounded; 0 where none is given, None if it is odd."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    found = 0 if value is None else number(value)
+    return None if found is None or found < 0 else round(found)
+
+
 def odd_id(place: str, row: Mapping[str, Any]) -> str:
     """What is wrong with the id of an entry."""
     wanted = "a number below 2^63" if isinstance(row.get("id"), int) else "a whole number"

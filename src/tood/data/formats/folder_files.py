@@ -29,24 +29,30 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(path for path in walk_files(folder) if path.suffix.lower() in suffixes)
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """All files of a folder and below it, but for hidden ones, as :func:`list_images` describes."""
+def walk_files(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
+    """All files of a folder and below it, but for ``hidden`` ones, as :func:`list_images` describes.
+
+    A folder that can be reached in several ways is walked once, and by its own name where that is below ``folder``.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
 
     seen = set(folder.resolve().parents)
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(place).resolve()
-        if real in seen:  # a link back up, or a second way to the same folder
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = Path(place, name)
-            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
-                yield path
+    starts = [str(folder)]
+    for start in starts:
+        for place, folders, names in os.walk(start, onerror=refuse):
+            real = Path(place).resolve()
+            if real in seen:  # a link back up, or a second way to the same folder
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+            starts += [link for name in folders if os.path.islink(link := os.path.join(place, name))]
+            for name in names:
+                path = Path(place, name)
+                if (hidden or not name.startswith(".")) and (path.is_file() or path.is_symlink()):
+                    yield path
 
 
 def composed(name: str) -> str:

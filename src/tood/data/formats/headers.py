@@ -3,6 +3,7 @@
 A size is the one after EXIF transposition, because that is how images are decoded for training.
 """
 
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -170,7 +171,7 @@ def unreadable(path: Path) -> str:
     if suffix in OTHER_IMAGE_SUFFIXES:
         plugin = ", or install pillow-heif" if suffix in _SUFFIXES_OF["HEIF"] else ""
         return f"is of a kind ({suffix}) that is not read here; convert it to PNG or JPEG{plugin}"
-    return "is damaged or not in a known format"
+    return "is damaged or not in a known format; restore it or leave it out"
 
 
 def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findings, where: str) -> Frame | None:
@@ -184,16 +185,19 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
     try:
         header = read_header(path)
     except FileNotFoundError:
-        findings.error(where, "the image file is missing")
+        link = f", only a link to {os.readlink(path)}" if path.is_symlink() else ""
+        findings.error(where, f"the image file is missing{link}; restore it or leave it out")
         return None
     except UnidentifiedImageError:
-        findings.error(where, f"the image file {unreadable(path)}")
+        what = f"the image file {unreadable(path)}" if path.stat().st_size else "is empty; restore it or leave it out"
+        findings.error(where, what)
         return None
     except UserError as error:
         findings.error(where, str(error).removeprefix(f"{path}: ").rstrip("."))
         return None
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
-        findings.error(where, f"the image file cannot be read ({getattr(error, 'strerror', None) or error})")
+        reason = getattr(error, "strerror", None) or error
+        findings.error(where, f"the image file cannot be read ({reason}); restore it or leave it out")
         return None
     if annotated is None or annotated == header.size:
         if header.orientation != 1 and annotated in (None, (header.stored_width, header.stored_height)):

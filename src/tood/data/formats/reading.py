@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tood.config.datasets import CocoDataset, ImagesDataset, VocDataset, YoloDataset, split_names
-from tood.data.findings import Findings
+from tood.data.findings import Findings, plural
 from tood.data.formats.class_names import refuse_similar, refuse_unknown, rename_classes
 from tood.data.formats.coco import read_coco, read_images
 from tood.data.formats.list_files import repeated
@@ -38,10 +38,8 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     refuse_similar(dataset.classes, config.rename, root, findings)
     _find_repeated_boxes(dataset, findings)
     refuse_shared(dataset, config.accept, config.name, findings)
-    if dataset.classes and not isinstance(
-        config, ImagesDataset
-    ):  # without classes there are no objects, and that is reported already
-        for split in dataset.splits:
+    if dataset.classes and not findings.errors and not isinstance(config, ImagesDataset):
+        for split in dataset.splits:  # what is missing after an error may be due to it
             _look_for_objects(split, root, findings)
     return dataset
 
@@ -64,7 +62,9 @@ def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:
         )
     elif split.images and not split.has_targets():
         findings.error(
-            root, "split 'train' has only boxes narrower than a pixel or not to be trained on; boxes are in pixels"
+            root,
+            f"split 'train' has nothing to train on: its {plural(len(split.boxes), 'box')} are crowd regions, ignored, "
+            "or narrower than a pixel; correct the flags, or give boxes in pixels",
         )
 
 

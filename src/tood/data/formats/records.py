@@ -126,7 +126,8 @@ def fit_box(x1: float, y1: float, x2: float, y2: float, width: int, height: int)
     if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
         return Fitted(None, "with a coordinate that is not a number dropped")
     if x2 <= x1 or y2 <= y1:
-        return Fitted(None, "without area dropped", "no_area")
+        swapped = x2 != x1 and y2 != y1
+        return Fitted(None, "with swapped corners dropped" if swapped else "without area dropped", "no_area")
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         return Fitted(None, "outside the image dropped", "outside_image")

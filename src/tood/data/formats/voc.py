@@ -1,5 +1,7 @@
 """Reader of the Pascal VOC format: one XML file per image, splits as lists of image stems."""
 
+import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,8 +30,9 @@ from tood.data.formats.xml_files import read_xml
 from tood.io.errors import UserError
 from tood.io.text import without_path
 
-_FLAGS = ("-1", "0", "1")  # in the class lists of the original VOC: "000012 -1"
+_FLAGS = ("-1", "0", "1", "+1")  # in the class lists of the original VOC: "000012 -1"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DIFFICULT = dict.fromkeys(("", "0", "0.0", "false", "unspecified"), False) | dict.fromkeys(("1", "1.0", "true"), True)
 
 
 @dataclass(frozen=True)
@@ -136,18 +139,18 @@ def _members(config: VocDataset, root: Path, documents: Collection[str], finding
         return draw_splits(documents, config.draw, findings, root / config.annotations)
     members = {}
     by_form = {composed(stem): stem for stem in documents}
+    alone = Counter(PurePosixPath(stem).name for stem in by_form)
+    by_form |= {name: stem for form, stem in by_form.items() if alone[name := PurePosixPath(form).name] == 1}
     for name, list_file in (config.splits or {}).items():
         path = root / list_file
         lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
         if lines is None:
             continue
-        stems = []
-        for line in lines:
-            stem = _stem(line.text, by_form)
-            if stem in documents:
-                stems.append(stem)
-            else:
-                _report_missing(path, line, root / config.annotations / f"{stem}.xml", findings)
+        named = [(line, _stem(line.text, by_form)) for line in lines]
+        stems = [stem for _, stem in named if stem in documents]
+        for line, stem in named:
+            if stem not in documents:
+                _report_missing(path, line, root / config.annotations / f"{stem}.xml", set(stems), findings)
         for stem in repeated(stems):
             findings.note(path, f"lists '{stem}' more than once; used once")
         if not lines:
@@ -156,9 +159,9 @@ def _members(config: VocDataset, root: Path, documents: Collection[str], finding
     return members
 
 
-def _report_missing(path: Path, line: Line, wanted: Path, findings: Findings) -> None:
+def _report_missing(path: Path, line: Line, wanted: Path, listed: Collection[str], findings: Findings) -> None:
     near = FolderNames().nearest(wanted) if len(findings.errors) < 50 else None
-    hint = f"; did you mean '{Path(near).stem}'?" if near else ""
+    hint = f"; did you mean '{Path(near).stem}'?" if near and Path(near).stem not in listed else ""
     findings.error(f"{path} line {line.number}", f"lists '{line.text}', but there is no {wanted}{hint}")
 
 
@@ -217,6 +220,8 @@ def _read_picture(
     if frame is None:
         return None
     elements = enumerate(tree.iterfind("object"), start=1)
+    if len(list(tree.iter("bndbox"))) > len(tree.findall("object//bndbox")):
+        findings.error(document, "has a <bndbox> in no <object> directly below <annotation>; move it into one")
     objects = [_read_object(element, number, document, config, findings) for number, element in elements]
     found = tuple(obj for obj in objects if obj is not None)
     return _Picture(image.relative_to(images).as_posix(), frame, found, document)
@@ -226,7 +231,7 @@ def _named_image(named: str, stem: str, folder: Path, names: FolderNames) -> Pat
     """The image called as the annotation file is (a.jpg.xml), or that ``<filename>`` names."""
     for name in (PurePosixPath(stem).name, PureWindowsPath(named).name):  # the latter splits at both kinds of slashes
         candidate = names.meant(folder / name) if name else folder
-        if candidate.suffix.lower() in IMAGE_SUFFIXES and candidate.is_file():
+        if candidate.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(candidate):  # false for a name too long
             return candidate
     return None
 
@@ -248,6 +253,13 @@ def _read_object(
     if not name:
         findings.error(document, f"<object> {number} has no <name>")
         return None
+    for tag in ("name", "bndbox", "difficult"):
+        count = len(element.findall(tag))
+        if count > 1:
+            findings.error(
+                document, f"<object> {number} ('{name}') has {count} <{tag}>; write an <object> for each box"
+            )
+            return None
     corners = []
     for corner in _CORNERS:
         text = (element.findtext(f"bndbox/{corner}") or "").strip()
@@ -259,7 +271,11 @@ def _read_object(
         except ValueError:
             findings.error(document, f"<object> {number} ('{name}') has '{text}' for <{corner}>, which is not a number")
             return None
-    difficult = (element.findtext("difficult") or "0").strip().lower() in ("1", "true")
+    given = (element.findtext("difficult") or "").strip()
+    difficult = _DIFFICULT.get(given.lower())
+    if difficult is None:
+        findings.error(document, f"<object> {number} ('{name}') has '{given}' for <difficult>, which must be 0 or 1")
+        return None
     return _Object(name, config.rename.get(name, name), (corners[0], corners[1], corners[2], corners[3]), difficult)
 
 

@@ -49,6 +49,8 @@ def _decoded(content: bytes, path: Path) -> str:
     if declared is None or content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return decode_text(content, path)
     name = declared[1].decode("ascii")
+    if name.lower().startswith(("utf-16", "utf16", "utf-32", "ucs-")):  # not true, since the declaration is of bytes
+        return decode_text(content, path)
     try:
         return content.decode(codecs.lookup(name).name)
     except LookupError as error:

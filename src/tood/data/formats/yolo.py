@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tood.config.datasets import YoloDataset
@@ -15,12 +15,14 @@ from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSpl
 from tood.data.formats.splits import draw_splits
 from tood.data.formats.yolo_rows import RowMeaning, YoloRow, meaning_by_description, meaning_of_rows, parse_row
 from tood.io.consulted import note_absent
-from tood.io.errors import UserError
+from tood.io.errors import UserError, listed
+from tood.io.escape import escape
 from tood.io.read import read_yaml
 from tood.io.text import without_path
 
 _SUFFIXES = sorted(IMAGE_SUFFIXES)
 _MOST_MISSING = 1000
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def _read_labels(
     root: Path, image: str, frame: Frame, classes: list[str], names: FolderNames, findings: Findings
 ) -> _Labelled:
     written = [root / Path(label_path(image)).with_suffix(suffix) for suffix in (".txt", ".TXT")]
-    labels = next((path for path in map(names.meant, written) if path.exists()), written[0])
-    if not labels.exists():
+    labels = next((path for path in map(names.meant, written) if os.path.lexists(path)), written[0])
+    if not os.path.lexists(labels):  # a broken link is an error where it is read
         note_absent(labels)
         findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
         findings.share("missing_labels", root / image)
@@ -166,18 +168,20 @@ def _description(config: YoloDataset, root: Path, findings: Findings) -> Any:
         note_absent(path)
         return None
     try:
-        return read_yaml(path) or {}
+        return read_yaml(path, numbers_as_written=("names",)) or {}
     except UserError as error:
-        findings.error(path, f"{without_path(error, path)}; add it or set 'classes'")
+        remedy = "" if os.path.exists(path) else "; add it or set 'classes'"
+        findings.error(path, f"{without_path(error, path)}{remedy}")
         return None
 
 
 def _classes(config: YoloDataset, content: Any, path: Path, findings: Findings) -> list[str]:
-    if config.classes:
-        return config.classes
-    if content is None:  # reported already
-        return []
+    if content is None:  # reported already, or not needed
+        return config.classes or []
     names = content.get("names") if isinstance(content, dict) else None
+    if config.classes:
+        _compare(config.classes, list(names.values()) if isinstance(names, dict) else names, path, findings)
+        return config.classes
     if isinstance(names, dict):
         by_index = {str(index): name for index, name in names.items()}
         names = [by_index.get(str(index)) for index in range(len(by_index))]
@@ -188,12 +192,29 @@ def _classes(config: YoloDataset, content: Any, path: Path, findings: Findings) 
         findings.error(path, "field 'names' is missing or not a list; it gives the class names by index")
         return []
     for index, name in enumerate(names):
-        if not _is_name(name):
+        if isinstance(name, dict):
+            findings.error(path, f"field 'names' has {name!r} at index {index}; leave out the dash before it")
+        elif not _is_name(name):
             findings.error(path, f"field 'names' has {name!r} at index {index}, which is not a text; put it in quotes")
     count = content.get("nc", len(names))
     if str(count) != str(len(names)):
         findings.error(path, f"field 'nc' is {count} but 'names' has {len(names)} entries")
     return [str(name) for name in names]
+
+
+def _compare(classes: list[str], names: Any, path: Path, findings: Findings) -> None:
+    """Note that the names given for the data set are not those of ``data.yaml``; an error where the order differs."""
+    found = [str(name) for name in names] if isinstance(names, list) else classes
+    if found == classes:
+        return
+    if sorted(found) == sorted(classes):
+        findings.error(
+            path,
+            f"field 'names' has another order ({listed(found, _NAMED)}) than 'classes' of the data set "
+            f"({listed(classes, _NAMED)}), by which every label is read; leave 'classes' out, or give the same order",
+        )
+    else:
+        findings.note(path, f"field 'names' is not used ({listed(found, _NAMED)}), since 'classes' is set")
 
 
 def _is_name(value: Any) -> bool:
@@ -264,20 +285,25 @@ def _listed(line: Line, root: Path, list_file: Path, names: FolderNames, finding
     """
     written = [line.text, line.text.replace("\\", "/")]
     candidates = [names.meant(folder / name) for name in written for folder in (root, list_file.parent)]
-    path = next((candidate for candidate in candidates if candidate.is_file() or candidate.is_symlink()), None)
+    path = next((candidate for candidate in candidates if _is_there(candidate)), None)
     if path is None:
         path = next((file for candidate in candidates if (file := _with_suffix(candidate)) is not None), None)
+    if path is None:
+        path = _elsewhere(written[1], root)
+        if path is not None:
+            findings.note(list_file, "lists images by folders that are not here; those below the root are taken")
     where = list_file if list_file.is_dir() else f"{list_file} line {line.number}"
+    shown = escape(line.text, most=200)
     if path is None:
         near = names.nearest(root / written[1])
         hint = f"; did you mean '{near}'?" if near else ""
-        findings.error(where, f"lists '{line.text}', but there is no such image in {root}{hint}")
+        findings.error(where, f"lists '{shown}', but there is no such image in {root}{hint}")
     elif path.suffix.lower() not in IMAGE_SUFFIXES:
-        findings.error(where, f"lists '{line.text}', which is not an image file that is read here")
+        findings.error(where, f"lists '{shown}', which is not an image file that is read here")
     else:
         key = _key(path, root)
         if key is None:
-            findings.error(where, f"lists '{line.text}', which is outside {root}")
+            findings.error(where, f"lists '{shown}', which is outside {root}")
         return key
     return None
 
@@ -291,7 +317,19 @@ def _key(path: Path, root: Path) -> str | None:
     return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or a link to none, which is reported where it is read; not for a name too long."""
+    return os.path.isfile(path) or os.path.islink(path)
+
+
+def _elsewhere(written: str, root: Path) -> Path | None:
+    """The image below ``root`` that a path of another machine or export means: the longest end of it that is there."""
+    parts = PurePosixPath(written).parts
+    ends = (root.joinpath(*parts[start:]) for start in range(1, len(parts)))
+    return next((path for path in ends if path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)), None)
+
+
 def _with_suffix(path: Path) -> Path | None:
     """The image that a path without suffix means."""
     files = (path.with_name(f"{path.name}{suffix}") for suffix in (*_SUFFIXES, *map(str.upper, _SUFFIXES)) if path.name)
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)

@@ -5,6 +5,7 @@ data set's ``rows``, or by the rows of the whole set where only one reading make
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -81,6 +82,8 @@ def parse_row(line: str) -> YoloRow:
         numbers = [float(word) for word in words]
     except ValueError as error:
         hint = "; separate the numbers by spaces" if "," in line or ";" in line else ""
+        if re.search(r"\d,\d", line) and len(words) >= _BOX:
+            hint = "; write decimal points in place of commas"
         raise ValueError(f"has {line!r}, which is not a row of numbers{hint}") from error
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"has {line!r}, which is not a row of finite numbers")
@@ -130,7 +133,7 @@ def meaning_of_rows(rows: Sequence[YoloRow]) -> RowMeaning:
     if not counts:
         return RowMeaning("box")
     table = np.array([row.numbers for row in rows if row.count == counts[0]])
-    if len(counts) == 1 and _has_visibilities(table):
+    if len(counts) == 1 and _has_visibilities(table) and _may_be_pose(table):
         return RowMeaning("pose", counts[0])
     even = [count for count in counts if count % 2 == 0]
     if even:
