@@ -276,6 +276,8 @@ def test_names_that_look_like_numbers_are_the_texts_that_stand_there(yolo_root: 
 def test_own_classes_in_another_order_than_the_names_file_are_refused(yolo_root: Path) -> None:
     said = errors(read(yolo_root, classes=["dog", "cat"])[1])
     assert f"{yolo_root / 'data.yaml'}: field 'names'" in said
+    (yolo_root / "data.yaml").write_text("names: {1: dog, 0: cat}\n")
+    assert not read(yolo_root, classes=["cat", "dog"])[1].errors
     _, findings = read(yolo_root, classes=["Katze", "Hund"])
     assert not findings.errors
     assert any("'names' is not used" in note for note in findings.sentences("note"))

@@ -20,7 +20,8 @@ from tood.io.errors import UserError
 _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """Errors that say nothing about the file."""
 _STRIP = 1 << 22  # pixels that are converted together
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_UNSIGNED = ("I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT = (*_UNSIGNED, "I")
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
 _WHITE_IS_ZERO = 0
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -70,7 +71,7 @@ def _decode(path: Path, changes: set[Change] | None) -> Tensor:
     with _explained(path), open_image(path) as image:
         if changes is not None and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             changes.add("pages")  # counting them reads the whole of a GIF or TIFF
-        if image.mode in _SIXTEEN_BIT and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if image.mode in _UNSIGNED and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             image = _inverted(image)
         has_wide_colours = _has_wide_colours(image)
         ImageOps.exif_transpose(image, in_place=True)

@@ -36,6 +36,8 @@ def walk_files(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
+        if hidden and any(part.startswith(".") for part in Path(error.filename).relative_to(folder).parts):
+            return  # such as the waste bin of another user
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
 
     seen = set(folder.resolve().parents)

@@ -179,15 +179,15 @@ def _classes(config: YoloDataset, content: Any, path: Path, findings: Findings) 
     if content is None:  # reported already, or not needed
         return config.classes or []
     names = content.get("names") if isinstance(content, dict) else None
-    if config.classes:
-        _compare(config.classes, list(names.values()) if isinstance(names, dict) else names, path, findings)
-        return config.classes
     if isinstance(names, dict):
         by_index = {str(index): name for index, name in names.items()}
         names = [by_index.get(str(index)) for index in range(len(by_index))]
-        if None in names:
-            findings.error(path, "field 'names' must have the keys 0, 1, 2, … without a gap, and a name for each")
-            return []
+    if config.classes:
+        _compare(config.classes, names, path, findings)
+        return config.classes
+    if isinstance(names, list) and isinstance(content["names"], dict) and None in names:
+        findings.error(path, "field 'names' must have the keys 0, 1, 2, … without a gap, and a name for each")
+        return []
     if not isinstance(names, list) or not names:
         findings.error(path, "field 'names' is missing or not a list; it gives the class names by index")
         return []
