@@ -153,7 +153,7 @@ def test_a_data_set_with_an_error_is_refused_and_nothing_written(tmp_path: Path,
     with pytest.raises(UserError) as error:
         prepare(own_voc(voc_root), folder)
     assert "lists 'c', but there is no" in str(error.value)
-    assert "(2 further problems; 'tood data check mine' lists all)." in str(error.value)
+    assert "(1 further problem; 'tood data check mine' lists all)." in str(error.value)
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -201,7 +201,7 @@ def test_own_files_are_not_overwritten_below_a_wider_root_either(tmp_path: Path,
         ({"splits": {"train": LISTS["train"]}}, "has no split 'val', which training .*; add 'val' to 'splits'"),
         ({"splits": {**LISTS, "../x": LISTS["val"]}}, r"split '../x' must be named with letters"),
         ({"draw": Draw(val=0.0)}, "has no split 'val', which training .*; raise 'draw.val' above 0"),
-        ({"splits": LISTS, "difficult": "crowd"}, "split 'train' has only boxes narrower than a pixel or not to be"),
+        ({"splits": LISTS, "difficult": "crowd"}, "split 'train' has nothing to train on: its 2 boxes"),
         ({"splits": LISTS, "root": "~no-such-user/x"}, "no such folder; correct 'root' of data set 'mine'"),
     ],
 )
