@@ -56,6 +56,18 @@ def test_boxes_outlines_and_keypoints_with_visibility_are_told_apart() -> None:
     assert meaning_of_rows(rows_of(outlines(4)) + rows_of(outlines(6))).kind == "polygon"
 
 
+@pytest.mark.parametrize("points", [1, 2, 4])
+def test_keypoints_none_of_which_is_marked_are_keypoints(points: int) -> None:
+    table = np.hstack([numbers(20), np.zeros((20, 3 * points))])
+    assert meaning_of_rows(rows_of(table)).kind == "pose"
+
+
+def test_outlines_that_touch_the_edges_as_if_by_visibilities_are_refused() -> None:
+    outline = np.array([[0.2, 0.2, 0.5, 0.1, 0.9, 0.3, 1, 0.6, 0.5, 1]])
+    with pytest.raises(ValueError, match=r"rows of 11 numbers.*rows: polygon \| pose"):
+        meaning_of_rows(rows_of(outline))
+
+
 @pytest.mark.parametrize("points", [1, 2, 5])
 def test_keypoints_without_visibility_may_be_outlines_and_are_refused(points: int) -> None:
     with pytest.raises(ValueError, match=rf"rows of {5 + 2 * points} numbers.*rows: polygon \| pose"):

@@ -133,8 +133,10 @@ def meaning_of_rows(rows: Sequence[YoloRow]) -> RowMeaning:
     if not counts:
         return RowMeaning("box")
     table = np.array([row.numbers for row in rows if row.count == counts[0]])
-    if len(counts) == 1 and _has_visibilities(table) and _may_be_pose(table):
-        return RowMeaning("pose", counts[0])
+    if len(counts) == 1 and _has_visibilities(table):
+        if counts[0] % 2 == 0 or _may_be_pose(table):  # rows of an even number are no outlines
+            return RowMeaning("pose", counts[0])
+        raise ValueError(_ambiguous(counts[0], "", ("polygon", "pose", "box_and_number")))
     even = [count for count in counts if count % 2 == 0]
     if even:
         raise ValueError(_ambiguous(even[0], _guess_of_sixth(rows), ("box_and_number", "pose")))
@@ -184,7 +186,7 @@ def _may_be_pose(table: NDArray[np.float64]) -> bool:
         places = points.reshape(len(table), -1, numbers)[:, :, :2]
         marked = np.any(places != 0, axis=2)  # (0, 0) stands for a keypoint that was not marked
         near = np.all(np.abs(places - centres) <= sizes * (0.5 + _ROOM), axis=2)
-        if marked.any() and float(np.mean(near[marked])) >= _KEYPOINTS_INSIDE:
+        if not marked.any() or float(np.mean(near[marked])) >= _KEYPOINTS_INSIDE:
             return True
     return False
 
