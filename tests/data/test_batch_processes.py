@@ -25,9 +25,9 @@ from tood.io.errors import TransientError, UserError
 BATCHES = 7
 
 
-def own_children() -> list[str]:
+def own_children() -> list[ForkProcess]:
     """Processes that this one made by forking; the server that tests start programs from is of another kind."""
-    return [child.name for child in multiprocessing.active_children() if type(child) is ForkProcess]
+    return [child for child in multiprocessing.active_children() if type(child) is ForkProcess]
 
 
 def batch(number: int) -> list[Tensor]:
@@ -184,7 +184,7 @@ def test_processes_leave_stopping_to_their_parent(number: signal.Signals) -> Non
     with processes() as pool:
         each = iter(pool)
         found = [next(each)]
-        for child in [one for one in multiprocessing.active_children() if type(one) is ForkProcess]:
+        for child in own_children():
             assert child.pid is not None
             os.kill(child.pid, number)
         assert len(found + list(each)) == BATCHES

@@ -168,3 +168,18 @@ def test_a_gray_tiff_of_16_bits_whose_zero_is_white_is_turned(tmp_path: Path) ->
     assert content.count(black_is_zero) == 1
     (tmp_path / "y.tif").write_bytes(content.replace(black_is_zero, black_is_zero[:-2] + b"\x00\x00"))
     assert (decode_image(tmp_path / "y.tif") == 255 - decode_image(tmp_path / "x.tif")).all()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_turned_tiff_whose_zero_is_white_is_turned_once(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    paths = [
+        saved(
+            tmp_path / f"{name}.tif", Image.fromarray(NOISE.astype(np.uint16) * 257), exif=exif, tiffinfo={262: value}
+        )
+        for name, value in (("black", 1), ("white", 0))
+    ]
+    with Image.open(paths[1]) as image:
+        assert image.tag_v2[262] == 0
+    assert (decode_image(paths[1]) == 255 - decode_image(paths[0])).all()

@@ -268,6 +268,8 @@ def test_lists_may_leave_out_the_folder_of_an_annotation_that_is_alone(voc_root:
     dataset, findings = read(voc_root)
     assert not findings.errors
     assert "2026/a.jpg" in [image.file_name for image in dataset.splits[0].images]
+    (voc_root / "ImageSets" / "Main" / "train.txt").write_text("2025/a\nb\n")
+    assert "lists '2025/a'" in errors(read(voc_root)[1]), "another folder is another picture"
 
 
 def test_no_picture_of_another_annotation_is_suggested(voc_root: Path) -> None:

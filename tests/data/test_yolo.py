@@ -311,7 +311,10 @@ def test_lists_of_another_machine_name_what_is_below_the_root(yolo_root: Path, a
     dataset, findings = read(yolo_root, splits={"train": "list.txt", "val": "images/val"})
     assert not findings.errors
     assert [image.file_name for image in dataset.splits[0].images] == ["images/train/a.png"]
-    assert any(note.startswith(f"{yolo_root / 'list.txt'}: ") for note in findings.sentences("note"))
+    assert any(
+        note.startswith(f"{yolo_root / 'list.txt'} line 1: ") and "'images/train/a.png'" in note
+        for note in findings.sentences("note")
+    )
 
 
 def test_a_line_that_is_too_long_for_a_name_is_named(yolo_root: Path) -> None:

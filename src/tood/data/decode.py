@@ -97,8 +97,7 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image file; {advice}.") from error
     except UnidentifiedImageError as error:
-        what = f"the image file {unreadable(path)}" if path.stat().st_size else f"is empty; {advice}"
-        raise UserError(f"{path}: {what}.") from error
+        raise UserError(f"{path}: the image file {unreadable(path)}.") from error
     except MemoryError:
         raise
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
@@ -117,10 +116,7 @@ def _has_wide_colours(image: Image.Image) -> bool:
 
 def _inverted(image: Image.Image) -> Image.Image:
     """A gray picture of 16 bits whose largest value is black, as X-ray machines write it; Pillow leaves it so."""
-    turned = Image.fromarray((65535 - np.asarray(image).astype(np.int64)).astype(np.uint16))
-    turned.info = image.info
-    turned.getexif().update(image.getexif())
-    return turned
+    return Image.fromarray(np.invert(np.asarray(image)).astype(np.uint16))  # the pixels are upright already
 
 
 def _planes(image: Image.Image, reading: _Reading) -> NDArray[np.uint8]:

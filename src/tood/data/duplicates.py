@@ -45,6 +45,8 @@ def settle_duplicates(
                 dropped.add((other.split.name, other.image.id))
             else:
                 findings.note(other.path, text)
+    if not dropped:
+        return dataset
     splits = tuple(_without(split, dropped) for split in dataset.splits)
     for before, after in zip(dataset.splits, splits, strict=True):
         if before.images and not after.images:

@@ -173,7 +173,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
         ExaminedPictures(examined_record(folder)).examine(digests, findings)
     findings.raise_errors(config.name)
     pictures = {
-        f"{split.name}/{image.file_name}": content.files[name_below(split.path(image), root)]
+        f"{split.name}/{image.file_name}": digests[split.path(image)]
         for split in dataset.splits
         for image in split.images
     }

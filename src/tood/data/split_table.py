@@ -8,6 +8,7 @@ evaluation's ``Objects`` are made from its columns.
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,10 @@ class SplitTable:
 
     def locate_annotations(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Position of each annotation's image (N,), its label (N,), and whether the split has both (N,)."""
+        return self._located
+
+    @cached_property
+    def _located(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         images, of_image = look_up(self.image_ids, self.annotations.image_ids)
         labels, of_class = look_up(self.category_ids, self.annotations.category_ids)
         return images, labels, of_image & of_class

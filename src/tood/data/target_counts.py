@@ -132,7 +132,8 @@ def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) 
     fate = fates(used)
     of_image, _, _ = used.locate_annotations()
     targets = fate == Fate.TARGET
-    smallest, largest = (input_boxes(used, short, images.long).shorter_sides[targets] for short in sizes_drawn(images))
+    sides = {short: input_boxes(used, short, images.long).shorter_sides[targets] for short in {*sizes_drawn(images)}}
+    smallest, largest = (sides[short] for short in sizes_drawn(images))
     count = int(targets.sum())
     seen = tuple(int((sides >= SMALLEST_SIDE).sum()) for sides in (smallest, largest))
     return TargetCount(

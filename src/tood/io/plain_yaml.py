@@ -102,24 +102,23 @@ class _PlainLoader(yaml.SafeLoader):
         return self.construct_document(node)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str"):
-            self._refuse_long(node, len(node.value) > _LONGEST_NUMBER)
+        is_number = isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":str")
+        if is_number and len(node.value) > _LONGEST_NUMBER:
+            raise self._too_long(node)
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:  # of yaml's own converters
             raise yaml.constructor.ConstructorError(
                 problem=f"a value cannot be read as {node.tag.rpartition(':')[2]}", problem_mark=node.start_mark
             ) from error
-        if isinstance(value, int):
-            self._refuse_long(node, abs(value) >= _LARGEST_NUMBER)
+        if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
+            raise self._too_long(node)
         if isinstance(value, str) and ("\0" in value or not is_unicode(value)):
             raise RefusedYamlError(f"the text in line {self._line(node)} has a NUL or half a character; leave it out")
         return value
 
-    def _refuse_long(self, node: yaml.Node, is_long: bool) -> None:
-        if is_long:
-            line = self._line(node)
-            raise RefusedYamlError(f"the number in line {line} is too long; put it in quotes if it is a text")
+    def _too_long(self, node: yaml.Node) -> RefusedYamlError:
+        return RefusedYamlError(f"the number in line {self._line(node)} is too long; put it in quotes if it is a text")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from tood.data.findings import Findings
 from tood.data.formats.class_names import refuse_unknown
 from tood.data.formats.coco_boxes import CocoFile, read_boxes
 from tood.data.formats.coco_values import odd_id, side, whole
-from tood.data.formats.folder_files import FolderNames
+from tood.data.formats.folder_files import FolderNames, tails
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
 from tood.data.formats.splits import draw_splits
 from tood.io.errors import UserError
-from tood.io.names import comparable
+from tood.io.names import twin
 from tood.io.read import read_json
 from tood.io.text import without_path
 
@@ -176,11 +176,10 @@ def _images(
 def _where_it_is(name: str, folder: Path, root: Path, names: FolderNames, listed: Collection[str]) -> str:
     """That an image file is missing, and where one is that is probably meant, but for those that are ``listed``."""
     missing = f"there is no {folder / name}"
-    parts = PurePosixPath(name).parts
-    for start in range(1, len(parts)):
-        tail = PurePosixPath(*parts[start:])
+    for tail in tails(PurePosixPath(name))[1:]:
         if (folder / tail).exists():
-            return f"{missing}; {folder / tail} is there: leave '{PurePosixPath(*parts[:start])}/' out of the names" + (
+            above = name.removesuffix(tail)
+            return f"{missing}; {folder / tail} is there: leave '{above}' out of the names" + (
                 f", or set 'images' to a folder above {folder}" if (folder.parent / name).exists() else ""
             )
     for place in (folder.parent, root):
@@ -234,6 +233,5 @@ def _named(name: str | None) -> str:
 
 def _remedy(here: str | None, there: str | None) -> str:
     """What to do where two names look alike."""
-    if here is None or there is None or comparable(here) != comparable(there):
-        return ""
-    return f"; these differ in case, spaces or Unicode form: make them one with 'rename' ({here!a}: {there!a})"
+    like = twin(here, [there]) if here is not None and there is not None else None
+    return f" (of the first: {like.reason}); make them one with 'rename: {{{here!a}: {there!a}}}'" if like else ""

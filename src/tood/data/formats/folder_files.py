@@ -4,7 +4,7 @@ import bisect
 import os
 import unicodedata
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.io.consulted import note_listing
@@ -60,6 +60,11 @@ def walk_files(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
 def composed(name: str) -> str:
     """A name in Unicode's composed form: some systems store an ö as an o and two dots."""
     return unicodedata.normalize("NFC", name)
+
+
+def tails(path: PurePosixPath) -> list[str]:
+    """``a/b/c``, ``b/c`` and ``c`` of a path a/b/c."""
+    return [str(PurePosixPath(*path.parts[start:])) for start in range(len(path.parts))]
 
 
 class FolderNames:

@@ -168,6 +168,8 @@ def _may_be_turned(image: PngImageFile) -> bool:
 def unreadable(path: Path) -> str:
     """Why a file that no decoder recognises cannot be read, and what to do, as the end of a sentence."""
     suffix = path.suffix.lower()
+    if not path.stat().st_size:
+        return "is empty; restore it or leave it out"
     if suffix in OTHER_IMAGE_SUFFIXES:
         plugin = ", or install pillow-heif" if suffix in _SUFFIXES_OF["HEIF"] else ""
         return f"is of a kind ({suffix}) that is not read here; convert it to PNG or JPEG{plugin}"
@@ -189,8 +191,7 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         findings.error(where, f"the image file is missing{link}; restore it or leave it out")
         return None
     except UnidentifiedImageError:
-        what = f"the image file {unreadable(path)}" if path.stat().st_size else "is empty; restore it or leave it out"
-        findings.error(where, what)
+        findings.error(where, f"the image file {unreadable(path)}")
         return None
     except UserError as error:
         findings.error(where, str(error).removeprefix(f"{path}: ").rstrip("."))

@@ -1,8 +1,7 @@
 """Reader of the Pascal VOC format: one XML file per image, splits as lists of image stems."""
 
 import os
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element
@@ -11,7 +10,7 @@ from tood.config.datasets import VocDataset
 from tood.config.messages import nearest
 from tood.data.findings import Findings, plural
 from tood.data.formats.class_names import refuse_unknown
-from tood.data.formats.folder_files import FolderNames, composed, list_files, list_images
+from tood.data.formats.folder_files import FolderNames, composed, list_files, list_images, tails
 from tood.data.formats.headers import IMAGE_SUFFIXES, Box, Frame, settle_frame
 from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.records import (
@@ -139,23 +138,25 @@ def _members(config: VocDataset, root: Path, documents: Collection[str], finding
         return draw_splits(documents, config.draw, findings, root / config.annotations)
     members = {}
     by_form = {composed(stem): stem for stem in documents}
-    alone = Counter(PurePosixPath(stem).name for stem in by_form)
-    by_form |= {name: stem for form, stem in by_form.items() if alone[name := PurePosixPath(form).name] == 1}
+    by_name: dict[str, list[str]] = {}
+    for form, stem in by_form.items():
+        by_name.setdefault(PurePosixPath(form).name, []).append(stem)
     for name, list_file in (config.splits or {}).items():
         path = root / list_file
         lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
         if lines is None:
             continue
-        named = [(line, _stem(line.text, by_form)) for line in lines]
+        named = [(line, _stem(line.text, by_form, by_name)) for line in lines]
         stems = [stem for _, stem in named if stem in documents]
+        used = set(stems)
         for line, stem in named:
-            if stem not in documents:
-                _report_missing(path, line, root / config.annotations / f"{stem}.xml", set(stems), findings)
+            if stem not in used:
+                _report_missing(path, line, root / config.annotations / f"{stem}.xml", used, findings)
         for stem in repeated(stems):
             findings.note(path, f"lists '{stem}' more than once; used once")
         if not lines:
             findings.error(path, f"split '{name}' has no images")
-        members[name] = sorted(set(stems))
+        members[name] = sorted(used)
     return members
 
 
@@ -165,10 +166,11 @@ def _report_missing(path: Path, line: Line, wanted: Path, listed: Collection[str
     findings.error(f"{path} line {line.number}", f"lists '{line.text}', but there is no {wanted}{hint}")
 
 
-def _stem(line: str, documents: dict[str, str]) -> str:
+def _stem(line: str, documents: Mapping[str, str], by_name: Mapping[str, Sequence[str]]) -> str:
     """The stem a line names: itself, or without a class file's flag, a suffix or folders above.
 
-    ``documents`` has the stems by their composed form.
+    ``documents`` has the stems by their composed form, ``by_name`` those of each name in any folder: one without folder
+    is enough where it is the only one.
     """
     if composed(line) in documents:
         return documents[composed(line)]
@@ -177,15 +179,11 @@ def _stem(line: str, documents: dict[str, str]) -> str:
         path = PurePosixPath(composed(text.replace("\\", "/")))
         if path.suffix.lower() in IMAGE_SUFFIXES | {".xml"}:
             path = path.with_suffix("")
-        stem = next((documents[tail] for tail in _tails(path) if tail in documents), None)
-        if stem is not None:
-            return stem
+        stem = next((documents[tail] for tail in tails(path) if tail in documents), None)
+        alone = by_name.get(path.name, ()) if len(path.parts) == 1 else ()
+        if stem is not None or len(alone) == 1:
+            return stem or alone[0]
     return path.name
-
-
-def _tails(path: PurePosixPath) -> list[str]:
-    """``a/b/c``, ``b/c`` and ``c`` of a path a/b/c."""
-    return [str(PurePosixPath(*path.parts[start:])) for start in range(len(path.parts))]
 
 
 def _read_picture(

@@ -3,25 +3,22 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tood.config.datasets import YoloDataset
 from tood.data.findings import Findings
-from tood.data.formats.folder_files import FolderNames, list_images
-from tood.data.formats.headers import IMAGE_SUFFIXES, Frame, settle_frame
-from tood.data.formats.list_files import Line, read_lines, repeated
+from tood.data.formats.folder_files import FolderNames
+from tood.data.formats.headers import Frame, settle_frame
+from tood.data.formats.list_files import read_lines, repeated
 from tood.data.formats.records import BoxRecord, ImageRecord, RawDataset, RawSplit, fit_box, note_fit, numbered, to_xywh
-from tood.data.formats.splits import draw_splits
 from tood.data.formats.yolo_rows import RowMeaning, YoloRow, meaning_by_description, meaning_of_rows, parse_row
+from tood.data.formats.yolo_splits import split_members
 from tood.io.consulted import note_absent
 from tood.io.errors import UserError, listed
-from tood.io.escape import escape
 from tood.io.read import read_yaml
 from tood.io.text import without_path
 
-_SUFFIXES = sorted(IMAGE_SUFFIXES)
-_MOST_MISSING = 1000
 _NAMED = 5
 
 
@@ -44,7 +41,7 @@ def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset
     """
     described = _description(config, root, findings)
     classes = _classes(config, described, root / "data.yaml", findings)
-    members = _members(config, root, findings)
+    members = split_members(config, root, findings)
     paths = sorted(set().union(*members.values()))
     for stem in repeated(str(Path(path).with_suffix("")) for path in paths):
         findings.error(root / stem, "several images share this name and so one label file; keep one of them")
@@ -220,116 +217,3 @@ def _compare(classes: list[str], names: Any, path: Path, findings: Findings) -> 
 def _is_name(value: Any) -> bool:
     """A text or number; YAML takes a bare yes, no, on or off for true or false."""
     return isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip() != ""
-
-
-def _members(config: YoloDataset, root: Path, findings: Findings) -> dict[str, list[str]]:
-    """Image paths relative to the root of every split, sorted."""
-    if config.draw is not None and config.images is not None:
-        folder = root / config.images
-        if not folder.is_dir():
-            findings.error(folder, f"no such folder; set 'images' of data set '{config.name}'")
-            return {}
-        if _key(folder, root) is None:
-            findings.error(folder, f"the images are outside {root}; set 'root' to a folder that holds them")
-            return {}
-        keys = [_key(path, root) for path in list_images(folder)]
-        return draw_splits([key for key in keys if key is not None], config.draw, findings, folder)
-    members = {}
-    names = FolderNames()
-    for name, place in (config.splits or {}).items():
-        path = root / place
-        if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
-            findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
-            continue
-        lines = _lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
-        if lines is None:
-            continue
-        if not lines:
-            findings.error(path, f"split '{name}' has no images")
-        found = _found(lines, root, path, names, findings)
-        for key in repeated(found):
-            findings.note(path, f"lists '{key}' more than once; used once")
-        members[name] = sorted(set(found))
-    return members
-
-
-def _found(lines: Sequence[Line], root: Path, list_file: Path, names: FolderNames, findings: Findings) -> list[str]:
-    """The lines that name images; the search stops early in a file that is no list of images."""
-    found: list[str] = []
-    for count, line in enumerate(lines, start=1):
-        key = _listed(line, root, list_file, names, findings)
-        if key is not None:
-            found.append(key)
-        elif count - len(found) == _MOST_MISSING:
-            findings.error(
-                list_file, f"lists {_MOST_MISSING:,} files that are no images here; others are not looked for"
-            )
-            break
-    return found
-
-
-def _lines(path: Path, findings: Findings, advice: str) -> list[Line] | None:
-    """What a split lists: the images of a folder, or the lines of a file; None (and an error) without either."""
-    if path.is_dir():
-        return [Line(number, os.path.abspath(image)) for number, image in enumerate(list_images(path), start=1)]
-    if not path.exists():
-        findings.error(path, f"no such folder or list file; {advice}")
-        return None
-    return read_lines(path, findings, advice)
-
-
-def _listed(line: Line, root: Path, list_file: Path, names: FolderNames, findings: Findings) -> str | None:
-    """A line of a list file as path relative to the root, or None and an error.
-
-    It may be relative to the root or to the list, lack the suffix, or have the slashes of Windows.
-    """
-    written = [line.text, line.text.replace("\\", "/")]
-    candidates = [names.meant(folder / name) for name in written for folder in (root, list_file.parent)]
-    path = next((candidate for candidate in candidates if _is_there(candidate)), None)
-    if path is None:
-        path = next((file for candidate in candidates if (file := _with_suffix(candidate)) is not None), None)
-    if path is None:
-        path = _elsewhere(written[1], root)
-        if path is not None:
-            findings.note(list_file, "lists images by folders that are not here; those below the root are taken")
-    where = list_file if list_file.is_dir() else f"{list_file} line {line.number}"
-    shown = escape(line.text, most=200)
-    if path is None:
-        near = names.nearest(root / written[1])
-        hint = f"; did you mean '{near}'?" if near else ""
-        findings.error(where, f"lists '{shown}', but there is no such image in {root}{hint}")
-    elif path.suffix.lower() not in IMAGE_SUFFIXES:
-        findings.error(where, f"lists '{shown}', which is not an image file that is read here")
-    else:
-        key = _key(path, root)
-        if key is None:
-            findings.error(where, f"lists '{shown}', which is outside {root}")
-        return key
-    return None
-
-
-def _key(path: Path, root: Path) -> str | None:
-    """``path`` from the root on, as it is written or with links resolved; None outside."""
-    written, base = Path(os.path.abspath(path)), os.path.abspath(root)
-    if written.is_relative_to(base):
-        return written.relative_to(base).as_posix()
-    real, base = path.resolve(), os.path.realpath(root)
-    return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a file, or a link to none, which is reported where it is read; not for a name too long."""
-    return os.path.isfile(path) or os.path.islink(path)
-
-
-def _elsewhere(written: str, root: Path) -> Path | None:
-    """The image below ``root`` that a path of another machine or export means: the longest end of it that is there."""
-    parts = PurePosixPath(written).parts
-    ends = (root.joinpath(*parts[start:]) for start in range(1, len(parts)))
-    return next((path for path in ends if path.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(path)), None)
-
-
-def _with_suffix(path: Path) -> Path | None:
-    """The image that a path without suffix means."""
-    files = (path.with_name(f"{path.name}{suffix}") for suffix in (*_SUFFIXES, *map(str.upper, _SUFFIXES)) if path.name)
-    return next((file for file in files if os.path.isfile(file)), None)
