@@ -89,7 +89,7 @@ def pixels(figures: Figures) -> None:
     """A picture of 12,000 x 9,000 pixels from its file to a batch."""
     import numpy as np
 
-    from tood.config.schedule import ImagesConfig
+    from tood.config.images import ImagesConfig
     from tood.data.dataset import DetectionDataset
     from tood.data.loader import test_batches
     from tood.data.split_table import SplitTable

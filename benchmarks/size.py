@@ -58,7 +58,7 @@ def index(figures: Figures) -> None:
     import torch
 
     import tood.data.dataset as reading
-    from tood.config.schedule import ImagesConfig
+    from tood.config.images import ImagesConfig
     from tood.data.formats.headers import read_header
     from tood.data.loader import train_batches
     from tood.data.prepared import open_prepared
@@ -165,7 +165,7 @@ def decoding(figures: Figures) -> None:
     """What one worker does: pictures from files to padded batches of 800x1333."""
     import torch
 
-    from tood.config.schedule import ImagesConfig
+    from tood.config.images import ImagesConfig
     from tood.data.dataset import DetectionDataset
     from tood.data.loader import train_batches
     from tood.data.prepared import PreparedSplit

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tood.config.backbone import BackboneConfig, load_backbone
 from tood.config.datasets import VocDataset, YoloDataset, load_dataset
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.config.study import load_study
 from tood.io.errors import UserError
 

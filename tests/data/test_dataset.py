@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tood.config.datasets import ShapesDataset
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.input_sizes import resized_size
 from tood.data.prepared import PreparedSplit

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tood.config.datasets import ShapesDataset
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data import loader
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.loader import Batch, collate, plan_epoch, steps_per_epoch, train_batches

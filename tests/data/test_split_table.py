@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.columns import Texts
 from tood.data.dataset import DetectionDataset
 from tood.data.formats.records import BoxRecord, Category, ImageRecord, RawSplit, to_coco

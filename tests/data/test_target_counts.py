@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.input_sizes import resized_size, resized_sizes
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import count_targets, input_boxes

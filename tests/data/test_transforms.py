@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.input_sizes import padded_size, resized_size
 from tood.data.loader import collate

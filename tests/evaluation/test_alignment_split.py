@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from tood.config.images import ImagesConfig
 from tood.config.method import InferenceConfig
-from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable

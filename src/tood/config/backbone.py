@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tood.config.base import Batch, Channels, Config, Epochs, GeneratedImages, PositiveFloat, PositiveInt, refuse
 from tood.config.blocks import load_block
+from tood.config.packaged import PACKAGED
 
 _ADDRESS = re.compile(r"https?://\S+-(?P<digits>[0-9a-f]{8,64})\.pth?")
 _EARLIER_NAMES = {"trunk_width": "first_stage_width"}
@@ -25,6 +26,17 @@ class PretrainingConfig(Config):
     seed: int = Field(1000, ge=0, description="Also of the crops; keep it apart from the seeds of any split.")
 
 
+_Channel = Annotated[float, Field(ge=0, le=255)]
+_Spread = Annotated[float, Field(gt=0, le=255)]
+
+
+class PixelsConfig(Config):
+    """Normalisation of pixels, which belongs to a backbone's weights: (value - mean) / std of red, green and blue."""
+
+    mean: tuple[_Channel, _Channel, _Channel] = Field((123.675, 116.28, 103.53), description="0 to 255.")
+    std: tuple[_Spread, _Spread, _Spread] = Field((58.395, 57.12, 57.375), description="0 to 255.")
+
+
 class BackboneConfig(Config):
     name: str
     kind: Literal[
@@ -36,11 +48,15 @@ class BackboneConfig(Config):
         "resnext101_32x4d",
         "resnext101_64x4d",
         "light",
+        "timm",
     ]
+    model: str | None = Field(None, description="Name of the library timm's model; of kind timm alone.")
     weights: str = Field(
         "none",
-        description="'imagenet', 'none', 'generated' (backbone pretrained on generated crops), a file, or an address.",
+        description="'imagenet' (torchvision's or timm's), 'packaged' (from an installed package), 'none', 'generated' "
+        "(backbone pretrained on generated crops), a file, or an address.",
     )
+    pixels: PixelsConfig = Field(PixelsConfig(), description="By default as torchvision's ImageNet weights take them.")
     frozen_stages: Annotated[int, Field(ge=0, le=4)] | None = Field(
         None,
         description="Stages without gradient; by default stem and stage 1 from weights, none from scratch.",
@@ -71,6 +87,12 @@ class BackboneConfig(Config):
             problems.append("deformable names a stage twice")
         if self.width % self.norm_groups != 0:
             problems.append(f"width {self.width} must be a multiple of norm_groups {self.norm_groups}")
+        if (self.kind == "timm") != (self.model is not None):
+            problems.append("model (a name of the library timm) goes with kind 'timm' and with no other")
+        if self.kind == "timm" and self.deformable:
+            problems.append("deformable goes with torchvision's and the light backbones, not with kind 'timm'")
+        if self.weights == "packaged" and self.model not in PACKAGED:
+            problems.append(f"weights 'packaged' are there for the models {', '.join(PACKAGED)} of kind 'timm' only")
         refuse(problems)
         return self
 

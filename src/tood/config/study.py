@@ -10,16 +10,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tood.config.backbone import BackboneConfig
-from tood.config.base import Config, refuse
+from tood.config.backbone import BackboneConfig, PixelsConfig
+from tood.config.base import Config, PositiveInt, refuse
 from tood.config.blocks import block_file, why_missing
 from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run, fit_schedule
 from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset
+from tood.config.images import ImagesConfig
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.published_table import PublishedTable, load_published
@@ -39,8 +41,16 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
     # what drop_empty decides is in the schedule, what the last four decide in the data set's content
     "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows"},
     "method": {"inference"},
-    "schedule": {"evaluate_every", "checkpoint_every"},
+    "schedule": {"evaluate_every", "evaluations", "checkpoint_every"},
+    "fitted": True,  # which follows from schedule and data
 }
+_LATER: dict[tuple[str, ...], dict[str, object]] = {
+    ("backbone",): {"model": None, "pixels": PixelsConfig().model_dump(mode="json")},
+    ("schedule",): {"steps": None, "ema": None, "repeat": None},
+    ("schedule", "warmup"): {"share": None},
+    ("schedule", "images"): {"fit": None, "scale_jitter": None, "crop": None, "photometric": 0.0},
+}
+"""Fields that came after fingerprints were recorded: at these values they are no part of one."""
 Analysis = Literal["alignment"]
 
 
@@ -80,6 +90,13 @@ class StudyFile(Config):
         return self.common.seed if seed is None else seed
 
 
+class FittedConfig(Config):
+    """A schedule on its data: what was left to follow from them."""
+
+    steps: PositiveInt
+    images: ImagesConfig
+
+
 class RunConfig(Config):
     """Everything that decides what a run computes."""
 
@@ -91,6 +108,12 @@ class RunConfig(Config):
     backbone: BackboneConfig
     schedule: ScheduleConfig
     seed: int
+    fitted: FittedConfig | None = Field(None, description="What the schedule came to on the data.")
+
+    @property
+    def images(self) -> ImagesConfig:
+        """The network's input, whose size may have followed from the data."""
+        return self.schedule.images if self.fitted is None else self.fitted.images
 
     def science(self) -> dict[str, Any]:
         """The fields that the trained weights depend on.
@@ -98,7 +121,13 @@ class RunConfig(Config):
         Left out are the names of study, run and row, where the data set's files are and come from (its name, format,
         splits and classes are kept), inference, and how often training is evaluated and checkpointed.
         """
-        return self.model_dump(mode="json", exclude=_NOT_SCIENCE)
+        kept = self.model_dump(mode="json", exclude=_NOT_SCIENCE)
+        for place, defaults in _LATER.items():
+            part = reduce(lambda inner, name: inner[name], place, kept)
+            for name, default in defaults.items():
+                if part[name] == default:
+                    del part[name]
+        return kept
 
     @property
     def fingerprint(self) -> str:

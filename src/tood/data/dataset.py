@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tood.config.schedule import ImagesConfig
+from tood.config.schedule import RepeatConfig
+from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_augmentation
 from tood.data.decode import decode_image
-from tood.data.input_sizes import resized_size, resized_sizes, sizes_drawn
+from tood.data.epoch_plan import repeat_factors, visits_of
+from tood.data.input_sizes import bounds_drawn, plain_bounds, resized_size, resized_sizes
+from tood.data.network_input import NetworkInput
 from tood.data.training_targets import TrainingTargets
-from tood.data.transforms import (
-    Augmentation,
-    draw_augmentation,
-    no_augmentation,
-    transform,
-)
+from tood.data.transforms import transform
 from tood.io.errors import UserError
 
 
@@ -39,28 +37,46 @@ class Sample:
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Images of a split by position; with ``train`` they are augmented by (seed, epoch, image id) alone."""
+    """Images of a split by position; with ``train`` they are augmented by (seed, visit, image id) alone.
 
-    def __init__(self, targets: TrainingTargets, images: Path, config: ImagesConfig, *, train: bool, seed: int) -> None:
+    With ``repeat`` images of rare classes are seen several times an epoch.
+    """
+
+    def __init__(
+        self,
+        targets: TrainingTargets,
+        images: Path,
+        config: NetworkInput,
+        *,
+        train: bool,
+        seed: int,
+        repeat: RepeatConfig | None = None,
+    ) -> None:
         self.targets = targets
         self.images = images
         self.config = config
         self.train = train
         self.seed = seed
+        self.repeats = None if repeat is None else repeat_factors(targets, repeat.threshold)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, position: int) -> Sample:
-        return self.sample(position, epoch=0)
+        return self.sample(position, Visit())
 
-    def sample(self, position: int, epoch: int) -> Sample:
-        """The image at ``position`` as it is augmented in ``epoch``.
+    @property
+    def visits(self) -> int:
+        """Images that are seen in an epoch, repeated ones included."""
+        return len(self) if self.repeats is None else visits_of(self.repeats)
+
+    def sample(self, position: int, visit: Visit) -> Sample:
+        """The image at ``position`` as it is augmented in a visit.
 
         Raises UserError when the file cannot be decoded or has another size than its annotations say.
         """
         path = self.images / str(self.targets.file_names[position])
-        size = (int(self.targets.widths[position]), int(self.targets.heights[position]))
+        size = self._size(position)
         image = decode_image(path)
         height, width = image.shape[-2:]
         if (width, height) != size:
@@ -69,28 +85,39 @@ class DetectionDataset(Dataset[Sample]):
                 "restore the image or prepare the data set again."
             )
         boxes, labels = (torch.from_numpy(part.copy()) for part in self.targets.of_image(position))
-        resized, boxes, labels = transform(image, boxes, labels, self._augmentation(position, epoch), self.config)
+        augmentation = self._augmentation(position, visit)
+        antialias = self.config.images.antialias
+        resized, boxes, labels = transform(image, boxes, labels, augmentation, antialias=antialias)
         image_id = int(self.targets.image_ids[position])
         return Sample(resized, (height, width), image_id, boxes, labels)
 
-    def input_size(self, position: int, epoch: int) -> tuple[int, int]:
+    def input_size(self, position: int, visit: Visit) -> tuple[int, int]:
         """(width, height) of the network input at ``position``, known without reading the file."""
-        short = self._augmentation(position, epoch).short
-        width, height = int(self.targets.widths[position]), int(self.targets.heights[position])
-        return resized_size(width, height, short, self.config.long)
+        augmentation = self._augmentation(position, visit)
+        width, height = self._size(position) if augmentation.crop is None else augmentation.crop[2:]
+        return resized_size(width, height, augmentation.bounds)
 
     def largest_input_sizes(self) -> NDArray[np.int64]:
         """(I,2) the largest (width, height) that each network input can have, to the pixel."""
-        short = sizes_drawn(self.config)[1] if self.train else self.config.short
+        images = self.config.images
+        bounds = bounds_drawn(images)[1] if self.train else plain_bounds(images)
         sizes = np.stack([self.targets.widths, self.targets.heights], axis=1)
-        return resized_sizes(sizes, short, self.config.long)
+        resized = resized_sizes(sizes, bounds)
+        if self.train and images.crop is not None:  # of any shape
+            resized = np.full_like(resized, bounds.long)
+        return resized
 
     def file_names_of(self, image_ids: Iterable[int]) -> list[str]:
         """The files of some images, for messages."""
         positions = {number: position for position, number in enumerate(self.targets.image_ids.tolist())}
         return [str(self.targets.file_names[positions[number]]) for number in image_ids]
 
-    def _augmentation(self, position: int, epoch: int) -> Augmentation:
+    def _size(self, position: int) -> tuple[int, int]:
+        """(width, height) px of the file."""
+        return int(self.targets.widths[position]), int(self.targets.heights[position])
+
+    def _augmentation(self, position: int, visit: Visit) -> Augmentation:
         if not self.train:
-            return no_augmentation(self.config)
-        return draw_augmentation(self.config, self.seed, epoch, int(self.targets.image_ids[position]))
+            return no_augmentation(self.config.images)
+        image_id, (boxes, _) = int(self.targets.image_ids[position]), self.targets.of_image(position)
+        return draw_augmentation(self.config.images, self.seed, visit, image_id, self._size(position), boxes)

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tood.config.backbone import PixelsConfig
+from tood.data.augmentation import Visit
 from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
+from tood.data.epoch_plan import plan_epoch
 from tood.data.input_sizes import padded_size
-from tood.data.random_streams import random_stream
 from tood.data.transforms import normalise
 from tood.io.errors import UserError, listed
 
@@ -72,12 +74,18 @@ class BatchPlans:
     """(B+1,)"""
     beside: NDArray[np.int64]
     """(B,n), of which at least one is a member."""
+    occurrences: NDArray[np.int64]
+    """Of the members, like ``members``: how often the image was repeated in this epoch before."""
+    occurrences_beside: NDArray[np.int64]
+    """(B,n)"""
+    scales: NDArray[np.float64]
+    """(B,) factor of the sides of a batch's images."""
 
     def __len__(self) -> int:
         return len(self.beside)
 
 
-def collate(samples: Sequence[Sample], padded: tuple[int, int] | None = None) -> Batch:
+def collate(samples: Sequence[Sample], pixels: PixelsConfig, padded: tuple[int, int] | None = None) -> Batch:
     """Normalise samples, then pad them with zeros to ``padded`` (width, height) px.
 
     By default that is the smallest multiple of 32 in each direction that fits them all.
@@ -91,40 +99,12 @@ def collate(samples: Sequence[Sample], padded: tuple[int, int] | None = None) ->
     labels = torch.zeros(len(samples), slots, dtype=torch.int64)
     valid = torch.zeros(len(samples), slots, dtype=torch.bool)
     for row, sample in enumerate(samples):
-        normalise(sample.image, out=images[row, :, : sizes[row, 0], : sizes[row, 1]])
+        normalise(sample.image, pixels, out=images[row, :, : sizes[row, 0], : sizes[row, 1]])
         count = len(sample.labels)
         boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
     scales = (sizes.double() / original.double()).float().flip(1)
     image_ids = torch.tensor([sample.image_id for sample in samples])
     return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid)
-
-
-def steps_per_epoch(dataset: DetectionDataset, *, batch: int) -> int:
-    """Optimiser steps of ``batch`` images (over all processes) in one epoch."""
-    return -(-len(dataset) // batch)
-
-
-def plan_epoch(landscape: NDArray[np.bool_], *, batch: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Positions (steps, batch) of one epoch from which images are landscape (I,).
-
-    The images are shuffled by (seed, epoch) and collected into batches of one orientation. What is left of
-    both orientations makes the last batches; the very last is filled with the images that the epoch began
-    with. Every image is seen, and there are always ceil(I / batch) steps.
-    """
-    order = random_stream("shuffle", seed, epoch).permutation(len(landscape))
-    batches: list[list[int]] = []
-    open_batches: tuple[list[int], list[int]] = ([], [])
-    for position in order.tolist():
-        open_batch = open_batches[int(landscape[position])]
-        open_batch.append(position)
-        if len(open_batch) == batch:
-            batches.append(open_batch.copy())
-            open_batch.clear()
-    rest = open_batches[1] + open_batches[0]
-    if rest:
-        rest += np.resize(order, -len(rest) % batch).tolist()
-    plan = np.array([p for full in batches for p in full] + rest, np.int64)
-    return plan.reshape(-1, batch)
 
 
 def train_batches(
@@ -137,9 +117,10 @@ def train_batches(
     world: int,
     workers: int,
     start_step: int = 0,
+    end_step: int | None = None,
     pin_memory: bool = False,
 ) -> Generator[Batch]:
-    """The batches of process ``rank`` in one epoch, from step ``start_step`` on (see ``plan_epoch``).
+    """The batches of process ``rank`` in one epoch, its steps from ``start_step`` to ``end_step`` (see ``plan_epoch``).
 
     ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images. Raises
     UserError for a split without images, a batch that cannot be shared out, and unreadable images.
@@ -149,10 +130,20 @@ def train_batches(
     if batch % world:
         raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
     landscape = dataset.targets.widths >= dataset.targets.heights
+    scales = dataset.config.images.scales
+    plan = plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch, repeats=dataset.repeats, scales=scales)
     share = batch // world
-    steps = plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch)[start_step:]
-    members = steps[:, rank * share : (rank + 1) * share].ravel()
-    plans = BatchPlans(members, np.arange(len(steps) + 1) * share, steps)
+    kept = slice(start_step, end_step)
+    steps, again = plan.positions[kept], plan.occurrences[kept]
+    own = slice(rank * share, (rank + 1) * share)
+    plans = BatchPlans(
+        members=steps[:, own].ravel(),
+        ends=np.arange(len(steps) + 1) * share,
+        beside=steps,
+        occurrences=again[:, own].ravel(),
+        occurrences_beside=again,
+        scales=plan.scales[kept],
+    )
     return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
 
 
@@ -171,23 +162,23 @@ def test_batches(
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for position in range(len(dataset)):
-        groups.setdefault(padded_size(*dataset.input_size(position, epoch=0)), []).append(position)
+        groups.setdefault(padded_size(*dataset.input_size(position, Visit())), []).append(position)
     batches = [
         members[start : start + batch]
         for _, members in sorted(groups.items())
         for start in range(0, len(members), batch)
     ][rank::world]
+    every = np.array([position for members in batches for position in members], np.int64)
+    first = np.array([members[0] for members in batches], np.int64)[:, None]
     plans = BatchPlans(
-        members=np.array([position for members in batches for position in members], np.int64),
+        members=every,
         ends=np.cumsum([0, *map(len, batches)]),
-        beside=np.array([members[0] for members in batches], np.int64)[:, None],
+        beside=first,
+        occurrences=np.zeros_like(every),
+        occurrences_beside=np.zeros_like(first),
+        scales=np.ones(len(batches)),
     )
     return _load(dataset, plans, epoch=0, workers=workers, pin_memory=pin_memory)
-
-
-def _common_size(dataset: DetectionDataset, positions: Sequence[int], epoch: int) -> tuple[int, int]:
-    sizes = [dataset.input_size(position, epoch) for position in positions]
-    return padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
 
 
 class _PlannedBatches:
@@ -199,8 +190,13 @@ class _PlannedBatches:
         self.epoch = epoch
 
     def make(self, number: int) -> Batch:
-        samples = [self.dataset.sample(position, self.epoch) for position in self._members(number)]
-        return collate(samples, _common_size(self.dataset, self.plans.beside[number].tolist(), self.epoch))
+        plans, dataset = self.plans, self.dataset
+        part = slice(plans.ends[number], plans.ends[number + 1])
+        samples = [dataset.sample(*one) for one in self._visits(number, plans.members[part], plans.occurrences[part])]
+        beside = self._visits(number, plans.beside[number], plans.occurrences_beside[number])
+        sizes = [dataset.input_size(*one) for one in beside]
+        padded = padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
+        return collate(samples, dataset.config.pixels, padded)
 
     def tensors(self, number: int) -> list[Tensor]:
         """The fields of a batch in their order."""
@@ -208,11 +204,15 @@ class _PlannedBatches:
 
     def files(self, number: int) -> str:
         """The images of a batch, for messages."""
-        return listed([str(self.dataset.targets.file_names[position]) for position in self._members(number)])
+        members = self.plans.members[self.plans.ends[number] : self.plans.ends[number + 1]]
+        return listed([str(self.dataset.targets.file_names[position]) for position in members.tolist()])
 
-    def _members(self, number: int) -> list[int]:
-        found: list[int] = self.plans.members[self.plans.ends[number] : self.plans.ends[number + 1]].tolist()
-        return found
+    def _visits(
+        self, number: int, positions: NDArray[np.int64], occurrences: NDArray[np.int64]
+    ) -> list[tuple[int, Visit]]:
+        scale = float(self.plans.scales[number])
+        pairs = zip(positions.tolist(), occurrences.tolist(), strict=True)
+        return [(position, Visit(self.epoch, occurrence, scale)) for position, occurrence in pairs]
 
 
 def _load(

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tood.config.datasets import DatasetConfig, drops_empty
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.findings import plural
-from tood.data.input_sizes import SMALLEST_SIDE, resized_sizes, sizes_drawn
+from tood.data.input_sizes import SMALLEST_SIDE, Bounds, bounds_drawn, resized_sizes
 from tood.data.split_table import SplitTable
 from tood.data.training_targets import Fate, Presence, fates, without_empty
 
@@ -55,8 +55,8 @@ class InputBoxes:
         return sides
 
 
-def input_boxes(table: SplitTable, short: int, long: int, *, mirrored: bool = False) -> InputBoxes:
-    """All annotations of a split in images resized to a shorter side ``short``, the longer one at most ``long``.
+def input_boxes(table: SplitTable, bounds: Bounds, *, mirrored: bool = False) -> InputBoxes:
+    """All annotations of a split in images resized to ``bounds``.
 
     The same numbers as from ``transforms.transform``. Those of unknown images are arbitrary.
     """
@@ -64,7 +64,7 @@ def input_boxes(table: SplitTable, short: int, long: int, *, mirrored: bool = Fa
     if not len(table.image_ids):
         return InputBoxes(np.zeros((len(of_image), 4), np.float32), np.zeros((len(of_image), 2), np.int64))
     old = np.stack([table.widths, table.heights], axis=1)
-    new = resized_sizes(old, short, long)
+    new = resized_sizes(old, bounds)
     ratios = np.tile(new / old, 2).astype(np.float32)[of_image]
     x, y, w, h = table.annotations.boxes.T
     boxes = np.stack([x, y, x + w, y + h], axis=1).astype(np.float32) * ratios
@@ -92,7 +92,7 @@ class TargetCount:
     small: int
     """Images that lack an annotation, and others with a side below 32 px: left out with ``drop_empty``."""
     drop_empty: bool
-    sizes: tuple[int, int]
+    sizes: tuple[Bounds, Bounds]
 
     @property
     def trains(self) -> bool:
@@ -113,7 +113,11 @@ class TargetCount:
         parts = []
         few, many = sorted(self.vanishing)
         if many:
-            at = "at this size" if few == many else f"at shorter sides of {self.sizes[1]} to {self.sizes[0]} px"
+            at = (
+                "at this size"
+                if few == many
+                else f"at shorter sides of {self.sizes[1].short} to {self.sizes[0].short} px"
+            )
             counted = plural(many, "object") if few == many else f"{few:,} to {plural(many, 'object')}"
             parts.append(f"{counted} below 1 px {at}")
         parts += _described(self.left_out)
@@ -132,8 +136,9 @@ def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) 
     fate = fates(used)
     of_image, _, _ = used.locate_annotations()
     targets = fate == Fate.TARGET
-    sides = {short: input_boxes(used, short, images.long).shorter_sides[targets] for short in {*sizes_drawn(images)}}
-    smallest, largest = (sides[short] for short in sizes_drawn(images))
+    drawn = bounds_drawn(images)
+    sides = {bounds: input_boxes(used, bounds).shorter_sides[targets] for bounds in set(drawn)}
+    smallest, largest = (sides[bounds] for bounds in drawn)
     count = int(targets.sum())
     seen = tuple(int((sides >= SMALLEST_SIDE).sum()) for sides in (smallest, largest))
     return TargetCount(
@@ -146,7 +151,7 @@ def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) 
         not_annotated=int((~present.annotated).sum()),
         small=int((present.annotated & ~present.large).sum()),
         drop_empty=drop_empty,
-        sizes=sizes_drawn(images),
+        sizes=drawn,
     )
 
 

@@ -1,6 +1,4 @@
-"""Image transforms of network inputs: keep-ratio resize, scale jitter and flip (with the boxes), normalisation."""
-
-from dataclasses import dataclass
+"""Image transforms of network inputs: crop, keep-ratio resize and flip (with the boxes), colours, normalisation."""
 
 import torch
 from torch import Tensor
@@ -8,60 +6,57 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from tood.config.schedule import ImagesConfig
-from tood.data.input_sizes import SMALLEST_SIDE, resized_size, sizes_drawn
-from tood.data.network_input import MEAN, STD
-from tood.data.random_streams import random_stream
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to one image: the shorter side aimed at (px) and whether it is mirrored."""
-
-    short: int
-    flip: bool
-
-
-def no_augmentation(config: ImagesConfig) -> Augmentation:
-    """Test time: the configured shorter side, not mirrored."""
-    return Augmentation(config.short, flip=False)
-
-
-def draw_augmentation(config: ImagesConfig, seed: int, epoch: int, image_id: int) -> Augmentation:
-    """Training: jitter and flip, a pure function of (seed, epoch, image id)."""
-    rng = random_stream("augmentation", seed, epoch, image_id)
-    flip = rng.random() < config.flip
-    low, high = sizes_drawn(config)
-    return Augmentation(int(rng.integers(low, high, endpoint=True)), flip)
+from tood.config.backbone import PixelsConfig
+from tood.data.augmentation import Augmentation, distort_colours
+from tood.data.input_sizes import SMALLEST_SIDE, resized_size
 
 
 def transform(
-    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation, config: ImagesConfig
+    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation, *, antialias: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Resize, mirror and clip an image (3,H,W) uint8 with its boxes (n,4) xyxy px and labels (n,).
+    """Crop, resize, mirror and distort an image (3,H,W) uint8 with its boxes (n,4) xyxy px and labels (n,).
 
     Returns the three for the new size. Bilinear with half-pixel centres. Boxes are scaled by the factors of
     the rounded size and clipped to the image; those left below 1 px in width or height are dropped with
-    their labels.
+    their labels, and after a crop those whose centre is outside.
     """
-    height, width = image.shape[-2:]
-    new_width, new_height = resized_size(width, height, augmentation.short, config.long)
-    picture = tv_tensors.Image(image)
-    framed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+    picture, framed, labels = _cropped(image, boxes, labels, augmentation)
+    height, width = picture.shape[-2:]
+    new_width, new_height = resized_size(width, height, augmentation.bounds)
     if (new_width, new_height) != (width, height):
         size = [new_height, new_width]
-        picture = functional.resize(picture, size, InterpolationMode.BILINEAR, antialias=config.antialias)
+        picture = functional.resize(picture, size, InterpolationMode.BILINEAR, antialias=antialias)
         framed = functional.resize(framed, size)
     if augmentation.flip:
         picture, framed = functional.horizontal_flip(picture), functional.horizontal_flip(framed)
     moved = functional.clamp_bounding_boxes(framed).as_subclass(Tensor)
     kept = ((moved[:, 2:] - moved[:, :2]) >= SMALLEST_SIDE).all(1)
-    return picture.as_subclass(Tensor), moved[kept], labels[kept]
+    pixels = picture.as_subclass(Tensor)
+    if augmentation.colours is not None:
+        pixels = distort_colours(pixels, augmentation.colours)
+    return pixels, moved[kept], labels[kept]
 
 
-def normalise(image: Tensor, out: Tensor | None = None) -> Tensor:
-    """RGB (3,H,W) in 0..255 -> float32 with the statistics of ImageNet, written to ``out`` if given."""
+def _cropped(
+    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation
+) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes, Tensor]:
+    height, width = image.shape[-2:]
+    picture = tv_tensors.Image(image)
+    framed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+    if augmentation.crop is None:
+        return picture, framed, labels
+    left, top, width, height = augmentation.crop
+    start = torch.tensor([left, top])
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centres > start) & (centres < start + torch.tensor([width, height]))).all(1)
+    kept = tv_tensors.wrap(boxes[inside], like=framed)
+    part, kept = (functional.crop(one, top, left, height, width) for one in (picture, kept))
+    return part, kept, labels[inside]
+
+
+def normalise(image: Tensor, pixels: PixelsConfig, out: Tensor | None = None) -> Tensor:
+    """RGB (3,H,W) in 0..255 -> float32 as the backbone's weights take it, written to ``out`` if given."""
     out = torch.empty(image.shape, dtype=torch.float32, device=image.device) if out is None else out
-    mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=image.device).view(3, 1, 1)
+    mean = torch.tensor(pixels.mean, device=image.device).view(3, 1, 1)
+    std = torch.tensor(pixels.std, device=image.device).view(3, 1, 1)
     return out.copy_(image).sub_(mean).div_(std)

@@ -181,6 +181,11 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     if frozen_stages is None:
         frozen_stages = 1 if pretrained else 0
     frozen_statistics = pretrained if config.norm is None else config.norm == "frozen_statistics"
+    if config.kind == "timm":
+        from tood.detection.timm_backbone import TimmBackbone  # timm takes 1.5 s to import
+
+        assert config.model is not None
+        return TimmBackbone(config.model, frozen_stages=frozen_stages, frozen_statistics=frozen_statistics)
     if config.kind == "light":
         return LightBackbone(
             config.first_stage_width,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tood.config.method import InferenceConfig
-from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.loader import Batch, test_batches
+from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.data.training_targets import TrainingTargets
 from tood.detection.boxes import clip_boxes
@@ -50,7 +50,7 @@ def analyse_split(
     detector: Detector,
     table: SplitTable,
     folder: Path,
-    images: ImagesConfig,
+    config: NetworkInput,
     inference: InferenceConfig,
     *,
     device: torch.device,
@@ -62,7 +62,7 @@ def analyse_split(
     them, so that the predictions are those behind the detections.
     """
     detector.eval()
-    dataset = DetectionDataset(TrainingTargets.of(table), folder, images, train=False, seed=0)
+    dataset = DetectionDataset(TrainingTargets.of(table), folder, config, train=False, seed=0)
     every, sampled = Objects.of(table), set(sampled_positions(table))
     tally = _Tally()
     batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from tood.config.method import InferenceConfig
-from tood.config.schedule import ImagesConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.loader import Batch, test_batches
+from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.data.training_targets import TrainingTargets
 from tood.detection.detector import Detector
@@ -61,7 +61,7 @@ def detect_split(
     detector: Detector,
     table: SplitTable,
     folder: Path,
-    images: ImagesConfig,
+    config: NetworkInput,
     inference: InferenceConfig,
     *,
     device: torch.device,
@@ -76,7 +76,7 @@ def detect_split(
     padding, so only then detections do not depend on which images share a batch.
     """
     detector.eval()
-    dataset = DetectionDataset(TrainingTargets.of(table), folder, images, train=False, seed=0)
+    dataset = DetectionDataset(TrainingTargets.of(table), folder, config, train=False, seed=0)
     categories = table.category_ids.tolist()
     results: list[dict[str, Any]] = []
     count, seconds = 0, 0.0

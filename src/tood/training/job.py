@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from tood.config.base import PlainNumbers
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
+from tood.data.schedule_fit import ScheduleFit
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
 from tood.io.errors import UserError
@@ -20,14 +21,16 @@ from tood.io.write import remove, write_json
 from tood.training.processes.distributed import Group
 from tood.training.processes.stopping import StopRequest
 
-Evaluate = Callable[[], Mapping[str, float | None]]
+Evaluate = Callable[[Detector], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run ready to train; ``evaluate`` gives AP, AP50 and AP75 on the val split (on every process)."""
+    """A run ready to train; ``evaluate`` gives AP, AP50 and AP75 of a detector on the val split (on every process)."""
 
     config: RunConfig
+    """With its schedule fitted to the data."""
+    fit: ScheduleFit
     folder: Path
     detector: Detector
     criterion: Criterion

@@ -3,8 +3,8 @@
 import math
 import signal
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 
 from tood.data.loader import Batch, train_batches
 from tood.io.errors import StoppedError, TransientError
@@ -32,7 +32,10 @@ class TrainingLoop:
             self.clock.start()
         trainer.resume()
         self.agreement = Agreement(self.group)
-        self.progress = ProgressLine(job.config.run, self.schedule.epochs, trainer.total, started_step=trainer.step)
+        self.epochs = -(-trainer.total // trainer.per_epoch)
+        """The last of which may be cut short."""
+        self.evaluated_after = self._evaluated_after()
+        self.progress = ProgressLine(job.config.run, self.epochs, trainer.total, started_step=trainer.step)
         self.progress.evaluated = next(
             (_evaluated(row) for row in reversed(trainer.history.rows) if "val_AP50" in row), "AP50 –"
         )
@@ -46,16 +49,12 @@ class TrainingLoop:
         when the loss is no longer finite.
         """
         trainer = self.trainer
-        done, rest = divmod(trainer.step, trainer.per_epoch)
-        if done and not rest and self.evaluates(done - 1):
+        if trainer.step in self.evaluated_after:
             self.loss = trainer.history.rows[-1]["loss"]
-            self.evaluate(done - 1)  # a checkpoint is written before an evaluation, so the evaluation is still to do
-        for epoch in range(done, self.schedule.epochs):
-            self.train_epoch(epoch)
-            if self.evaluates(epoch):
-                self.evaluate(epoch)
-                if self.group.is_main:
-                    trainer.history.write(self.job.history_file)
+            with self.saved_without_images():
+                self.evaluate()  # a checkpoint is written before an evaluation, so the evaluation is still to do
+        while trainer.step < trainer.total:
+            self.train_epoch(trainer.step // trainer.per_epoch)
         peak = max(self.group.gather(peak_memory(self.group.device)))
         if self.group.is_main:
             trainer.history.write(self.job.history_file)
@@ -76,16 +75,11 @@ class TrainingLoop:
             world=group.world,
             workers=job.workers,
             start_step=trainer.step - epoch * trainer.per_epoch,
+            end_step=trainer.total - epoch * trainer.per_epoch,
             pin_memory=group.device.type == "cuda",
         )
-        with closing(batches):
-            try:
-                self.train_on(batches, epoch)
-            except TransientError as error:
-                if group.world > 1:  # the others may wait for this one in the next step
-                    raise
-                self.keep()
-                raise self.without_images(error) from error
+        with closing(batches), self.saved_without_images():
+            self.train_on(batches, epoch)
 
     def train_on(self, batches: Iterable[Batch], epoch: int) -> None:
         """One step for each batch, with a row of the history and a checkpoint where they are due."""
@@ -93,8 +87,9 @@ class TrainingLoop:
         interval_started, interval_step = time.monotonic(), trainer.step
         for batch in batches:
             trainer.train_step(batch, epoch)
-            ends_epoch = trainer.step == (epoch + 1) * trainer.per_epoch
-            if trainer.step % trainer.log_every == 0 or ends_epoch:
+            ends_epoch = trainer.step in ((epoch + 1) * trainer.per_epoch, trainer.total)
+            is_evaluated = trainer.step in self.evaluated_after
+            if trainer.step % trainer.log_every == 0 or ends_epoch or is_evaluated:
                 losses = trainer.read_losses(epoch)
                 self.loss = losses["loss"]
                 now = time.monotonic()
@@ -107,10 +102,16 @@ class TrainingLoop:
                         self.clock.keep(peak_memory(group.device))
             stops = self.agreement.any(bool(self.job.stop)) and trainer.step < trainer.total
             due = stops or trainer.step % schedule.checkpoint_every == 0 or trainer.step == trainer.total
-            if due or (ends_epoch and self.affordable()):
+            if due or ((ends_epoch or is_evaluated) and self.affordable()):
                 self.keep()
             if stops:
                 raise self.stopped()
+            if is_evaluated:
+                self.evaluate()
+                if group.is_main:
+                    trainer.history.write(self.job.history_file)
+                self.job.detector.train()
+                interval_started, interval_step = time.monotonic(), trainer.step
 
     def keep(self) -> None:
         """Write a checkpoint and the history, unless this step's are written already."""
@@ -127,30 +128,28 @@ class TrainingLoop:
         """Whether a checkpoint besides the periodic ones costs little enough; the main process decides for all."""
         return bool(self.group.broadcast(self.saving <= _SAVING_SHARE * (time.monotonic() - self.began)))
 
-    def evaluates(self, epoch: int) -> bool:
-        """Whether an evaluation follows the 0-based epoch."""
-        return (epoch + 1) % self.schedule.evaluate_every == 0 or epoch + 1 == self.schedule.epochs
+    def _evaluated_after(self) -> frozenset[int]:
+        """The steps after which an evaluation follows."""
+        schedule, total, per_epoch = self.schedule, self.trainer.total, self.trainer.per_epoch
+        if schedule.evaluations is not None:
+            return frozenset(round(total * part / schedule.evaluations) for part in range(1, schedule.evaluations + 1))
+        return frozenset((*range(0, total, schedule.evaluate_every * per_epoch), total)) - {0}
 
-    def evaluate(self, epoch: int) -> None:
+    def evaluate(self) -> None:
         """Add AP, AP50 and AP75 of the val split to the last row of the history."""
         started = time.monotonic()
         try:
-            values = self.job.evaluate()
+            values = self.job.evaluate(self.trainer.result)
         except StoppedError as error:
             if self.group.world > 1:  # the others may wait for this one at the evaluation's end
                 raise
             self.keep()
             raise self.stopped() from error
-        except TransientError as error:
-            if self.group.world > 1:
-                raise
-            self.keep()
-            raise self.without_images(error) from error
         self.progress.pause(time.monotonic() - started)
         row = self.trainer.history.rows[-1]
         row.update({f"val_{name}": value for name, value in values.items() if value is not None})
         self.progress.evaluated = _evaluated(row)
-        self.show(epoch)
+        self.show((self.trainer.step - 1) // self.trainer.per_epoch)
 
     def show(self, epoch: int) -> None:
         """Print the line of the live view."""
@@ -164,11 +163,19 @@ class TrainingLoop:
             job.stop.number or signal.SIGTERM,
         )
 
-    def without_images(self, error: TransientError) -> TransientError:
-        trainer = self.trainer
-        return TransientError(
-            f"run '{self.job.config.run}' ends, saved after step {trainer.step} of {trainer.total}: {error}"
-        )
+    @contextmanager
+    def saved_without_images(self) -> Iterator[None]:
+        """Save the state where images cannot be read for now, and say so."""
+        try:
+            yield
+        except TransientError as error:
+            if self.group.world > 1:  # the others may wait for this one in the next step
+                raise
+            self.keep()
+            trainer = self.trainer
+            raise TransientError(
+                f"run '{self.job.config.run}' ends, saved after step {trainer.step} of {trainer.total}: {error}"
+            ) from error
 
 
 def _evaluated(row: Mapping[str, float]) -> str:

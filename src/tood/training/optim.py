@@ -1,5 +1,7 @@
 """SGD optimiser and learning-rate schedule: linear warm-up, then steps (the paper's supplement, Optimization)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -11,13 +13,34 @@ def base_learning_rate(schedule: ScheduleConfig) -> float:
     return schedule.lr * schedule.batch / schedule.lr_batch
 
 
-def learning_rate(schedule: ScheduleConfig, step: int, epoch: int) -> float:
-    """The rate of the 0-based ``step``, which belongs to the 0-based ``epoch``."""
-    rate = base_learning_rate(schedule) * schedule.gamma ** sum(epoch >= end for end in schedule.milestones)
-    warmup = schedule.warmup
-    if step < warmup.iterations:
-        rate *= warmup.ratio + (1.0 - warmup.ratio) * step / warmup.iterations
-    return rate
+@dataclass(frozen=True)
+class LearningRate:
+    """The rate of every step of a training."""
+
+    base: float
+    milestones: tuple[int, ...]
+    """Steps from which it is multiplied by ``gamma`` once more."""
+    gamma: float
+    warmup: int
+    """Steps of the linear warm-up."""
+    ratio: float
+    """Where the warm-up begins, as a share of the rate."""
+
+    @classmethod
+    def of(cls, schedule: ScheduleConfig, steps: int, per_epoch: int) -> "LearningRate":
+        """The schedule in a training of so many ``steps``."""
+        milestones = tuple(
+            end * per_epoch if isinstance(end, int) else round(end * steps) for end in schedule.milestones
+        )
+        warmup = schedule.warmup
+        return cls(base_learning_rate(schedule), milestones, schedule.gamma, warmup.steps(steps), warmup.ratio)
+
+    def at(self, step: int) -> float:
+        """The rate of the 0-based ``step``."""
+        rate = self.base * self.gamma ** sum(step >= end for end in self.milestones)
+        if step < self.warmup:
+            rate *= self.ratio + (1.0 - self.ratio) * step / self.warmup
+        return rate
 
 
 def build_optimiser(model: nn.Module, schedule: ScheduleConfig) -> torch.optim.SGD:

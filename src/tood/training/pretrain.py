@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tood.config.backbone import PretrainingConfig
+from tood.config.backbone import PixelsConfig, PretrainingConfig
 from tood.data.transforms import normalise
 from tood.detection.backbones import Backbone
 from tood.training.precision import autocast
@@ -35,6 +35,7 @@ def pretrain_backbone(
     crops: Tensor,
     labels: Tensor,
     config: PretrainingConfig,
+    pixels: PixelsConfig,
     precision: str,
 ) -> float:
     """Train ``backbone`` in place to tell the classes of crops apart.
@@ -58,7 +59,7 @@ def pretrain_backbone(
         order = torch.randperm(len(crops), generator=generator)
         for start in range(0, len(order) - config.batch + 1, config.batch):
             chosen = order[start : start + config.batch]
-            images = normalise(crops[chosen])
+            images = normalise(crops[chosen], pixels)
             if torch.rand((), generator=generator) < 0.5:
                 images = images.flip(3)
             with autocast(device, precision):

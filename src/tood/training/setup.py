@@ -7,7 +7,9 @@ import torch
 
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
+from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedDataset
+from tood.data.schedule_fit import ScheduleFit, fit_schedule_to
 from tood.data.split_table import SplitTable
 from tood.data.training_targets import TrainingTargets
 from tood.detection.criteria.base import Criterion
@@ -19,6 +21,9 @@ from tood.weights.starting_weights import load_starting_weights
 class TrainingSetup:
     """A detector with its starting weights, on the CPU, and what it is trained with."""
 
+    config: RunConfig
+    """With its schedule fitted to the data."""
+    fit: ScheduleFit
     detector: Detector
     criterion: Criterion
     dataset: DetectionDataset
@@ -41,6 +46,10 @@ def prepare_training(config: RunConfig, prepared: PreparedDataset, pretrained: P
         weights = load_starting_weights(detector, config.backbone, pretrained, prepared.classes)
     split = prepared.split("train")
     table = SplitTable.of_split(split, prepared.classes)
-    targets = TrainingTargets.of(table, drop_empty=config.schedule.drop_empty)
-    dataset = DetectionDataset(targets, split.images, config.schedule.images, train=True, seed=config.seed)
-    return TrainingSetup(detector, build_criterion(config.method), dataset, weights)
+    schedule = config.schedule
+    targets = TrainingTargets.of(table, drop_empty=schedule.drop_empty)
+    fit = fit_schedule_to(schedule, table)
+    config = config.model_copy(update={"fitted": fit.fitted})
+    given = NetworkInput(config.images, config.backbone.pixels)
+    dataset = DetectionDataset(targets, split.images, given, train=True, seed=config.seed, repeat=schedule.repeat)
+    return TrainingSetup(config, fit, detector, build_criterion(config.method), dataset, weights)

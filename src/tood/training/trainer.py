@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tood.data.loader import Batch, steps_per_epoch
+from tood.data.loader import Batch
+from tood.detection.detector import Detector
 from tood.detection.training_batch import Progress
 from tood.io.console import run_log
 from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, write_breakdown
 from tood.training.checkpoint import CheckpointStore
+from tood.training.ema import averaged
 from tood.training.history import History
 from tood.training.job import Job
-from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
+from tood.training.optim import LearningRate, build_optimiser, set_learning_rate
 from tood.training.step import step_gradient
 
 _LOG_ROWS = 200  # about as many history rows as a figure can show
@@ -38,6 +40,8 @@ class TrainingState:
     micro_batches: int
     detector: dict[str, Tensor]
     optimiser: dict[str, Any]
+    averages: dict[str, Tensor]
+    """Of the weights; empty where the schedule averages nothing."""
     means: dict[str, Tensor]
     history: list[dict[str, float]]
     losses: list[Tensor]
@@ -46,8 +50,10 @@ class TrainingState:
     @classmethod
     def of(cls, kept: Any) -> "TrainingState | None":
         """The state in a checkpoint whose digest is right; None if another version wrote other fields."""
-        is_own = isinstance(kept, dict) and set(kept) == {field.name for field in fields(cls)}
-        return cls(**kept) if is_own else None
+        if not isinstance(kept, dict):
+            return None
+        kept = {"averages": {}, **kept}  # earlier versions averaged nothing
+        return cls(**kept) if set(kept) == {field.name for field in fields(cls)} else None
 
 
 class Trainer:
@@ -61,8 +67,9 @@ class Trainer:
         job.detector.train()  # wrapping depends on which normalisations learn statistics
         self.model: nn.Module = job.group.wrap(job.detector.to(self.device))
         self.optimiser = build_optimiser(job.detector, schedule)
-        self.per_epoch = steps_per_epoch(job.dataset, batch=schedule.batch)
-        self.total = self.per_epoch * schedule.epochs
+        self.averaged = averaged(job.detector, schedule.ema)
+        self.per_epoch, self.total = job.fit.per_epoch, job.fit.fitted.steps
+        self.rate = LearningRate.of(schedule, self.total, self.per_epoch)
         self.store = CheckpointStore(job.folder / "state", job.config.fingerprint)
         self.history = History()
         self.step = 0
@@ -85,7 +92,7 @@ class Trainer:
         kept = job.group.broadcast(self.store.load(self._can_continue) if job.group.is_main else None)
         if kept is None:
             return
-        state = TrainingState(**kept)
+        state = TrainingState(**{"averages": {}, **kept})
         if state.step == self.total and state.code != self.code:
             self._log.info("starts anew: it was complete, but the code changed since")
             return
@@ -102,6 +109,8 @@ class Trainer:
         self.micro_batches = self._parts_from(state)
         job.detector.load_state_dict(state.detector)
         self.optimiser.load_state_dict(state.optimiser)
+        if self.averaged is not None:
+            self.averaged.load(state.averages)
         self.means = {name: mean.to(self.device) for name, mean in state.means.items()}
         self.history = History(state.history)
         self.step = state.step
@@ -123,6 +132,7 @@ class Trainer:
             and {name: value.shape for name, value in state.detector.items()}
             == {name: value.shape for name, value in own.items()}
             and [group["params"] for group in groups] == [group["params"] for group in own_groups]
+            and set(state.averages) == set(self.averaged.state() if self.averaged else ())
         )
 
     def _parts_from(self, state: TrainingState) -> int:
@@ -164,6 +174,11 @@ class Trainer:
             return "its batch normalisation is over images that are computed together"
         return ""
 
+    @property
+    def result(self) -> Detector:
+        """The detector that is evaluated and kept: with averaged weights where the schedule averages them."""
+        return self.job.detector if self.averaged is None else self.averaged.as_it_is()
+
     def save(self) -> None:
         """Write a checkpoint; every process has to call it."""
         job = self.job
@@ -180,6 +195,7 @@ class Trainer:
             micro_batches=self.micro_batches,
             detector=job.detector.state_dict(),
             optimiser=self.optimiser.state_dict(),
+            averages=self.averaged.state() if self.averaged is not None else {},
             means=self.means,
             history=self.history.rows,
             losses=losses,
@@ -189,7 +205,7 @@ class Trainer:
     def train_step(self, batch: Batch, epoch: int) -> None:
         """One optimiser step; nothing in it waits for the device."""
         schedule, group = self.job.config.schedule, self.job.group
-        set_learning_rate(self.optimiser, learning_rate(schedule, self.step, epoch))
+        set_learning_rate(self.optimiser, self.rate.at(self.step))
         self.optimiser.zero_grad(set_to_none=True)
         found = step_gradient(
             self.model,
@@ -213,6 +229,8 @@ class Trainer:
             for name, mean in found.means.items()
         }
         self.step += 1
+        if self.averaged is not None:
+            self.averaged.update(self.step)
         self._names = list(found.losses)
         self._losses.append(torch.stack(list(found.losses.values())))
         self._healthy.append(self._broken.clone())
@@ -270,12 +288,11 @@ class Trainer:
 
     def row(self, epoch: int, losses: Mapping[str, float], speed: float) -> dict[str, float]:
         """A row of the history for the step that was done last."""
-        rate = learning_rate(self.job.config.schedule, self.step - 1, epoch)
         return {
             "step": self.step,
             "epoch": epoch + 1,
             "time": time.time(),
-            "lr": rate,
+            "lr": self.rate.at(self.step - 1),
             **losses,
             "images_per_second": round(speed, 2),
         }

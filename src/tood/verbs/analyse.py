@@ -53,7 +53,7 @@ def analyse(folder: Path, gpu: str, threads: int) -> None:
             model.detector.to(device),
             table,
             split.images,
-            model.config.schedule.images,
+            model.network_input,
             config.method.inference,
             device=device,
             workers=threads if device.type == "cuda" else 0,

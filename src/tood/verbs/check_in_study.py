@@ -8,15 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from tood.config.datasets import DatasetConfig
+from tood.config.images import ImagesConfig
 from tood.config.scale import is_scale
-from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig, Study, load_study
 from tood.data.columns import Annotations
 from tood.data.counted_objects import counted_annotations
 from tood.data.findings import Findings, plural
 from tood.data.formats.records import RawDataset
-from tood.data.input_sizes import SMALLEST_SIDE, sizes_drawn
+from tood.data.input_sizes import SMALLEST_SIDE, Bounds, bounds_drawn, every_bounds, plain_bounds
 from tood.data.raw_table import raw_table
+from tood.data.schedule_fit import fit_images
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import count_targets, input_boxes, why_no_targets
 from tood.data.training_targets import Fate, fates, without_empty
@@ -89,6 +90,8 @@ def _check_use(study: Study, runs: Sequence[RunConfig], tables: dict[str, SplitT
     """Runs that use images and objects alike."""
     schedule = runs[0].schedule
     images = schedule.images
+    if images.fit is not None and "train" in tables:
+        images = fit_images(images, without_empty(tables["train"]) if schedule.drop_empty else tables["train"])
     names = list(dict.fromkeys(f"'{run.schedule.name}'" for run in runs))
     where = f"{'schedule' if len(names) == 1 else 'schedules'} {listed(names)}"
     report.facts.append(f"Study {study.name}, {_named(runs)} ({where}): {_size(images)}.")
@@ -103,12 +106,12 @@ def _check_use(study: Study, runs: Sequence[RunConfig], tables: dict[str, SplitT
                 f"'drop_empty: true' in {PARAMS}/datasets/{study.dataset.name}.yaml leaves them out",
             )
         used = without_empty(table) if schedule.drop_empty else table
-        report.facts.append(f"  train  {_small_objects(used, images, sizes_drawn(images), fates(used) == Fate.TARGET)}")
+        report.facts.append(f"  train  {_small_objects(used, bounds_drawn(images), fates(used) == Fate.TARGET)}")
         _find_untrained_classes(table, used, images, where, report)
         _find_unreached_classes(runs, used, images, where, report)
     if "val" in tables:
         counted = counted_annotations(tables["val"])
-        report.facts.append(f"  val    {_small_objects(tables['val'], images, (images.short, images.short), counted)}")
+        report.facts.append(f"  val    {_small_objects(tables['val'], (plain_bounds(images),) * 2, counted)}")
 
 
 def _named(runs: Sequence[RunConfig]) -> str:
@@ -116,13 +119,14 @@ def _named(runs: Sequence[RunConfig]) -> str:
 
 
 def _size(images: ImagesConfig) -> str:
-    drawn = f" (in training {images.jitter[0]} to {images.jitter[1]} px)" if images.jitter else ""
+    smallest, largest = bounds_drawn(images)
+    drawn = f" (in training {smallest.short} to {largest.short} px)" if smallest != largest else ""
     return f"images resized to a shorter side of {images.short} px{drawn}, the longer at most {images.long} px"
 
 
-def _small_objects(table: SplitTable, images: ImagesConfig, sizes: tuple[int, int], chosen: Flags) -> str:
+def _small_objects(table: SplitTable, sizes: tuple[Bounds, Bounds], chosen: Flags) -> str:
     """How many of the ``chosen`` annotations (N,) are below 1, 4 and 8 px, at the smallest and the largest size."""
-    smallest, largest = (input_boxes(table, short, images.long).shorter_sides[chosen] for short in sizes)
+    smallest, largest = (input_boxes(table, bounds).shorter_sides[chosen] for bounds in sizes)
     counts = [(int((largest < limit).sum()), int((smallest < limit).sum())) for limit in _SIDES]
     texts = [f"{few:,}" if few == many else f"{few:,} to {many:,}" for few, many in counts]
     each = [f"{text} below {limit} px" for text, limit in zip(texts, _SIDES, strict=True)]
@@ -136,14 +140,14 @@ def _find_untrained_classes(
     _, annotated, known = table.locate_annotations()
     totals = np.bincount(annotated[known], minlength=len(table.classes))
     _, labels, _ = used.locate_annotations()
-    fate, largest = fates(used), sizes_drawn(images)[1]
-    seen = (fate == Fate.TARGET) & (input_boxes(used, largest, images.long).shorter_sides >= SMALLEST_SIDE)
+    fate, largest = fates(used), bounds_drawn(images)[1]
+    seen = (fate == Fate.TARGET) & (input_boxes(used, largest).shorter_sides >= SMALLEST_SIDE)
     targets = np.bincount(labels[seen], minlength=len(table.classes))
     for label in np.flatnonzero((totals > 0) & (targets == 0)).tolist():
         whole = f"class '{table.classes[label]}' has {plural(int(totals[label]), 'annotation')} in train, but no target"
         of_class = labels == label
         if vanishing := int((of_class & (fate == Fate.TARGET)).sum()):
-            size = f"{vanishing:,} are below 1 px in width or height at a shorter side of {largest} px"
+            size = f"{vanishing:,} are below 1 px in width or height at a shorter side of {largest.short} px"
             report.findings.error(where, f"{whole}: {size}; {_REMEDY}")
         else:
             report.findings.error(where, f"{whole}: {', '.join(why_no_targets(fate[of_class]))}")
@@ -161,8 +165,9 @@ def _find_unreached_classes(
         if margin is not None:
             by_margin.setdefault(margin, []).append(run)
     for margin, needing in by_margin.items():
-        seen = targets & _seen(used, images, images.short, mirrored=False)
-        missed = int((seen & ~_reached(used, images, images.short, margin, mirrored=False)).sum())
+        plain = plain_bounds(images)
+        seen = targets & _seen(used, plain, mirrored=False)
+        missed = int((seen & ~_reached(used, plain, margin, mirrored=False)).sum())
         if missed:
             report.facts.append(
                 f"  train  {plural(missed, 'object')} without a location (every {STRIDES[0]} px) inside at a shorter "
@@ -180,35 +185,34 @@ def _unreached(table: SplitTable, labels: NDArray[np.int64], images: ImagesConfi
     """Classes with targets that never contain a location; all annotations are targets, ``labels`` (N,) theirs."""
     waiting = np.ones(len(labels), bool)
     seen_once = np.zeros(len(table.classes), bool)
-    for short, mirrored in _drawn(images):
+    for bounds, mirrored in _drawn(images):
         if not waiting.any():
             break
         rest, of_rest = _only(table, waiting), labels[waiting]
-        seen = _seen(rest, images, short, mirrored=mirrored)
+        seen = _seen(rest, bounds, mirrored=mirrored)
         seen_once[of_rest[seen]] = True
-        found = of_rest[seen & _reached(rest, images, short, margin, mirrored=mirrored)]
+        found = of_rest[seen & _reached(rest, bounds, margin, mirrored=mirrored)]
         waiting &= ~np.isin(labels, found)
     return [label for label in np.unique(labels[waiting]).tolist() if seen_once[label]]
 
 
-def _drawn(images: ImagesConfig) -> Iterator[tuple[int, bool]]:
-    """Every shorter side that training draws, the largest first, and whether the image is mirrored."""
-    low, high = sizes_drawn(images)
-    for short in range(high, low - 1, -1):
+def _drawn(images: ImagesConfig) -> Iterator[tuple[Bounds, bool]]:
+    """Every size that training draws, the largest first, and whether the image is mirrored."""
+    for bounds in every_bounds(images):
         if images.flip < 1:
-            yield short, False
+            yield bounds, False
         if images.flip > 0:
-            yield short, True
+            yield bounds, True
 
 
-def _seen(table: SplitTable, images: ImagesConfig, short: int, *, mirrored: bool) -> Flags:
-    sides = input_boxes(table, short, images.long, mirrored=mirrored).shorter_sides
+def _seen(table: SplitTable, bounds: Bounds, *, mirrored: bool) -> Flags:
+    sides = input_boxes(table, bounds, mirrored=mirrored).shorter_sides
     seen: Flags = sides >= SMALLEST_SIDE
     return seen
 
 
-def _reached(table: SplitTable, images: ImagesConfig, short: int, margin: float, *, mirrored: bool) -> Flags:
-    found = input_boxes(table, short, images.long, mirrored=mirrored)
+def _reached(table: SplitTable, bounds: Bounds, margin: float, *, mirrored: bool) -> Flags:
+    found = input_boxes(table, bounds, mirrored=mirrored)
     reached: Flags = contain_location(torch.from_numpy(found.boxes), torch.from_numpy(found.sizes), margin).numpy()
     return reached
 

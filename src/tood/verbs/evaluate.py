@@ -111,7 +111,7 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
             job.model.detector.to(device),
             table,
             job.split.images,
-            job.model.images,
+            job.model.network_input,
             job.inference,
             device=device,
             workers=threads if device.type == "cuda" else 0,
@@ -138,4 +138,6 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
 def _checkpoint(config: RunConfig | ImportedConfig) -> str:
     if isinstance(config, ImportedConfig):
         return f"imported from {config.source.file}"
-    return f"last (epoch {config.schedule.epochs})"
+    if config.schedule.epochs is not None:
+        return f"last (epoch {config.schedule.epochs})"
+    return "last" if config.fitted is None else f"last (step {config.fitted.steps})"

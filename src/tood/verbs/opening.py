@@ -1,7 +1,8 @@
 """The first lines of a training: what of the data is used and why not all, and how it is trained."""
 
+from tood.config.schedule import ScheduleConfig, StepsConfig
 from tood.config.study import RunConfig, Study
-from tood.data.loader import steps_per_epoch
+from tood.data.schedule_fit import ScheduleFit
 from tood.data.target_counts import TargetCount
 from tood.io.console import run_log
 from tood.training.job import Job
@@ -24,13 +25,36 @@ def say_what_is_used(study: Study, config: RunConfig, found: TargetCount) -> Non
 
 def say_how_it_is_trained(job: Job) -> None:
     """Log method, data set, steps, learning rate, number format and devices."""
-    config, schedule = job.config, job.config.schedule
-    steps = steps_per_epoch(job.dataset, batch=schedule.batch)
+    config, schedule, fit = job.config, job.config.schedule, job.fit
+    log = run_log(__name__, config.run)
+    for line in how_it_was_fitted(schedule, fit):
+        log.info(line)
     where = f"{job.group.world} x {device_name(job.group.device)}"
     parts = f" in {job.micro_batches} parts" if job.micro_batches and job.micro_batches > 1 else ""
-    run_log(__name__, config.run).info(
+    if schedule.epochs is not None:
+        length = f"{schedule.epochs} epochs x {fit.per_epoch} steps"
+    else:
+        length = f"{fit.fitted.steps:,} steps ({fit.epochs:.1f} epochs)"
+    log.info(
         f"{config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
-        f"{schedule.epochs} epochs x {steps} steps of {schedule.batch} images{parts}, "
+        f"{length} of {schedule.batch} images{parts}, "
         f"learning rate {base_learning_rate(schedule):g} "
         f"({schedule.lr:g} at {schedule.lr_batch} images), {job.precision}, {where}"
     )
+
+
+def how_it_was_fitted(schedule: ScheduleConfig, fit: ScheduleFit) -> list[str]:
+    """Sentences on what the schedule left to the data, and how to decide otherwise."""
+    lines = []
+    if schedule.images.fit is not None:
+        images, rule = fit.fitted.images, schedule.images.fit
+        lines.append(
+            f"images of {images.short} x {images.long} px: the median object has {fit.typical:.0f} px there, and "
+            f"{1 - rule.quantile:.0%} have {fit.small:.0f} or more (schedule.images.fit; or give short and long)"
+        )
+    if isinstance(schedule.steps, StepsConfig):
+        lines.append(
+            f"{fit.fitted.steps:,} steps for {fit.images:,} images (schedule.steps: {schedule.steps.least:,} to "
+            f"{schedule.steps.most:,}; or give a number)"
+        )
+    return lines

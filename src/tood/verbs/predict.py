@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tood.config.messages import nearest
-from tood.config.schedule import ImagesConfig
+from tood.data.augmentation import no_augmentation
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
 from tood.data.decode import Change, examine_image
@@ -16,8 +16,9 @@ from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from tood.data.loader import collate
+from tood.data.network_input import NetworkInput
 from tood.data.pictures import note_changes
-from tood.data.transforms import no_augmentation, transform
+from tood.data.transforms import transform
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import as_coco_results, detect_batch
 from tood.io.errors import UserError, listed
@@ -132,14 +133,18 @@ def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
 
 
 def _detect(model: DetectionModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:
-    sample = as_sample(picture, image_id, model.images)
-    return detect_batch(model.detector, collate([sample]), device, model.method.inference)[0]
+    sample = as_sample(picture, image_id, model.network_input)
+    batch = collate([sample], model.network_input.pixels)
+    return detect_batch(model.detector, batch, device, model.method.inference)[0]
 
 
-def as_sample(picture: torch.Tensor, image_id: int, config: ImagesConfig) -> Sample:
+def as_sample(picture: torch.Tensor, image_id: int, config: NetworkInput) -> Sample:
     """A network input from a decoded image (3,H,W), as evaluation makes it."""
     no_boxes, no_labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    resized, boxes, labels = transform(picture, no_boxes, no_labels, no_augmentation(config), config)
+    images = config.images
+    resized, boxes, labels = transform(
+        picture, no_boxes, no_labels, no_augmentation(images), antialias=images.antialias
+    )
     height, width = picture.shape[-2:]
     return Sample(resized, (height, width), image_id, boxes, labels)
 

@@ -33,7 +33,9 @@ def pretrain(name: str, out: Path | None, threads: int) -> None:
     log.info("drawing %s crops of %d px", f"{settings.crops:,}", settings.size)
     crops, labels = generate_crops(settings.crops, settings.size, settings.seed)
     precision = resolve_precision("auto", torch.device("cpu"))
-    accuracy = pretrain_backbone(backbone, torch.from_numpy(crops), torch.from_numpy(labels), settings, precision)
+    accuracy = pretrain_backbone(
+        backbone, torch.from_numpy(crops), torch.from_numpy(labels), settings, config.pixels, precision
+    )
     target = out or DATA / "pretrained" / f"{name}.pt"
     save_tensors(target, backbone.state_dict())
     write_record(target, config, code_behind("pretrain"))

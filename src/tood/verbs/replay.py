@@ -10,7 +10,7 @@ from torch import nn
 
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, steps_per_epoch, train_batches
+from tood.data.loader import Batch, train_batches
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
 from tood.detection.training_batch import Progress
@@ -55,12 +55,11 @@ def replay(folder: Path) -> None:
     kept = read_breakdown(path)
     setup = prepare_training(config, open_dataset(config.dataset), pretrained=None)
     detector, dataset = setup.detector, setup.dataset
-    batch = _batch_of(dataset, config, kept)
+    batch = _batch_of(dataset, config, kept, setup.fit.per_epoch)
     if batch is None:
         raise UserError(f"{path}: was left by a training on other data; restore the data set or train the run again.")
     detector.load_state_dict(kept.detector)
-    total = steps_per_epoch(dataset, batch=config.schedule.batch) * config.schedule.epochs
-    progress = Progress(epoch=kept.epoch, step=kept.step, total_steps=total)
+    progress = Progress(epoch=kept.epoch, step=kept.step, total_steps=setup.fit.fitted.steps)
 
     def compute(images: Batch) -> _Computed:
         return _compute(detector, setup.criterion, images, progress, kept)
@@ -82,9 +81,8 @@ def replay(folder: Path) -> None:
         log.info("all values are finite here, so the cause is the device or the division into processes")
 
 
-def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown) -> Batch | None:
+def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown, per_epoch: int) -> Batch | None:
     """All images of the step; None if the data set now has others there."""
-    per_epoch = steps_per_epoch(dataset, batch=config.schedule.batch)
     batches = train_batches(
         dataset,
         batch=config.schedule.batch,

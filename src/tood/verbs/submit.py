@@ -64,7 +64,7 @@ def _submit(
             model.detector.to(device),
             table,
             split.images,
-            model.images,
+            model.network_input,
             model.method.inference,
             device=device,
             workers=threads if device.type == "cuda" else 0,

@@ -12,6 +12,7 @@ from tood.config.backbone import with_current_names
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, Study, changed_fields
 from tood.data.made_from import refuse_outdated
+from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedDataset
 from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
@@ -85,7 +86,7 @@ def _train_unless_finished(
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
-    for note in try_method(config.method, classes=len(prepared.classes), epochs=config.schedule.epochs):
+    for note in try_method(config.method, classes=len(prepared.classes), epochs=config.schedule.epochs or 1):
         _log(config).info(note)
     if machine.nodes == 1:
         with exclusive(folder / "state") as hold:
@@ -180,9 +181,10 @@ def _train_here(
         precision = resolve_precision(config.schedule.precision, group.device)
         job = _job(config, folder, prepared, machine, group, precision, stop)
         say_how_it_is_trained(job)
-        cost = TrainingLoop(job).run()
+        loop = TrainingLoop(job)
+        cost = loop.run()
         if group.is_main:
-            _write_results(job, prepared, cost)
+            _write_results(job, loop.trainer.result, prepared, cost)
             _log(config).info("trained: %s", folder / "model.pt")
 
 
@@ -200,7 +202,8 @@ def _job(
         _log(config).info(line)
     workers = count_workers(config, setup.dataset, machine, group)
     return Job(
-        config=config,
+        config=setup.config,
+        fit=setup.fit,
         folder=folder,
         detector=setup.detector,
         criterion=setup.criterion,
@@ -212,15 +215,15 @@ def _job(
         workers=workers,
         micro_batches=machine.accumulate,
         group=group,
-        evaluate=_val_evaluation(config, prepared, setup.detector, group, workers, stop),
+        evaluate=_val_evaluation(setup.config, prepared, group, workers, stop),
         stop=stop,
     )
 
 
 def _val_evaluation(
-    config: RunConfig, prepared: PreparedDataset, detector: Detector, group: Group, workers: int, stop: StopRequest
+    config: RunConfig, prepared: PreparedDataset, group: Group, workers: int, stop: StopRequest
 ) -> Evaluate:
-    """A function that gives AP, AP50 and AP75 of the detector on the val split, computed by all processes together."""
+    """A function that gives AP, AP50 and AP75 of a detector on the val split, computed by all processes together."""
     val = prepared.split("val")
     val_table = SplitTable.of_split(val, prepared.classes)
 
@@ -232,13 +235,15 @@ def _val_evaluation(
                 stop.number or SIGTERM,
             )
 
-    def evaluate() -> dict[str, float | None]:
+    given = NetworkInput(config.images, config.backbone.pixels)
+
+    def evaluate(detector: Detector) -> dict[str, float | None]:
         group.share_buffers(detector)
         found = detect_split(
             detector,
             val_table,
             val.images,
-            config.schedule.images,
+            given,
             config.method.inference,
             device=group.device,
             rank=group.rank,
@@ -260,11 +265,11 @@ def _log(config: RunConfig) -> RunLog:
     return run_log(__name__, config.run)
 
 
-def _write_results(job: Job, prepared: PreparedDataset, cost: Cost) -> None:
+def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost: Cost) -> None:
     """Write model, configuration, history and summary, and put them in place together."""
-    config, schedule, detector = job.config, job.config.schedule, job.detector
-    total, trainable = count_parameters(detector)
-    gflops, size = multiply_accumulates(detector, schedule.images.short, schedule.images.long)
+    config, schedule = job.config, job.config.schedule
+    total, trainable = count_parameters(job.detector)
+    gflops, size = multiply_accumulates(detector, config.images.short, config.images.long)
     staged = staging_folder(job.folder / "state", config.fingerprint)
     model = save_model(staged / "model.pt", config, prepared.classes, job.dataset.targets.category_ids, detector)
     write_yaml(staged / "config.yaml", config.model_dump(mode="json"))
@@ -287,7 +292,7 @@ def _write_results(job: Job, prepared: PreparedDataset, cost: Cost) -> None:
             "precision": job.precision,
             "effective_batch": schedule.batch,
             "learning_rate": base_learning_rate(schedule),
-            "epochs": schedule.epochs,
+            "epochs": schedule.epochs or round(job.fit.epochs, 2),
             "steps": cost.steps,
             "parameters": total,
             "parameters_trainable": trainable,

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 
 from tood.config.study import RunConfig, Study
 from tood.data.prepared import PreparedDataset, open_prepared
+from tood.data.schedule_fit import fit_images
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import TargetCount, count_targets
+from tood.data.training_targets import without_empty
 from tood.data.unscored import unscored
 from tood.io.errors import Problems, UserError
 from tood.verbs.folders import PARAMS, dataset_folder
@@ -15,20 +17,22 @@ from tood.workflow.plan import Plan
 def usable_targets(config: RunConfig, prepared: PreparedDataset) -> TargetCount:
     """The images and objects that a run trains on; UserError if there is no target at all."""
     table = SplitTable.of_split(prepared.split("train"), prepared.classes)
-    found = count_targets(table, config.schedule.images, drop_empty=config.schedule.drop_empty)
+    schedule = config.schedule
+    images = fit_images(schedule.images, without_empty(table) if schedule.drop_empty else table)
+    found = count_targets(table, images, drop_empty=schedule.drop_empty)
     if not found.trains:
         raise UserError(_nothing_to_train_on(config, found))
     return found
 
 
 def _nothing_to_train_on(config: RunConfig, found: TargetCount) -> str:
-    images = config.schedule.images
+    bounds = found.sizes[1]
     where = f"run '{config.run}' of study '{config.study}'"
     nothing = f"no object of the train split of data set '{config.dataset.name}' is left to train on"
     if found.vanishing[1]:
         return (
-            f"{where}: {nothing}, for at a shorter side of {found.sizes[1]} px and a longer one of at most "
-            f"{images.long} px (schedule.images of '{config.schedule.name}') all {found.vanishing[1]:,} are below 1 px "
+            f"{where}: {nothing}, for at a shorter side of {bounds.short} px and a longer one of at most "
+            f"{bounds.long} px (schedule.images of '{config.schedule.name}') all {found.vanishing[1]:,} are below 1 px "
             f"in width or height (the largest has {found.largest:.2g} px); choose larger schedule.images, or cut the "
             "pictures into tiles."
         )

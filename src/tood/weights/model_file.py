@@ -12,8 +12,8 @@ from tood.config.imported import ImportedConfig
 from tood.config.messages import validate_written
 from tood.config.method import MethodConfig
 from tood.config.parts import STORED
-from tood.config.schedule import ImagesConfig
 from tood.config.study import RunConfig
+from tood.data.network_input import NetworkInput
 from tood.detection.detector import Detector, build_detector
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
@@ -42,9 +42,9 @@ class DetectionModel:
         return _head_width(self.config)
 
     @property
-    def images(self) -> ImagesConfig:
-        """The geometry of the images it was trained on."""
-        return self.config.images if isinstance(self.config, ImportedConfig) else self.config.schedule.images
+    def network_input(self) -> NetworkInput:
+        """How images are made its input."""
+        return NetworkInput(self.config.images, self.config.backbone.pixels)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,11 @@ def load_starting_weights(
     """
     if backbone.weights == "none":
         return []
+    if backbone.kind == "timm" and backbone.weights in ("imagenet", "packaged"):
+        from tood.weights.timm_weights import timm_weights  # timm takes 1.5 s to import
+
+        state, source = timm_weights(backbone, detector)
+        return fill(detector, state, source, whole_backbone=True).lines()
     if backbone.weights == "imagenet":
         return fill(detector, _imagenet(backbone), "ImageNet (IMAGENET1K_V1)").lines()
     if backbone.weights == "generated":

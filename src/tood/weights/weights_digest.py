@@ -11,7 +11,7 @@ def starting_weights_file(backbone: BackboneConfig, pretrained: Path) -> Path | 
 
     ``pretrained`` is the folder of backbones pretrained on generated crops.
     """
-    if backbone.weights in ("none", "imagenet") or "://" in backbone.weights:
+    if backbone.weights in ("none", "imagenet", "packaged") or "://" in backbone.weights:
         return None
     return pretrained / f"{backbone.name}.pt" if backbone.weights == "generated" else Path(backbone.weights)
 

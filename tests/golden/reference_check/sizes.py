@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reference_check.folder import read_arrays, read_json, tensor
 from reference_check.rows import EXACT, Report, Tolerance
-from tood.config.schedule import ImagesConfig
+from tood.config.images import ImagesConfig
 from tood.data.dataset import Sample
 from tood.data.input_sizes import resized_size
 from tood.data.loader import collate

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from tood.config.backbone import BackboneConfig
+from tood.config.images import ImagesConfig
 from tood.config.imported import Dialect, ImportedConfig, ImportedSource
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.config.schedule import ImagesConfig
 from tood.data.formats.coco_classes import COCO_CATEGORIES
 from tood.detection.detector import Detector, build_detector
 from tood.io.digests import file_digest

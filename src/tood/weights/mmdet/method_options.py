@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal, assert_never
 
-from tood.data.network_input import MEAN, PAD_MULTIPLE, STD
+from tood.config.backbone import PixelsConfig
+from tood.data.network_input import PAD_MULTIPLE
 from tood.detection.points import STRIDES
 from tood.io.errors import UserError
 from tood.weights.mmdet.detector_kinds import Kind
@@ -52,8 +53,8 @@ def check_options(config: ForeignConfig, where: str) -> None:
     ]
     for place in (("model", "data_preprocessor"), ("img_norm_cfg",)):
         wanted += [
-            (f"{place[-1]}.mean", _list(config.get(*place, "mean")), (list(MEAN),)),
-            (f"{place[-1]}.std", _list(config.get(*place, "std")), (list(STD),)),
+            (f"{place[-1]}.mean", _list(config.get(*place, "mean")), (list(PixelsConfig().mean),)),
+            (f"{place[-1]}.std", _list(config.get(*place, "std")), (list(PixelsConfig().std),)),
             (f"{place[-1]}.bgr_to_rgb", config.get(*place, "bgr_to_rgb"), (True,)),
             (f"{place[-1]}.to_rgb", config.get(*place, "to_rgb"), (True,)),
             (f"{place[-1]}.pad_size_divisor", config.get(*place, "pad_size_divisor"), (PAD_MULTIPLE,)),
