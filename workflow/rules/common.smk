@@ -16,6 +16,7 @@ from tood.workflow.settings import (
     analysis_files,
     analysis_tables,
     read_settings,
+    selection_options,
     submission_files,
     threads_per_run,
 )
@@ -27,7 +28,7 @@ try:
     refuse_path(Path.cwd())
     refuse_path(Path(workflow.basedir))
     SETTINGS = read_settings(config)
-    STUDY = load_study(SETTINGS.study)
+    STUDY = load_study(SETTINGS.study, selection=SETTINGS.selection)
     ALONE = StudyLock(STUDY.name)
     # Neither in the jobs that it starts on other machines, nor where nothing is planned.
     if workflow.is_main_process and not (COMMAND := snakemake_command()).only_lint:

@@ -27,6 +27,7 @@ rule compare:
         report=f"{RESULTS}/report.html",
     params:
         study=STUDY.name,
+        selection=selection_options(SETTINGS.selection),
     log:
         f"{LOGS}/compare.log",
     benchmark:
@@ -35,7 +36,7 @@ rule compare:
     conda:
         ENVIRONMENT
     shell:
-        "tood compare --study {params.study:q} --threads {threads} --log {log:q}"
+        "tood compare --study {params.study:q} {params.selection:q} --threads {threads} --log {log:q}"
 
 
 rule track:

@@ -11,15 +11,27 @@ from tood.io.console import open_log, thread_count
 logger = logging.getLogger(__name__)
 
 
-def compare(study: StudyOption = "demo", threads: ThreadsOption = 0, log: LogOption = None) -> None:
+def compare(
+    study: StudyOption = "demo",
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Seeds of each method; of studies that repeat their runs.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Methods, with commas; of studies that repeat their runs.")
+    ] = None,
+    threads: ThreadsOption = 0,
+    log: LogOption = None,
+) -> None:
     """Write a study's comparison table, figures and report from its runs' results.
 
     Example:  tood compare --study demo
     """
     open_log(log)
+    from tood.config.study_file import Selection
     from tood.verbs.compare import compare as verb
 
-    verb(study, thread_count(threads))
+    chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
+    verb(study, Selection(seeds, chosen), thread_count(threads))
 
 
 def show(study: StudyOption = "demo") -> None:

@@ -12,27 +12,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from tood.config.backbone import BackboneConfig, PixelsConfig
-from tood.config.base import Config, PositiveInt, refuse
+from tood.config.base import Config, PositiveInt
 from tood.config.blocks import block_file, why_missing
-from tood.config.compose import Blocks, Common, RunEntry, check_splits, check_weights, compose_run, fit_schedule
-from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset
+from tood.config.compose import Blocks, check_splits, check_weights, compose_run, fit_schedule
+from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset, split_names
 from tood.config.images import ImagesConfig
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
 from tood.config.published_table import PublishedTable, load_published
 from tood.config.scale import ScaleConfig, is_scale, load_scale
 from tood.config.schedule import ScheduleConfig
+from tood.config.study_file import Analysis, Selection, StudyFile, select
 from tood.io.errors import Problems, UserError
 from tood.io.read import read_yaml
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC reads them as nesting
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
-_RESERVED = {"alignment", "comparison", "figures", "logs", "report", "tracked"}
+_AS_WRITTEN = Selection()
 _SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
 _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "study": True,
@@ -51,43 +51,6 @@ _LATER: dict[tuple[str, ...], dict[str, object]] = {
     ("schedule", "images"): {"fit": None, "scale_jitter": None, "crop": None, "photometric": 0.0},
 }
 """Fields that came after fingerprints were recorded: at these values they are no part of one."""
-Analysis = Literal["alignment"]
-
-
-class StudyFile(Config):
-    """A study as written in its YAML file."""
-
-    title: str
-    description: str = ""
-    dataset: str
-    baseline: str = Field(description="Row that the others are compared with.")
-    split: str = Field("val", description="Split that the runs are evaluated and compared on.")
-    published: str | None = Field(None, description="Published numbers to print beside the study's own.")
-    analysis: list[Analysis] = Field([], description="Analyses of every run beside its evaluation.")
-    submission: str | None = Field(None, description="Data set of images to write an evaluation server's files for.")
-    common: Common = Common()
-    runs: dict[str, RunEntry] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _names_fit(self) -> "StudyFile":
-        problems = []
-        for name in self.runs:
-            if not _RUN_NAME.fullmatch(name):
-                problems.append(
-                    f"run name '{name}' must be 1 to 100 letters, digits, '_' or '-', the first a letter or digit"
-                )
-            elif name.lower() in _RESERVED:
-                problems.append(f"run name '{name}' is reserved for what a study writes beside its runs")
-        refuse(problems)
-        return self
-
-    def row_of(self, run: str) -> str:
-        return self.runs[run].row or run
-
-    def seed_of(self, run: str) -> int:
-        """The run's own seed, or the one that all share."""
-        seed = self.runs[run].seed
-        return self.common.seed if seed is None else seed
 
 
 class FittedConfig(Config):
@@ -148,6 +111,8 @@ class Study:
     split: str
     """The split to evaluate and compare on."""
     runs: Mapping[str, RunConfig]
+    repeats_seeds: bool = False
+    """Whether seeds and methods can be chosen."""
     published: PublishedTable | None = None
     analysis: tuple[Analysis, ...] = ()
     """Analyses of every run besides its evaluation."""
@@ -172,13 +137,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_study(reference: str, params: Path = Path("params"), on: DatasetConfig | None = None) -> Study:
+def load_study(
+    reference: str,
+    params: Path = Path("params"),
+    on: DatasetConfig | None = None,
+    selection: Selection = _AS_WRITTEN,
+) -> Study:
     """Compose a study from its file.
 
     ``reference`` is a path below ``params/studies`` without suffix, optionally followed by ``@<dataset>`` to
     run the same study on another data set, or by ``@<scale>`` to run it in a small form; ``on`` is a data set in place
-    of the one that follows from that. Raises UserError with a sentence for each problem, naming file, field, value and
-    the nearest valid name.
+    of the one that follows from that, ``selection`` what to run of a study with ``seeds``. Raises UserError with a
+    sentence for each problem, naming file, field, value and the nearest valid name.
     """
     if not (params / "studies").is_dir():
         raise UserError(f"{params}/studies: no such folder; run this in the project's folder.")
@@ -197,12 +167,14 @@ def load_study(reference: str, params: Path = Path("params"), on: DatasetConfig 
         )
     path = block_file(params, "studies", name, f"study '{reference}'")
     where = str(path)
-    study: StudyFile = validate(StudyFile, read_yaml(path), where)
+    written: StudyFile = validate(StudyFile, read_yaml(path), where)
+    study = select(written, selection, where, params)
     scale = load_scale(other, params) if at and is_scale(other, params) else None
     problems = Problems()
     with problems.gather():
-        dataset = on or _dataset(study, where, other, scale, params)
-        check_splits(dataset, study.split, where, params)
+        dataset = on or _dataset(study, name, where, other, scale, params)
+        split = _split(study, dataset)
+        check_splits(dataset, split, where, params)
     blocks = _compose_runs(study, path, name, scale, params, problems)
     with problems.gather():
         published = _published(study, where, params)
@@ -213,11 +185,12 @@ def load_study(reference: str, params: Path = Path("params"), on: DatasetConfig 
     return Study(
         name=reference,
         file=path,
-        title=study.title if scale is None else f"{study.title} (at scale {scale.name}: {scale.label})",
+        title=f"{study.title}, on {dataset.name}"
+        + ("" if scale is None else f" (at scale {scale.name}: {scale.label})"),
         description=study.description if scale is None else f"{_SMALL} {study.description}",
         baseline=study.baseline,
         dataset=dataset,
-        split=study.split,
+        split=split,
         runs={
             run: RunConfig(
                 study=reference,
@@ -231,6 +204,7 @@ def load_study(reference: str, params: Path = Path("params"), on: DatasetConfig 
             )
             for run, own in blocks.items()
         },
+        repeats_seeds=study.seeds is not None,
         published=published,
         analysis=tuple(dict.fromkeys(study.analysis)),
         submission=submission,
@@ -261,12 +235,26 @@ def _compose_runs(
     return blocks
 
 
-def _dataset(study: StudyFile, where: str, other: str, scale: ScaleConfig | None, params: Path) -> DatasetConfig:
+def _split(study: StudyFile, dataset: DatasetConfig) -> str:
+    """The split to evaluate on: of several the first that the data set has."""
+    if isinstance(study.split, str):
+        return study.split
+    return next((one for one in study.split if one in split_names(dataset)), study.split[-1])
+
+
+def _dataset(
+    study: StudyFile, name: str, where: str, other: str, scale: ScaleConfig | None, params: Path
+) -> DatasetConfig:
     """The study's data set, or the one named after its ``@``."""
     if scale is not None:
         return load_dataset(scale.dataset, params, f"{params}/scales/{scale.name}.yaml: field 'dataset'")
     if other:
         return load_dataset(other, params, f"dataset '{other}' (given on the command line)")
+    if study.dataset is None:
+        raise UserError(
+            f"study '{name}': is for a data set that you name, as in --config study={name} dataset=NAME, where "
+            f"{params}/datasets/NAME.yaml describes it (tood init writes that file)."
+        )
     return load_dataset(study.dataset, params, f"{where}: field 'dataset'")
 
 

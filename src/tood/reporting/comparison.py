@@ -28,6 +28,7 @@ from tood.evaluation.significance import (
     resampled_means,
 )
 from tood.io.errors import UserError
+from tood.reporting.convergence import unconverged
 from tood.reporting.run_folder import RunFolder
 
 MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -106,6 +107,8 @@ class ComparedRow:
     images_per_second: float | None
     epochs: int | None
     checkpoint: str
+    unconverged: tuple[str, ...]
+    """Its runs whose AP on val still rose at the end."""
     versions: Mapping[str, str]
     """Versions and hardware that trained its runs: torch, torchvision and the processor, if known."""
 
@@ -278,6 +281,7 @@ def _compared_row(row: Row, interval: Interval | None, delta: Difference | None)
         images_per_second=_mean(one.images_per_second for one in metrics),
         epochs=training[0].epochs if len({one.epochs for one in training}) == 1 else None,
         checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
+        unconverged=unconverged(row.runs),
         versions={
             name: ", ".join(dict.fromkeys(one.versions[name] for one in training if name in one.versions))
             for name in dict.fromkeys(name for one in training for name in one.versions)

@@ -1,6 +1,7 @@
 """Wording of numbers and conclusions, shared by tables, console and report."""
 
 from tood.evaluation.significance import CONFIDENCE, Interval
+from tood.io.errors import listed
 from tood.reporting.comparison import Comparison, Difference
 
 NONE = "–"
@@ -53,7 +54,27 @@ def duration(seconds: float | None) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Which row has the highest AP, and whether its lead is significant: one or two sentences."""
+    """Which row has the highest AP, whether its lead is significant, and whether that can be trusted."""
+    return f"{_leader(comparison)}{_reservation(comparison)}"
+
+
+def _reservation(comparison: Comparison) -> str:
+    """What limits the conclusion: trainings that were too short."""
+    runs = [name for row in comparison.rows for name in row.unconverged]
+    if not runs:
+        return ""
+    still = (
+        "was still improving when its training ended"
+        if len(runs) == 1
+        else ("were still improving when their training ended")
+    )
+    return (
+        f" But {listed(runs)} {still} (AP on val rose by more than a tenth in the last quarter of the steps), so "
+        "differences say little about the methods: train longer."
+    )
+
+
+def _leader(comparison: Comparison) -> str:
     best = comparison.best()
     unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split.name})"
     if best.stats["AP"] is None:

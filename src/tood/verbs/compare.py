@@ -4,6 +4,7 @@ import logging
 
 from tood.config.parts import code_of
 from tood.config.study import load_study
+from tood.config.study_file import Selection
 from tood.reporting.alignment_figures import draw_alignment_figures
 from tood.reporting.alignment_table import alignment_table, write_alignment_tables
 from tood.reporting.comparison import compare as compare_runs
@@ -20,12 +21,12 @@ from tood.workflow.standing import changed_since
 log = logging.getLogger(__name__)
 
 
-def compare(reference: str, threads: int) -> None:
+def compare(reference: str, selection: Selection, threads: int) -> None:
     """Write ``comparison.csv/.md/.tex``, ``figures/`` and ``report.html`` into ``results/<study>``.
 
     Where the study asks for the alignment analysis, ``alignment.csv/.md`` too.
     """
-    study = load_study(reference, PARAMS)
+    study = load_study(reference, PARAMS, selection=selection)
     folder = RESULTS / study.name
     split = open_dataset(study.dataset).split(study.split)
     changed = {

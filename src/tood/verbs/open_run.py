@@ -6,6 +6,7 @@ from pathlib import Path
 from tood.config.datasets import DatasetConfig, split_names
 from tood.config.messages import nearest
 from tood.config.study import RunConfig, Study, load_study
+from tood.config.study_file import Selection
 from tood.data.prepared import PreparedDataset, open_prepared
 from tood.io.errors import UserError
 from tood.verbs.folders import PARAMS, RESULTS, dataset_folder
@@ -16,7 +17,12 @@ _FILES = (".pt", ".yaml", ".json", ".csv", ".npz", ".png", ".html")
 
 def study_at(folder: Path) -> Study:
     """The study of ``results/<study>/<run>``, composed from ``params/``."""
-    return load_study(_below_results(folder).parent.as_posix(), PARAMS)
+    inside = _below_results(folder)
+    reference = inside.parent.as_posix()
+    study = load_study(reference, PARAMS)
+    if inside.name in study.runs or not study.repeats_seeds:
+        return study
+    return load_study(reference, PARAMS, selection=Selection.of_run(inside.name))  # of other methods or seeds
 
 
 def run_at(folder: Path) -> RunConfig:

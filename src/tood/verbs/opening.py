@@ -3,17 +3,17 @@
 from tood.config.schedule import ScheduleConfig, StepsConfig
 from tood.config.study import RunConfig, Study
 from tood.data.schedule_fit import ScheduleFit
-from tood.data.target_counts import TargetCount
 from tood.io.console import run_log
 from tood.training.job import Job
 from tood.training.optim import base_learning_rate
 from tood.training.processes.devices import device_name
 from tood.verbs.folders import PARAMS
+from tood.verbs.usable_data import UsableData
 
 
-def say_what_is_used(study: Study, config: RunConfig, found: TargetCount) -> None:
+def say_what_is_used(study: Study, config: RunConfig, used: UsableData) -> None:
     """Log the first lines of a training: images and objects used and left out, with why."""
-    log = run_log(__name__, config.run)
+    log, found = run_log(__name__, config.run), used.targets
     log.info(found.sentence())
     kept = found.emptiness()
     if config.run in study.keeping_background and kept:
@@ -21,6 +21,8 @@ def say_what_is_used(study: Study, config: RunConfig, found: TargetCount) -> Non
             f"keeps {' and '.join(kept)}, which schedule '{config.schedule.name}' leaves out, for the data are your "
             f"own; 'drop_empty: true' in {PARAMS}/datasets/{config.dataset.name}.yaml leaves them out"
         )
+    for note in used.notes:
+        log.info(note)
 
 
 def say_how_it_is_trained(job: Job) -> None:

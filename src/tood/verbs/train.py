@@ -29,6 +29,7 @@ from tood.training.job import Cost, Evaluate, Job
 from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
+from tood.training.processes.allocator import keep_freed_memory
 from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus, versions
 from tood.training.processes.distributed import Group, is_writer, process_group
 from tood.training.processes.launch import Launch, launch
@@ -44,7 +45,7 @@ from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
 from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
 from tood.verbs.twins import adopt, find_twin
-from tood.verbs.usable_data import refuse_unscored, usable_targets
+from tood.verbs.usable_data import refuse_unscored, usable_data
 from tood.weights.model_file import save_model
 from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
@@ -82,7 +83,7 @@ def _train_unless_finished(
         _log(config).info("is trained already (same configuration)%s: %s", since, folder / "model.pt")
         return
     refuse_unscored(study, prepared)
-    used = usable_targets(config, prepared)
+    used = usable_data(config, prepared)
     gpus = resolve_gpus(machine.gpu)
     processes = max(gpus, machine.processes)
     machine.refuse_impossible(config, gpus, processes)
@@ -173,6 +174,8 @@ def _train_here(
     stop: StopRequest,
     gpu: int = 0,
 ) -> None:
+    if device_type == "cpu":
+        keep_freed_memory()
     with process_group(device_type, gpu, machine.patience) as group:
         torch.set_num_threads(threads_of_each(machine))
         if not group.is_main:
@@ -292,7 +295,7 @@ def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost
             "precision": job.precision,
             "effective_batch": schedule.batch,
             "learning_rate": base_learning_rate(schedule),
-            "epochs": schedule.epochs or round(job.fit.epochs, 2),
+            "epochs": schedule.epochs,
             "steps": cost.steps,
             "parameters": total,
             "parameters_trainable": trainable,

@@ -1,28 +1,93 @@
 """Whether a run's data can be trained on and scored, asked before its first step; and what of them is used."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tood.config.study import RunConfig, Study
+from tood.data.findings import plural
 from tood.data.prepared import PreparedDataset, open_prepared
-from tood.data.schedule_fit import fit_images
+from tood.data.schedule_fit import TINY, ScheduleFit, fit_images, fit_schedule_to, largest_side
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import TargetCount, count_targets
-from tood.data.training_targets import without_empty
+from tood.data.training_targets import Fate, fates, without_empty
 from tood.data.unscored import unscored
 from tood.io.errors import Problems, UserError
 from tood.verbs.folders import PARAMS, dataset_folder
 from tood.workflow.plan import Plan
 
 
-def usable_targets(config: RunConfig, prepared: PreparedDataset) -> TargetCount:
-    """The images and objects that a run trains on; UserError if there is no target at all."""
+@dataclass(frozen=True)
+class UsableData:
+    """What a run trains on, and what should be known about it beforehand."""
+
+    targets: TargetCount
+    notes: tuple[str, ...]
+
+
+def usable_data(config: RunConfig, prepared: PreparedDataset) -> UsableData:
+    """The images and objects that a run trains on.
+
+    Raises UserError if there is no target at all, or the schedule comes to fewer steps than its warm-up.
+    """
     table = SplitTable.of_split(prepared.split("train"), prepared.classes)
     schedule = config.schedule
-    images = fit_images(schedule.images, without_empty(table) if schedule.drop_empty else table)
-    found = count_targets(table, images, drop_empty=schedule.drop_empty)
+    used = without_empty(table) if schedule.drop_empty else table
+    found = count_targets(table, fit_images(schedule.images, used), drop_empty=schedule.drop_empty)
     if not found.trains:
         raise UserError(_nothing_to_train_on(config, found))
+    fit = fit_schedule_to(schedule, table)
+    warmup = schedule.warmup.steps(fit.fitted.steps)
+    if fit.fitted.steps < warmup:
+        raise UserError(
+            f"run '{config.run}' of study '{config.study}': {plural(fit.images, 'image')} of data set "
+            f"'{config.dataset.name}' make {plural(fit.fitted.steps, 'step')} of {schedule.batch} (schedule "
+            f"'{schedule.name}'), fewer than its warm-up of {warmup}, so the learning rate never arrives; train "
+            "longer, shorten schedule.warmup, or take a schedule that counts steps, as study=own does."
+        )
+    return UsableData(found, tuple(_notes(config, prepared, table, used, fit)))
+
+
+def _notes(
+    config: RunConfig, prepared: PreparedDataset, table: SplitTable, used: SplitTable, fit: ScheduleFit
+) -> Iterator[str]:
+    schedule = config.schedule
+    if fit.images < schedule.batch:
+        yield (
+            f"note: an epoch has {plural(fit.images, 'image')}, so each is seen several times in every step of "
+            f"{schedule.batch} (schedule.batch)"
+        )
+    for name, counts in _never_learned(prepared, table).items():
+        yield f"note: class '{name}' has no object in train, so it is never learned, but {counts}"
+    rule = schedule.images.fit
+    if rule is not None and 0 < (side := largest_side(rule, used)) < TINY:
+        yield (
+            f"note: even in images of {rule.most} x {rule.most} px the median object has only {side:.1f} px, too few "
+            f"for a detector with a location every {TINY:.0f} px; cut the pictures into tiles, or give a larger "
+            "schedule.images.fit.most"
+        )
+
+
+def _never_learned(prepared: PreparedDataset, train: SplitTable) -> dict[str, str]:
+    """Classes without a target in train that other splits have, and how many objects these have."""
+    learned = _objects_of_classes(train)
+    found: dict[str, str] = {}
+    for split in prepared.splits:
+        if split == "train":
+            continue
+        counts = _objects_of_classes(SplitTable.of_split(prepared.split(split), prepared.classes))
+        for label in np.flatnonzero((learned == 0) & (counts > 0)).tolist():
+            name, more = train.classes[label], plural(int(counts[label]), "object")
+            found[name] = f"{found[name]} and {more} in {split}" if name in found else f"{more} in {split}"
     return found
+
+
+def _objects_of_classes(table: SplitTable) -> NDArray[np.int64]:
+    _, labels, _ = table.locate_annotations()
+    counts: NDArray[np.int64] = np.bincount(labels[fates(table) == Fate.TARGET], minlength=len(table.classes))
+    return counts
 
 
 def _nothing_to_train_on(config: RunConfig, found: TargetCount) -> str:
@@ -66,13 +131,13 @@ def refuse_unusable(plan: Plan) -> None:
         refuse_unscored(study, prepared)
     for run in _one_of_each_use(due):
         with problems.gather():
-            usable_targets(run, prepared)
+            usable_data(run, prepared)
     problems.raise_all()
 
 
 def _one_of_each_use(runs: Iterable[RunConfig]) -> list[RunConfig]:
-    """The first run of each choice among images and objects."""
+    """The first run of each schedule."""
     first: dict[object, RunConfig] = {}
     for run in runs:
-        first.setdefault((run.schedule.images, run.schedule.drop_empty), run)
+        first.setdefault(run.schedule.model_dump_json(), run)
     return list(first.values())
