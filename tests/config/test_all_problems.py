@@ -112,8 +112,8 @@ def test_names_that_yaml_does_not_read_as_text_stand_beside_other_mistakes() -> 
 
 
 def test_a_missing_field_called_like_a_value_is_named() -> None:
-    study = {"title": "dataset", "baseline": "a", "runs": {"a": ATSS}}
-    assert_named(problems_of(StudyFile, study), ("field 'dataset' is missing",))
+    study = {"title": "baseline", "dataset": "a", "runs": {"a": ATSS}}
+    assert_named(problems_of(StudyFile, study), ("field 'baseline' is missing",))
 
 
 def test_of_very_many_problems_the_first_twenty_are_shown() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tood.config.compose import merge
 from tood.config.study import changed_fields, load_study
 from tood.io.errors import UserError
+from tood.workflow.dvc_pipelines import study_names
 
 PARAMS = Path(__file__).parents[2] / "params"
 STUDIES = sorted(
@@ -29,7 +30,7 @@ def edit(path: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_composes(name: str) -> None:
-    study = load_study(name, PARAMS)
+    study = load_study(name if name in study_names(PARAMS) else f"{name}@bccd", PARAMS)
     assert study.baseline in study.row_names()
     assert len({run.fingerprint for run in study.runs.values()}) == len(study.runs)
 

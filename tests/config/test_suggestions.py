@@ -122,7 +122,7 @@ def test_a_misspelt_name_of_a_published_source_and_of_a_scale_lead_to_theirs(par
         ("schedules/demo", lambda c: c.update(epochs="1２"), "'epochs'", "write it plainly, as 12"),
         ("schedules/demo", lambda c: c.update(epochs="'12'"), "'epochs'", "leave out the quotes, as 12"),
         ("schedules/demo", lambda c: c.update(epochs=1.5), "'epochs'", "the number 1.5 but must be a whole number"),
-        ("schedules/demo", lambda c: c.update(epochs=None), "'epochs'", "is empty but must be a whole number"),
+        ("schedules/demo", lambda c: c.update(batch=None), "'batch'", "is empty but must be a whole number"),
         ("schedules/demo", lambda c: c.update(milestones=3), "'milestones'", "the number 3 but must be a list; write"),
         ("schedules/demo", lambda c: c.update(warmup="ratio：1"), "'warmup'", "fullwidth colon (U+FF1A)"),
         ("schedules/demo", lambda c: c.update(warmup="ratio:1"), "'warmup'", "put a space behind the colon"),

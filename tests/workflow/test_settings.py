@@ -99,7 +99,7 @@ def test_a_mirror_may_have_any_name_and_begin_at_home(tmp_path: Path, monkeypatc
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [threads_per_run(read_settings({}), cores, 3) for cores in (1, 2, 8)] == [1, 1, 2]
+    assert [threads_per_run(read_settings({}), cores, 3) for cores in (1, 2, 8)] == [1, 2, 2]
     assert threads_per_run(read_settings({"threads": 5}), 8, 3) == 5
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
     assert threads_per_run(read_settings({}), 64, 3) == 64

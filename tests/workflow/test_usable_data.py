@@ -22,7 +22,7 @@ from tood.verbs.check_data import check
 from tood.verbs.opening import say_what_is_used
 from tood.verbs.prepare_data import prepare
 from tood.verbs.train import train
-from tood.verbs.usable_data import refuse_unusable, usable_targets
+from tood.verbs.usable_data import refuse_unusable, usable_data
 from tood.workflow.code_choice import CodeChoice
 from tood.workflow.plan import Plan
 from tood.workflow.settings import read_settings
@@ -86,7 +86,7 @@ def train_atss(reference: str = "demo@mine") -> None:
 
 def sentence(reference: str = "demo@mine") -> str:
     config = study_of(reference).run("atss")
-    return usable_targets(config, open_prepared(DATA / "mine")).sentence()
+    return usable_data(config, open_prepared(DATA / "mine")).targets.sentence()
 
 
 def unscored_val() -> None:
@@ -211,7 +211,7 @@ def test_own_data_keep_their_background_unless_they_say_otherwise(
     use = "left out of training, for drop_empty is true" if dataset else "used as background"
     assert f"note   split 'train': 1 of 3 images without objects ({use})" in said
     prepare("mine", None)
-    found = usable_targets(config, open_prepared(DATA / "mine"))
+    found = usable_data(config, open_prepared(DATA / "mine"))
     said.clear()
     say_what_is_used(study, config, found)
     if dropped:

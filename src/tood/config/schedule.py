@@ -1,6 +1,6 @@
 """Schedule configuration: length, optimiser, learning rate, images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -9,8 +9,9 @@ from tood.config.base import Batch, Config, Epochs, PositiveFloat, PositiveInt, 
 from tood.config.images import ImagesConfig
 
 _EPOCHS = 12
-_MILESTONES: list[int | float] = [8, 11]
+_MILESTONES = [8, 11]
 _MILESTONE_SHARES = [0.7, 0.9]
+_EVALUATIONS = 5
 _OptimiserSteps = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -69,8 +70,9 @@ class ScheduleConfig(Config):
     steps: _OptimiserSteps | StepsConfig | None = Field(
         None, description="Instead of epochs: optimiser steps, or the bounds of a number that follows from the data."
     )
-    milestones: list[PositiveInt | Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
-        _MILESTONES, description="Epochs after which the rate is multiplied by gamma; with steps, shares of them."
+    milestones: list[PositiveInt] = Field([], description="Epochs after which the rate is multiplied by gamma.")
+    milestone_shares: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(
+        [], description="The same as shares of the steps, where the length is given in steps."
     )
     gamma: Share = 0.1
     batch: Batch = Field(16, description="Images per optimiser step over all processes.")
@@ -103,24 +105,29 @@ class ScheduleConfig(Config):
         if not isinstance(value, Mapping):
             return value
         if value.get("steps") is None:
-            return {**value, "epochs": _EPOCHS} if value.get("epochs") is None else value
-        counted_in_steps = {"milestones": _MILESTONE_SHARES, "evaluations": 8}
-        return {**counted_in_steps, **value}
+            return {"epochs": _EPOCHS, "milestones": _MILESTONES, **value}
+        return {"milestone_shares": _MILESTONE_SHARES, "evaluations": _EVALUATIONS, **value}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "ScheduleConfig":
         problems = []
-        if self.epochs is not None and self.steps is not None:
+        if (self.epochs is None) == (self.steps is None):
             problems.append("give either 'epochs' or 'steps'")
-        elif self.epochs is not None:
-            if not all(isinstance(one, int) and one < self.epochs for one in self.milestones) or not self._increase():
-                problems.append("milestones must be whole epochs that increase and lie below epochs")
-        elif not all(isinstance(one, float) for one in self.milestones) or not self._increase():
-            problems.append("milestones must be shares of the steps, between 0 and 1, that increase")
-        if self.steps is not None and self.evaluations is None:
-            problems.append("evaluations must be given where the length is given in steps")
+        if self.epochs is not None:
+            if not _increase(self.milestones) or any(one >= self.epochs for one in self.milestones):
+                problems.append("milestones must increase and lie below epochs")
+            if self.milestone_shares:
+                problems.append("milestone_shares goes with 'steps'; with 'epochs' give milestones")
+        else:
+            if not _increase(self.milestone_shares):
+                problems.append("milestone_shares must increase")
+            if self.milestones:
+                problems.append("milestones goes with 'epochs'; with 'steps' give milestone_shares")
+            if self.evaluations is None:
+                problems.append("evaluations must be given with 'steps'")
         refuse(problems)
         return self
 
-    def _increase(self) -> bool:
-        return sorted(set(self.milestones)) == list(self.milestones)
+
+def _increase(values: Sequence[float]) -> bool:
+    return sorted(set(values)) == list(values)

@@ -46,7 +46,7 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
 }
 _LATER: dict[tuple[str, ...], dict[str, object]] = {
     ("backbone",): {"model": None, "pixels": PixelsConfig().model_dump(mode="json")},
-    ("schedule",): {"steps": None, "ema": None, "repeat": None},
+    ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None},
     ("schedule", "warmup"): {"share": None},
     ("schedule", "images"): {"fit": None, "scale_jitter": None, "crop": None, "photometric": 0.0},
 }

@@ -29,8 +29,9 @@ class LearningRate:
     @classmethod
     def of(cls, schedule: ScheduleConfig, steps: int, per_epoch: int) -> "LearningRate":
         """The schedule in a training of so many ``steps``."""
-        milestones = tuple(
-            end * per_epoch if isinstance(end, int) else round(end * steps) for end in schedule.milestones
+        milestones = (
+            *(end * per_epoch for end in schedule.milestones),
+            *(round(end * steps) for end in schedule.milestone_shares),
         )
         warmup = schedule.warmup
         return cls(base_learning_rate(schedule), milestones, schedule.gamma, warmup.steps(steps), warmup.ratio)

@@ -154,9 +154,15 @@ def _own_files(config: DatasetConfig) -> list[str]:
 
 
 def study_names(params: Path) -> list[str]:
-    """Names of all studies."""
+    """Names of all studies that name a data set, and so have a pipeline."""
     folder = params / "studies"
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    named = [path for path in folder.rglob("*.yaml") if _names_data(path)]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in named)
+
+
+def _names_data(path: Path) -> bool:
+    content = read_yaml(path)
+    return not isinstance(content, dict) or "dataset" in content  # what is wrong with the file is said where it is read
 
 
 def _stage(up: str, target: str, settings: str, **fields: Any) -> dict[str, Any]:
