@@ -33,6 +33,7 @@ SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "ot
         {"dataset": {"source": {"origin": "elsewhere", "license": "another"}}},
         {"dataset": {"source": SOURCE}},
         {"dataset": {"source": None, "root": "/data/cells"}},
+        {"dataset": {"unreadable": "drop"}},
         {"dataset": {"drop_empty": True}},  # its choice is in the schedule, when the run is composed
         {"method": {"inference": {"score_threshold": 0.1, "nms_iou": 0.5}}},
         {"schedule": {"evaluate_every": 3}},

@@ -73,7 +73,8 @@ def test_everything_wrong_is_listed_where_prepare_would_stop_at_the_first(tmp_pa
     text = "\n".join(report.lines())
     for sentence in (
         "(id 3) has the file_name 'b.jpg', but there is no",
-        "a.jpg: cannot be decoded",
+        "a.jpg: ends early",
+        "1 picture cannot be read",
         "category 5 is 'wolf' here and 'dog' in",
         "annotation id 21 is given twice",
         "a.jpg: 1 box without area dropped",

@@ -1,10 +1,13 @@
 """What changes a picture's pixels is noted once per kind; what cannot be decoded stops the preparation."""
 
+import json
+import logging
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -13,7 +16,9 @@ from tood.data.decode import decode_image, examine_image
 from tood.data.findings import Findings
 from tood.data.pictures import ExaminedPictures, examine_pictures, note_changes
 from tood.data.prepare import prepare_dataset
+from tood.io.count_line import CountLine
 from tood.io.errors import UserError
+from tood.io.interruption import Terminated
 
 NOISE = np.random.default_rng(0).integers(1, 255, (40, 60), np.uint8)
 COLOURS = np.stack([NOISE, NOISE[::-1], NOISE[:, ::-1]], axis=2)
@@ -104,7 +109,7 @@ def test_notes_are_one_a_kind(tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         paths.append(transparent(tmp_path / str(number) / f"p{number}.png"))
     findings = Findings()
-    note_changes(examine_pictures(paths, findings), findings)
+    note_changes(dict(examine_pictures(paths, findings)), findings)
     (note,) = findings.sentences("note")
     assert note.startswith("5 pictures")
     assert "p0.png" in note
@@ -117,16 +122,15 @@ def yolo(root: Path) -> YoloDataset:
 
 
 @pytest.mark.parametrize("missing", [2, 40, 2000])
-def test_a_picture_that_ends_early_stops_the_preparation(tmp_path: Path, yolo_root: Path, missing: int) -> None:
+def test_a_picture_that_ends_early_is_used_and_noted(tmp_path: Path, yolo_root: Path, missing: int) -> None:
     path = yolo_root / "images" / "train" / "a.png"
     path.unlink()
     picture = saved(path.with_suffix(".jpg"), Image.fromarray(COLOURS).resize((640, 480)))
     picture.write_bytes(picture.read_bytes()[:-missing])
-    folder = tmp_path / "data" / "mine"
-    with pytest.raises(UserError) as caught:
-        prepare_dataset(yolo(yolo_root), folder, mirror=None, params_root=tmp_path / "params")
-    assert str(picture) in str(caught.value)
-    assert not (folder / "dataset.json").exists()
+    prepared = prepare_dataset(
+        yolo(yolo_root), tmp_path / "data" / "mine", mirror=None, params_root=tmp_path / "params"
+    )
+    assert any("ending early" in note and "a.jpg" in note for note in prepared.notes)
 
 
 def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +147,53 @@ def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "record.json").write_text("broken")
     with pytest.raises(AssertionError):
         ExaminedPictures(tmp_path / "record.json").examine({path: "digest"}, Findings())
+
+
+def test_a_record_of_fewer_changes_is_not_believed(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.jpg", Image.fromarray(COLOURS).resize((640, 480)))
+    path.write_bytes(path.read_bytes()[:-40])
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"by": f"Pillow {PIL.__version__}", "changes": {"digest": []}}))
+    findings = Findings()
+    ExaminedPictures(record).examine({path: "digest"}, findings)
+    assert any("ending early" in note for note in findings.sentences("note"))
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Terminated])
+def test_what_was_examined_is_known_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
+    paths = [transparent(tmp_path / str(number)) for number in range(40)]
+    digests = {path: path.name for path in paths}
+    seen: list[Path] = []
+
+    def stop(path: Path) -> tuple[object, frozenset[str]]:
+        seen.append(path)
+        if path == paths[20]:
+            raise interruption
+        return examine_image(path)
+
+    monkeypatch.setattr("tood.data.pictures.examine_image", stop)
+    with pytest.raises(interruption):
+        ExaminedPictures(tmp_path / "record.json").examine(digests, Findings())
+    first = set(seen)
+    seen.clear()
+    monkeypatch.setattr("tood.data.pictures.examine_image", lambda path: (seen.append(path), examine_image(path))[1])
+    findings = Findings()
+    ExaminedPictures(tmp_path / "record.json").examine(digests, findings)
+    assert set(seen) == set(paths[20:])
+    assert set(paths[:20]) <= first
+    assert findings.sentences("note")[0].startswith("40 pictures")
+
+
+def test_progress_says_how_many_and_how_long(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 4.0, 10.0, 12.0, 100.0])
+    monkeypatch.setattr("tood.io.count_line.time.monotonic", lambda: next(now))
+    line = CountLine(logging.getLogger("tood.test"), "pictures read", 5000, before=1000)
+    with caplog.at_level(logging.INFO, "tood.test"):
+        for done in (1100, 1200, 1300, 5000):
+            line.show(done)
+    assert caplog.messages == ["1,200 of 5,000 pictures read, 3m 10s left"]
 
 
 def test_transparency_of_a_gray_picture_of_16_bits_is_laid_over_white(tmp_path: Path) -> None:

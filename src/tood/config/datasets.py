@@ -118,8 +118,16 @@ class _OnDisk(Config):
         return []
 
 
+UnreadableRule = Literal["refuse", "drop"]
+"""What becomes of a picture that cannot be decoded."""
+
+
 class _Annotated(_OnDisk):
     """Fields shared by data sets that can be trained on."""
+
+    unreadable: UnreadableRule = Field(
+        "refuse", description="Pictures that cannot be decoded: refuse the data, or drop them with their annotations."
+    )
 
     drop_empty: bool | None = Field(
         None,
@@ -225,6 +233,11 @@ def drops_empty(config: DatasetConfig) -> bool | None:
     if not isinstance(config, _Annotated):
         return None
     return False if config.drop_empty is None and config.root is not None else config.drop_empty
+
+
+def drops_unreadable(config: DatasetConfig) -> bool | None:
+    """Whether pictures that cannot be decoded are left out; None where the data set has no such choice."""
+    return config.unreadable == "drop" if isinstance(config, _Annotated) else None
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:

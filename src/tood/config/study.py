@@ -38,8 +38,8 @@ _NOT_SCIENCE: dict[str, bool | set[str]] = {
     "study": True,
     "run": True,
     "row": True,
-    # what drop_empty decides is in the schedule, what the last four decide in the data set's content
-    "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows"},
+    # what drop_empty decides is in the schedule, what the last five decide in the data set's content
+    "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows", "unreadable"},
     "method": {"inference"},
     "schedule": {"evaluate_every", "evaluations", "checkpoint_every"},
     "fitted": True,  # which follows from schedule and data

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset
+from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset, drops_unreadable
 from tood.data.duplicates import duplicate_rule, settle_duplicates
 from tood.data.findings import Finding, Findings, plural, printable
-from tood.data.formats.reading import read_dataset
+from tood.data.formats.reading import OnDisk, read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
 from tood.data.pictures import examine_pictures, note_changes, pictures_of
 from tood.data.prepare import locate, preparation_lock, prepare_dataset
 from tood.data.prepared import open_prepared
 from tood.data.target_counts import use_of_empty
+from tood.data.unreadable import settle_unreadable
 from tood.data.unused import name_unused
 from tood.io.consulted import consulted
 from tood.io.digests import file_digest
@@ -84,7 +85,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     with an upstream is obtained there first, as ``prepare_dataset`` does. Nothing else is written. Problems
     of the data set become findings; UserError is raised only where there is nothing to look at.
     """
-    findings = Findings()
+    findings = Findings(drops_unreadable=drops_unreadable(config))
     if isinstance(config, ShapesDataset):
         prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)
@@ -95,16 +96,18 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
             )
             for name, split in prepared.splits.items()
         }
-        dataset = read_dataset(
-            CocoDataset(name=config.name, format="coco", root=str(folder), splits=splits), folder, findings
-        )
+        read: OnDisk = CocoDataset(name=config.name, format="coco", root=str(folder), splits=splits)
+        root = folder
+        dataset = read_dataset(read, root, findings)
     else:
+        read = config
         with preparation_lock(folder) if config.root is None else nullcontext():
             root = locate(config, folder, mirror=mirror, params_root=params_root)
         with consulted() as asked:
             dataset = read_dataset(config, root, findings)
         name_unused(dataset, asked.files, config, root, findings)
-    note_changes(examine_pictures(list(pictures_of(dataset)), findings), findings)
+    note_changes(dict(examine_pictures(list(pictures_of(dataset)), findings)), findings)
+    dataset = settle_unreadable(dataset, read, root, findings)
     dataset = settle_duplicates(dataset, duplicate_rule(config), file_digest, config.name, findings)
     summaries = tuple(_summarise(split, dataset) for split in dataset.splits if split.images)
     for summary in () if isinstance(config, ImagesDataset) else summaries:

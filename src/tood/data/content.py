@@ -72,9 +72,14 @@ class Content(Config):
             yield f"{folder}: has other files than before" if new is None else f"{folder / new}: is new"
 
 
-def content_of(consulted: Consulted, dataset: RawDataset, base: Path, cache: DigestCache) -> Content:
-    """The content recorded while ``dataset`` was read below ``base``, and its images."""
-    pictures = {split.path(image) for split in dataset.splits for image in split.images}
+def content_of(
+    consulted: Consulted, dataset: RawDataset, unreadable: Iterable[Path], base: Path, cache: DigestCache
+) -> Content:
+    """The content recorded while ``dataset`` was read below ``base``, its images, and others that are ``unreadable``.
+
+    Those are left out until they are repaired, which is to be noticed.
+    """
+    pictures = {split.path(image) for split in dataset.splits for image in split.images}.union(unreadable)
     return Content(
         files={name: cache.digest(base / name, name) for name in _relative(consulted.files | pictures, base)},
         absent=_relative(consulted.absent, base),

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from tood.data.early_end import refuse_mostly_missing
+from tood.data.formats.early_end_flag import early_end_accepted, is_early_end
 from tood.data.formats.headers import open_image, unreadable
 from tood.io.errors import UserError
 
 _OF_THE_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """Errors that say nothing about the file."""
 _STRIP = 1 << 22  # pixels that are converted together
+_SPARSE = 64  # px between the pixels that are compared first
 _UNSIGNED = ("I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN_BIT = (*_UNSIGNED, "I")
 _PHOTOMETRIC = ExifTags.Base.PhotometricInterpretation
@@ -27,7 +30,7 @@ _WHITE_IS_ZERO = 0
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _BITS = (8, 10, 12, 14, 16)
 _LEAST_HIGH_BYTE = 64  # of colours of 16 bits; 14 bits or fewer stay below
-Change = Literal["transparency", "sixteen_bits", "few_bits", "cmyk", "pages", "one_colour"]
+Change = Literal["transparency", "sixteen_bits", "few_bits", "cmyk", "pages", "one_colour", "ended_early"]
 """What the pixels of a picture differ in from its file, or what is odd about them."""
 
 
@@ -48,11 +51,12 @@ def decode_image(path: Path) -> Tensor:
 
     Grayscale, palette and CMYK become RGB, transparency is laid over white, of an animation or of several pages the
     first picture is taken, an EXIF rotation is applied. Gray values of 16 bits are scaled to 8 by as many bits as the
-    picture uses (8, 10, 12, 14 or 16).
+    picture uses (8, 10, 12, 14 or 16). Of a file that ends early what can be decoded is used, if that is at least half
+    of the rows; the others are as Pillow leaves them (gray in a JPEG).
 
-    Raises UserError naming the file when it is missing, empty, truncated, corrupt, not an image, has so many pixels
-    (``LARGEST_IMAGE``) that it looks like a decompression bomb, or values that would be lost. Reading takes up to
-    8 bytes a pixel, 11 where the picture has to be turned.
+    Raises UserError naming the file when it is missing, empty, corrupt, not an image, ends too early, has so many
+    pixels (``LARGEST_IMAGE``) that it looks like a decompression bomb, or values that would be lost. Reading takes up
+    to 8 bytes a pixel, 11 where the picture has to be turned.
     """
     return _decode(path, None)
 
@@ -62,13 +66,29 @@ def examine_image(path: Path) -> tuple[Tensor, frozenset[Change]]:
     changes: set[Change] = set()
     image = _decode(path, changes)
     pixels = image.numpy()
-    if (pixels == pixels[:, :1, :1]).all():
+    if all((part == pixels[:, :1, :1]).all() for part in (pixels[:, ::_SPARSE, ::_SPARSE], pixels)):
         changes.add("one_colour")
     return image, frozenset(changes)
 
 
 def _decode(path: Path, changes: set[Change] | None) -> Tensor:
-    with _explained(path), open_image(path) as image:
+    """The pixels; a file that ends early is known by its whole being asked for first."""
+    with _explained(path):
+        try:
+            with early_end_accepted(False):
+                return _read(path, changes)
+        except OSError as error:
+            if not is_early_end(error):
+                raise
+        refuse_mostly_missing(path)
+        if changes is not None:
+            changes.add("ended_early")
+        with early_end_accepted(True):
+            return _read(path, changes)
+
+
+def _read(path: Path, changes: set[Change] | None) -> Tensor:
+    with open_image(path) as image:
         if changes is not None and getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             changes.add("pages")  # counting them reads the whole of a GIF or TIFF
         if image.mode in _UNSIGNED and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:

@@ -34,7 +34,7 @@ def settle_duplicates(
     Copies under two names within one split are noted even where the rule is to refuse. ``digest`` gives the digest of
     a file's content; it is asked for files of equal size only.
     """
-    dropped: set[tuple[str, int]] = set()
+    dropped: dict[str, set[int]] = {}
     for first, others in _groups(dataset, digest):
         for other in others:
             text, refused = _said(first, other)
@@ -42,12 +42,12 @@ def settle_duplicates(
                 findings.error(other.path, f"{text}; keep one, or set 'duplicates: first' of data set '{name}'")
             elif rule == "first":
                 findings.note(other.path, f"{text}; left out here")
-                dropped.add((other.split.name, other.image.id))
+                dropped.setdefault(other.split.name, set()).add(other.image.id)
             else:
                 findings.note(other.path, text)
     if not dropped:
         return dataset
-    splits = tuple(_without(split, dropped) for split in dataset.splits)
+    splits = tuple(split.without(dropped.get(split.name, ())) for split in dataset.splits)
     for before, after in zip(dataset.splits, splits, strict=True):
         if before.images and not after.images:
             findings.error(f"split '{after.name}'", "has no picture that is not in another split too; add some")
@@ -83,11 +83,3 @@ def _said(first: _Use, other: _Use) -> tuple[str, bool]:
     if across:
         return f"is in more than one split ({first.split.name}, {other.split.name})", True
     return f"has two annotations ({first.image.source} and {other.image.source})", True
-
-
-def _without(split: RawSplit, dropped: set[tuple[str, int]]) -> RawSplit:
-    return replace(
-        split,
-        images=[image for image in split.images if (split.name, image.id) not in dropped],
-        boxes=[box for box in split.boxes if (split.name, box.image_id) not in dropped],
-    )

@@ -5,8 +5,9 @@ that something was dropped or corrected. ``prepare`` refuses on errors, ``check`
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from tood.config.datasets import SharedKind
@@ -16,6 +17,7 @@ from tood.io.escape import escape
 Severity = Literal["error", "note"]
 _VARIABLE = re.compile(r"'[^']*'|[0-9][0-9.,]*")
 _LONGEST = 500  # characters of a name or a sentence
+LEAVE_OUT = "; restore it or leave it out"
 SHOWN = 20  # sentences of one kind before "and N more"
 
 
@@ -52,6 +54,10 @@ class Finding:
 class Findings:
     """Findings in the order they were made; box findings of one image and kind are counted together."""
 
+    drops_unreadable: bool | None = None
+    """Whether pictures that cannot be decoded are left out, which is noted, instead of being errors; None where the
+    data set has no such choice."""
+    _unreadable: dict[Path, str] = field(default_factory=dict)
     _found: dict[tuple[Severity, str, str], int] = field(default_factory=dict)
     _shared: dict[SharedKind, dict[str, Any]] = field(default_factory=dict)
 
@@ -64,6 +70,30 @@ class Findings:
     def box(self, where: object, text: str) -> None:
         key: tuple[Severity, str, str] = ("note", printable(where), printable(text))
         self._found[key] = self._found.get(key, 0) + 1
+
+    def unreadable(self, path: Path, text: str) -> None:
+        """Record a picture that cannot be decoded; the text may end with ``LEAVE_OUT``."""
+        self._unreadable[path] = text
+        if self.drops_unreadable:
+            self.note(path, f"left out with its annotations: {text.removesuffix(LEAVE_OUT)}")
+        else:
+            self.error(path, text)
+
+    @property
+    def unreadable_pictures(self) -> Set[Path]:
+        """The files of pictures that cannot be decoded, as far as they were found yet."""
+        return self._unreadable.keys()
+
+    def unreadable_advice(self) -> str | None:
+        """How many pictures cannot be decoded and what to do, where they are errors and there is a choice."""
+        count = len(self._unreadable)
+        if not count or self.drops_unreadable is not False:
+            return None
+        them = "it" if count == 1 else "them"
+        return (
+            f"{plural(count, 'picture')} cannot be read; restore {them}, or leave {them} out with the annotations by "
+            "'unreadable: drop'"
+        )
 
     def share(self, kind: SharedKind, image: object, detail: Any = None) -> None:
         """Record that the image file has a finding which is an error if most images share it (see ``data.shared``)."""
@@ -100,12 +130,19 @@ class Findings:
                 lines.append(f"{len(rest):,} more of this kind{counted}")
         return lines
 
-    def raise_errors(self, name: str) -> None:
-        """Raise UserError with the first error and the number of further ones, if there is any."""
+    def raise_errors(self, name: str, *, unreadable_alone: bool = True) -> None:
+        """Raise UserError for errors: the first and the number of further ones, then every unreadable picture.
+
+        Without ``unreadable_alone`` nothing is raised where there is no other error.
+        """
         errors = self.errors
-        if not errors:
+        pictures = {printable(path) for path in self._unreadable}
+        unreadable = [error.sentence() for error in errors if error.where in pictures]
+        others = [error.sentence() for error in errors if error.where not in pictures]
+        if not others and not (unreadable and unreadable_alone):
             return
-        first = errors[0].sentence()
-        others = len(errors) - 1
-        more = f" ({plural(others, 'further problem')}; 'tood data check {name}' lists all)" if others else ""
-        raise UserError(f"{first}{more}" if f"{first}{more}".endswith("?") else f"{first}{more}.")
+        rest = len(others) - 1
+        if rest > 0:
+            others[0] += f" ({plural(rest, 'further problem')}; 'tood data check {name}' lists all)"
+        advice = [f"data set '{name}': {self.unreadable_advice()}"] if self.unreadable_advice() else []
+        raise UserError(*(text if text.endswith("?") else f"{text}." for text in [*others[:1], *advice, *unreadable]))

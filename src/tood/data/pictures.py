@@ -4,9 +4,10 @@ Headers alone show neither a truncated file nor transparency.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import get_args
 
@@ -16,14 +17,18 @@ from pydantic import ValidationError
 from tood.config.base import Config
 from tood.data.decode import Change, examine_image
 from tood.data.findings import Findings, plural
+from tood.data.formats.headers import refuse_picture
 from tood.data.formats.records import RawDataset
+from tood.io.console import thread_count
+from tood.io.count_line import CountLine
 from tood.io.errors import UserError, listed
 from tood.io.read import read_json
+from tood.io.text import without_path
 from tood.io.write import write_json
 
 log = logging.getLogger(__name__)
 
-_EVERY = 2000  # images between two lines of progress
+_KEEP_EVERY = 30.0  # seconds between two times that the record is written
 _NAMED = 3
 _SAID: dict[Change, str] = {
     "transparency": "transparent, laid over white",
@@ -32,6 +37,7 @@ _SAID: dict[Change, str] = {
     "cmyk": "in CMYK, made RGB without a colour profile",
     "pages": "of several pages or an animation, of which the first is used",
     "one_colour": "of a single colour",
+    "ended_early": "ending early, used as far as they can be decoded",
 }
 
 
@@ -39,7 +45,7 @@ class _Examined(Config):
     """Pictures that were decoded once, by the digest of their file."""
 
     by: str
-    """Version of the decoder."""
+    """Version of the decoder, and the changes that it was asked for."""
     changes: dict[str, list[Change]]
 
 
@@ -51,21 +57,36 @@ class ExaminedPictures:
 
     def __init__(self, record: Path) -> None:
         self._record = record
-        self._by = f"Pillow {PIL.__version__}"
+        self._by = f"Pillow {PIL.__version__}: {', '.join(get_args(Change))}"
         self._known: dict[str, list[Change]] = {}
         with suppress(UserError, ValidationError):
             kept = _Examined.model_validate(read_json(record))
             self._known = kept.changes if kept.by == self._by else {}
 
     def examine(self, digests: Mapping[Path, str], findings: Findings) -> None:
-        """Note and refuse what is found in the pictures, given with the digests of their files."""
+        """Note and refuse what is found in the pictures, given with the digests of their files.
+
+        What is found is kept now and then and when it is interrupted, so that a repeated command goes on there.
+        """
         found = {path: frozenset(self._known[sha]) for path, sha in digests.items() if sha in self._known}
-        new = examine_pictures([path for path in digests if path not in found], findings)
-        note_changes(found | new, findings)
-        if new:
-            self._known |= {digests[path]: sorted(changes) for path, changes in new.items()}
-            with suppress(UserError):
-                write_json(self._record, _Examined(by=self._by, changes=self._known).model_dump(), indent=None)
+        rest = [path for path in digests if path not in found]
+        kept, count = time.monotonic(), len(self._known)
+        with closing(examine_pictures(rest, findings, before=len(found))) as examined:
+            try:
+                for path, changes in examined:
+                    found[path] = changes
+                    self._known[digests[path]] = sorted(changes)
+                    if time.monotonic() - kept > _KEEP_EVERY:
+                        self._keep()
+                        kept, count = time.monotonic(), len(self._known)
+            finally:
+                if len(self._known) > count:
+                    self._keep()
+        note_changes(found, findings)
+
+    def _keep(self) -> None:
+        with suppress(UserError):
+            write_json(self._record, _Examined(by=self._by, changes=self._known).model_dump(), indent=None)
 
 
 def pictures_of(dataset: RawDataset) -> dict[Path, None]:
@@ -73,18 +94,25 @@ def pictures_of(dataset: RawDataset) -> dict[Path, None]:
     return {split.path(image): None for split in dataset.splits for image in split.images}
 
 
-def examine_pictures(paths: Sequence[Path], findings: Findings) -> dict[Path, frozenset[Change]]:
-    """The changes of all pictures that can be decoded; the others are errors."""
-    examined: dict[Path, frozenset[Change]] = {}
-    with ThreadPoolExecutor() as pool:
-        for number, (path, found) in enumerate(zip(paths, pool.map(_examine, paths), strict=True), 1):
+def examine_pictures(
+    paths: Sequence[Path], findings: Findings, *, before: int = 0
+) -> Generator[tuple[Path, frozenset[Change]]]:
+    """The changes of each picture that can be decoded; the others become findings.
+
+    All cores are used, for decoders do their work without Python's lock. Closing the generator leaves undone what was
+    not begun. ``before`` pictures are known from an earlier command, for the progress.
+    """
+    line = CountLine(log, "pictures read", before + len(paths), before=before)
+    pool = ThreadPoolExecutor(thread_count(0))
+    try:
+        for number, (path, found) in enumerate(zip(paths, pool.map(_examine, paths), strict=True), before + 1):
             if isinstance(found, UserError):
-                findings.error(path, str(found).removeprefix(f"{path}: ").rstrip("."))
+                refuse_picture(path, without_path(found, path), found, findings)
             else:
-                examined[path] = found
-            if number % _EVERY == 0:
-                log.info("%s of %s images decoded", f"{number:,}", f"{len(paths):,}")
-    return examined
+                yield path, found
+            line.show(number)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def note_changes(examined: Mapping[Path, frozenset[Change]], findings: Findings) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tood.config.datasets import DatasetConfig, ShapesDataset
+from tood.config.datasets import DatasetConfig, ShapesDataset, drops_unreadable
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -50,6 +50,7 @@ from tood.data.prepared import (
 )
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import generate_shapes
+from tood.data.unreadable import settle_unreadable
 from tood.data.unused import name_unused
 from tood.io.consulted import consulted
 from tood.io.digests import file_digest
@@ -63,7 +64,7 @@ _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
 _NO_CONTENT = {"root", "source", "name", "drop_empty"}
-_LATER = {"duplicates", "rename", "accept", "rows"}
+_LATER = {"duplicates", "rename", "accept", "rows", "unreadable"}
 """Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""
 
 
@@ -160,24 +161,27 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     root = locate(config, folder, mirror=mirror, params_root=params_root)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     log.info("%s: reading %s", config.name, root)
-    findings = Findings()
+    findings = Findings(drops_unreadable=drops_unreadable(config))
     with consulted() as asked:
         dataset = read_dataset(config, root, findings)
     name_unused(dataset, asked.files, config, root, findings)
-    findings.raise_errors(config.name)
+    findings.raise_errors(config.name, unreadable_alone=False)  # of those there may be more
     cache = digest_cache(folder)
-    content = content_of(asked, dataset, root, cache)
+    try:
+        content = content_of(asked, dataset, findings.unreadable_pictures, root, cache)
+    finally:
+        cache.save()
     digests = {path: content.files[name_below(path, root)] for path in pictures_of(dataset)}
-    dataset = settle_duplicates(dataset, duplicate_rule(config), digests.__getitem__, config.name, findings)
-    if config.root is not None:  # files with an upstream are verified by its digests
+    if config.root is not None or findings.drops_unreadable:  # else files with an upstream are verified by its digests
         ExaminedPictures(examined_record(folder)).examine(digests, findings)
+    dataset = settle_unreadable(dataset, config, root, findings)
+    dataset = settle_duplicates(dataset, duplicate_rule(config), digests.__getitem__, config.name, findings)
     findings.raise_errors(config.name)
     pictures = {
         f"{split.name}/{image.file_name}": digests[split.path(image)]
         for split in dataset.splits
         for image in split.images
     }
-    cache.save()
     with _all_or_nothing(folder / _WORK):
         for split in dataset.splits:
             write_coco(folder / _WORK / _ANNOTATIONS / f"{split.name}.json", split, dataset.categories)

@@ -54,7 +54,7 @@ def name_unused(
     ]
     for path in lost:
         findings.error(path, f"{unreadable(path)}, or leave it out")
-    of_pictures = {_label_stem(picture, root) for picture in pictures + unread}
+    of_pictures = {_label_stem(picture, root) for picture in [*pictures, *unread, *findings.unreadable_pictures]}
     alone = [
         path for path in texts if "labels" in path.relative_to(root).parts and _stem(path, root) not in of_pictures
     ]
@@ -72,7 +72,7 @@ def name_unused(
 
 def _unused(dataset: RawDataset, read: Collection[Path], root: Path, findings: Findings) -> list[Path]:
     used = {split.path(image).absolute() for split in dataset.splits for image in split.images}
-    used |= {path.absolute() for path in read}
+    used |= {path.absolute() for path in read} | {path.absolute() for path in findings.unreadable_pictures}
     refused = {finding.where for finding in findings.errors}
     rest = []
     try:

@@ -4,14 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from tood.io.console import run_log
-
-
-def time_left(seconds: float) -> str:
-    """``1h 02m``, ``3m 07s`` or ``12s``."""
-    whole = max(0, round(seconds))
-    if whole >= 3600:
-        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+from tood.io.count_line import time_left
 
 
 @dataclass

@@ -45,7 +45,11 @@ def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset
     pool = CocoSplit(images=config.images, annotations=config.annotations)
     listed, whole = _read_split("pool", pool, root, config, findings)
     categories = _common_categories([(root / config.annotations, listed)], config.rename, findings)
-    drawn = draw_splits((i.file_name for i in whole.images), config.draw, findings, root / config.annotations)
+    names = [image.file_name for image in whole.images]
+    names += [
+        path.relative_to(whole.folder).as_posix() for path in findings.unreadable_pictures
+    ]  # drawn, then left out
+    drawn = draw_splits(names, config.draw, findings, root / config.annotations)
     splits = []
     for name, keys in drawn.items():
         chosen = set(keys)

@@ -15,9 +15,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tood.data.findings import Findings
+from tood.data.findings import LEAVE_OUT, Findings
+from tood.data.formats.early_end_flag import early_end_accepted
 from tood.io.errors import UserError
 from tood.io.escape import is_unicode
+from tood.io.text import without_path
 
 LARGEST_IMAGE = 150_000_000
 """Pixels of an image that is decoded, so that 12,000 x 9,000 (108 million) works. A few kB can announce any number;
@@ -136,7 +138,7 @@ def _too_large(path: Path) -> UserError:
 
 def read_header(path: Path) -> Header:
     """Read size and orientation; raises as ``open_image`` does."""
-    with open_image(path) as image:
+    with early_end_accepted(True), open_image(path) as image:  # whether enough is left is seen where it is decoded
         orientation = 1
         if not isinstance(image, PngImageFile) or _may_be_turned(image):  # of a PNG, Pillow decodes all pixels first
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -176,6 +178,18 @@ def unreadable(path: Path) -> str:
     return "is damaged or not in a known format; restore it or leave it out"
 
 
+def refuse_picture(path: Path, text: str, error: Exception, findings: Findings) -> None:
+    """Record a picture that could not be read: as unreadable, or as another error where the disk refused it.
+
+    A file that is missing, no regular file or not permitted to be read says nothing of its content.
+    """
+    refused = any(isinstance(one, OSError) and one.errno is not None for one in (error, error.__cause__))
+    if refused or not os.path.isfile(path):
+        findings.error(path, text)
+    else:
+        findings.unreadable(path, text)
+
+
 def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findings, where: str) -> Frame | None:
     """Compare the annotated size (w, h) with the file's, which wins; None (and an error) if unreadable.
 
@@ -191,14 +205,14 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         findings.error(where, f"the image file is missing{link}; restore it or leave it out")
         return None
     except UnidentifiedImageError:
-        findings.error(where, f"the image file {unreadable(path)}")
+        findings.unreadable(path, f"the image file {unreadable(path)}")
         return None
     except UserError as error:
-        findings.error(where, str(error).removeprefix(f"{path}: ").rstrip("."))
+        refuse_picture(path, without_path(error, path), error, findings)
         return None
     except Exception as error:  # decoders of untrusted bytes raise nearly anything
         reason = getattr(error, "strerror", None) or error
-        findings.error(where, f"the image file cannot be read ({reason}); restore it or leave it out")
+        refuse_picture(path, f"the image file cannot be read ({reason}){LEAVE_OUT}", error, findings)
         return None
     if annotated is None or annotated == header.size:
         if header.orientation != 1 and annotated in (None, (header.stored_width, header.stored_height)):

@@ -38,10 +38,18 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
     refuse_similar(dataset.classes, config.rename, root, findings)
     _find_repeated_boxes(dataset, findings)
     refuse_shared(dataset, config.accept, config.name, findings)
-    if dataset.classes and not findings.errors and not isinstance(config, ImagesDataset):
-        for split in dataset.splits:  # what is missing after an error may be due to it
-            _look_for_objects(split, root, findings)
+    look_for_objects(dataset, config, root, findings)
     return dataset
+
+
+def look_for_objects(dataset: RawDataset, config: OnDisk, root: Path, findings: Findings) -> None:
+    """Refuse a ``train`` without anything to learn and splits that cannot be scored, unless there are errors already.
+
+    What is missing after an error may be due to it.
+    """
+    if dataset.classes and not findings.errors and not isinstance(config, ImagesDataset):
+        for split in dataset.splits:
+            _look_for_objects_of(split, root, findings)
 
 
 def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
@@ -53,7 +61,7 @@ def _find_repeated_boxes(dataset: RawDataset, findings: Findings) -> None:
             findings.share("repeated_boxes", split.path(images[image_id]))
 
 
-def _look_for_objects(split: RawSplit, root: Path, findings: Findings) -> None:
+def _look_for_objects_of(split: RawSplit, root: Path, findings: Findings) -> None:
     if split.name != "train":
         find_unscored(split, root, findings)
     elif split.images and not split.boxes:

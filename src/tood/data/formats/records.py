@@ -1,8 +1,8 @@
 """Records of images, boxes and categories that the readers of all formats produce; conversion to COCO json."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,14 @@ class RawSplit:
 
     def path(self, image: ImageRecord) -> Path:
         return self.folder / image.file_name
+
+    def without(self, image_ids: Collection[int]) -> "RawSplit":
+        """The split without some images and their boxes."""
+        return replace(
+            self,
+            images=[image for image in self.images if image.id not in image_ids],
+            boxes=[box for box in self.boxes if box.image_id not in image_ids],
+        )
 
     def has_targets(self) -> bool:
         """Whether there is any object to train on (see ``TrainingTargets``)."""
