@@ -32,12 +32,16 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")  # no dots: DVC reads 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _RESERVED = {"alignment", "comparison", "figures", "logs", "report", "tracked"}
 _SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
-_NOT_SCIENCE: dict[str, bool | set[str]] = {
+_NOT_SCIENCE: dict[str, bool | set[str] | dict[str, bool | set[str]]] = {
     "study": True,
     "run": True,
     "row": True,
-    # what drop_empty decides is in the schedule, what the last four decide in the data set's content
-    "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows"},
+    # what drop_empty decides is in the schedule, what those after it decide in the data set's content
+    "dataset": {
+        **dict.fromkeys(("source", "root", "drop_empty", "duplicates", "rename", "accept", "rows"), True),
+        **dict.fromkeys(("leave_out", "without_folders", "labels"), True),
+        "draw": {"out_of", "together"},
+    },
     "method": {"inference"},
     "schedule": {"evaluate_every", "checkpoint_every"},
 }
