@@ -4,6 +4,9 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tood.config.blocks import refuse_name
 from tood.config.datasets import load_dataset
@@ -13,10 +16,12 @@ from tood.data.recognise.place import look_at
 from tood.data.recognise.recognise import recognise
 from tood.data.recognise.written import dataset_yaml
 from tood.io.errors import UserError
+from tood.io.escape import escape
 from tood.io.write import write_text
 from tood.verbs.check_data import check
 from tood.verbs.folders import PARAMS
 
+_LONGEST = 400  # characters of a value that are shown
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +72,12 @@ def _images(given: Path, root: Path) -> Path:
 def _say(found: Recognised) -> None:
     log.info("Found: %s", found.what)
     for field in found.fields:
-        if field.why:
-            log.info("  %s: %s", field.name, field.why)
+        log.info("  %s: %s%s", field.name, _shown(field.value), f" ({field.why})" if field.why else "")
     for said in found.said:
         log.info("  note: %s", said)
+
+
+def _shown(value: Any) -> str:
+    """A value as the file has it, in one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=_LONGEST, allow_unicode=True)
+    return escape(text.removesuffix("...\n").strip(), most=_LONGEST)

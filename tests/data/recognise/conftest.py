@@ -12,6 +12,7 @@ from tood.data.findings import Findings
 from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import RawDataset
 from tood.data.recognise.findings import Choices
+from tood.verbs import check_data
 from tood.verbs.init_data import init as verb
 
 from .exports import Export
@@ -49,6 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     (folder / "params" / "datasets").mkdir(parents=True)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(check_data, "sample_grid", lambda dataset, picture: 0)  # takes most of the time of a check
     return folder
 
 

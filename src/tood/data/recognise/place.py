@@ -1,13 +1,14 @@
 """The files of a folder by kind, as names alone: what recognition looks at before it opens any."""
 
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from tood.data.findings import plural
-from tood.data.formats.folder_files import composed, walk_files
+from tood.data.formats.folder_files import composed, walk_folders
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.io.errors import UserError, listed
 
@@ -52,7 +53,7 @@ class Place:
     @cached_property
     def image_stems(self) -> dict[str, set[str]]:
         """Stems of the images by folder, in Unicode's composed form."""
-        return {folder: {composed(PurePosixPath(name).stem) for name in names} for folder, names in self.images.items()}
+        return {folder: {stem_of(name) for name in names} for folder, names in self.images.items()}
 
     def content(self) -> str:
         """How many files of which kinds there are, as ``12 pictures, 12 .xml``."""
@@ -83,13 +84,22 @@ def look_at(path: Path) -> Place:
     root = path if path.is_dir() else path.parent
     by_suffix: dict[str, dict[str, list[str]]] = {}
     start = len(str(root).rstrip("/")) + 1
-    for count, file in enumerate(walk_files(root)):
-        if count == _MOST:
+    count = 0
+    for place, names in walk_folders(root):
+        folder = place[start:] or "."
+        count += len(names)
+        if count > _MOST:
             raise UserError(f"{root}: holds more than {_MOST:,} files; give a folder that holds the data set alone.")
-        folder = str(file.parent)[start:] or "."
-        if not any(part in _NO_DATA for part in folder.split("/")):
-            by_suffix.setdefault(file.suffix.lower(), {}).setdefault(folder, []).append(file.name)
+        if any(part in _NO_DATA for part in folder.split("/")):
+            continue
+        for name in names:
+            by_suffix.setdefault(os.path.splitext(name)[1].lower(), {}).setdefault(folder, []).append(name)
     return Place(root, None if path.is_dir() else path, by_suffix)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without suffix, in Unicode's composed form."""
+    return composed(os.path.splitext(name)[0])
 
 
 def join(folder: str, name: str) -> str:
@@ -122,10 +132,3 @@ def common(folders: Sequence[str]) -> str:
 
 def below(folder: str, top: str) -> str:
     return str(PurePosixPath(folder).relative_to(top))
-
-
-def grouped(items: Iterable[str], key: Callable[[str], str | None]) -> dict[str | None, list[str]]:
-    groups: dict[str | None, list[str]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups

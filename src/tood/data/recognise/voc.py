@@ -1,5 +1,6 @@
 """Recognition of Pascal VOC: an XML file for each picture, beside it or in a folder of its own; lists of splits."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -8,7 +9,7 @@ from tood.data.formats.folder_files import composed
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.data.formats.xml_files import read_xml
 from tood.data.recognise.findings import Choices, Field, Recognised
-from tood.data.recognise.place import Place, join, one_pair
+from tood.data.recognise.place import Place, join, one_pair, spread, stem_of
 from tood.data.recognise.splits import Splits, decide_splits, split_of, split_of_path
 from tood.io.errors import UserError, listed
 from tood.io.text import lines_of, read_text
@@ -73,7 +74,7 @@ def _annotations(place: Place) -> dict[str, list[str]]:
     found = {}
     for folder, names in place.names([".xml"]).items():
         if any(_is_annotation(place, folder, name) for name in names[:_LOOKED_AT]):
-            found[folder] = [composed(PurePosixPath(name).stem) for name in names]
+            found[folder] = [stem_of(name) for name in names]
     return found
 
 
@@ -91,7 +92,7 @@ def _images_of(folder: str, stems: Sequence[str], place: Place, choices: Choices
         if not choices.images.is_relative_to(place.root):
             raise UserError(f"--images {choices.images}: is not below {place.root}; give the folder that holds both.")
         return choices.images.relative_to(place.root).as_posix()
-    bare = [str(PurePosixPath(stem).with_suffix("")) if _has_image_suffix(stem) else stem for stem in stems]
+    bare = [os.path.splitext(stem)[0] if _has_image_suffix(stem) else stem for stem in spread(stems)]
     best = place.best_match(bare, place.image_stems)
     if not best:
         raise UserError(
@@ -113,7 +114,7 @@ def _images_of(folder: str, stems: Sequence[str], place: Place, choices: Choices
 
 
 def _has_image_suffix(stem: str) -> bool:
-    return PurePosixPath(stem).suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(stem)[1].lower() in IMAGE_SUFFIXES  # a.jpg.xml
 
 
 def _parallel(pairs: Sequence[Pair], split: str | None, place: Place) -> Pair:

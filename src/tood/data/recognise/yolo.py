@@ -5,11 +5,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tood.data.findings import plural
-from tood.data.formats.folder_files import composed
 from tood.data.formats.yolo import label_path
 from tood.data.formats.yolo_rows import YoloRow, meaning_by_description, meaning_of_rows, parse_row
 from tood.data.recognise.findings import Choices, Field, Recognised
-from tood.data.recognise.place import Place, join, one_pair, spread
+from tood.data.recognise.place import Place, join, one_pair, spread, stem_of
 from tood.data.recognise.splits import Splits, decide_splits, split_of_path
 from tood.data.recognise.yolo_described import Described, described_by_darknet, described_by_yaml
 from tood.io.errors import UserError, listed
@@ -25,7 +24,8 @@ Pair = tuple[str, str]
 def recognise_yolo(place: Place, choices: Choices) -> Recognised | None:
     """The YOLO data set at ``place``, None if there is none. Raises UserError where an option has to decide."""
     described = described_by_yaml(place) or described_by_darknet(place)
-    pairs = _labelled(place)
+    said: list[str] = list(described.said) if described else []
+    pairs = _used(_chosen(_labelled(place), place, choices), described, said)
     if not pairs:
         if described is not None and described.is_certain:
             raise UserError(
@@ -36,18 +36,17 @@ def recognise_yolo(place: Place, choices: Choices) -> Recognised | None:
     rows = _rows(place, pairs)
     if not rows:
         return None
-    said: list[str] = list(described.said) if described else []
     fields = _split_fields(place, pairs, described, choices, said)
     fields += _class_fields(place, rows, described, choices)
     fields += _row_fields(place, rows, described, choices)
     source = f"described by {described.source}" if described else "without a file that describes it"
-    labels = sum(len(stems) for stems in _label_stems(place).values())
-    what = f"YOLO, {source}: {plural(labels, 'label file')}"
+    labels = sum(len(_texts(place)[folder]) for folder in {folder for _, folder in pairs})
+    what = f"YOLO, {source}: {plural(labels, 'text file')} of labels"
     return Recognised("yolo", what, place.root, tuple(fields), tuple(said))
 
 
 def _label_stems(place: Place) -> dict[str, set[str]]:
-    return {folder: {composed(PurePosixPath(name).stem) for name in names} for folder, names in _texts(place).items()}
+    return {folder: {stem_of(name) for name in names} for folder, names in _texts(place).items()}
 
 
 def _texts(place: Place) -> dict[str, list[str]]:
@@ -67,6 +66,22 @@ def _labelled(place: Place) -> list[Pair]:
     return pairs
 
 
+def _used(pairs: Sequence[Pair], described: Described | None, said: list[str]) -> list[Pair]:
+    """The pairs that the description's splits name, if they name folders; of pictures with the same label files one."""
+    named = [place for places in described.splits.values() for place in places] if described else []
+    inside = [
+        pair for pair in pairs if any(place in (".", pair[0]) or pair[0].startswith(f"{place}/") for place in named)
+    ]
+    used = []
+    for images, labels in inside or pairs:
+        owners = [one for one, theirs in inside or pairs if theirs == labels]
+        if len(owners) > 1 and _usual(images) != labels and any(_usual(one) == labels for one in owners):
+            said.append(f"pictures in {images} are not used: the label files of their names belong to other pictures")
+        else:
+            used.append((images, labels))
+    return used
+
+
 def _usual(folder: str) -> str:
     """The folder in which YOLO looks for the label files of the pictures in ``folder``."""
     return str(PurePosixPath(label_path(join(folder, "a.jpg"))).parent)
@@ -75,9 +90,10 @@ def _usual(folder: str) -> str:
 def _rows(place: Place, pairs: Sequence[Pair]) -> dict[str, list[YoloRow]]:
     """Rows by the label file in which they stand, of a sample; none where the text files hold something else."""
     files = []
+    texts = _texts(place)
     for images, labels in pairs:
         stems = place.image_stems[images]
-        files += [join(labels, name) for name in _texts(place)[labels] if composed(PurePosixPath(name).stem) in stems]
+        files += [join(labels, name) for name in texts[labels] if stem_of(name) in stems]
     rows: dict[str, list[YoloRow]] = {}
     others = 0
     for file in spread(files, _SAMPLE):
@@ -99,7 +115,7 @@ def _split_fields(
         if top is None:
             raise UserError(
                 f"{place.shown}: label files lie in other folders than YOLO looks in, and not in parallel to the "
-                f"pictures ({listed([labels for _, labels in unusual], _MOST)}); give one of the data sets."
+                f"pictures ({listed([labels for _, labels in unusual], _MOST)}); say which pictures count by --images."
             )
         own_folders = [Field("images", top[0], "the pictures"), Field("labels", top[1], "and their label files")]
     if described is not None and described.splits:
@@ -109,7 +125,7 @@ def _split_fields(
         )
     else:
         by_split: dict[str | None, list[str]] = {}
-        for images, _ in _chosen(pairs, place, choices):
+        for images, _ in pairs:
             by_split.setdefault(split_of_path(images), []).append(images)
         decided = decide_splits(by_split, place, choices)
         places = {name: _one(folders) for name, folders in decided.given.items()}
@@ -126,7 +142,7 @@ def _split_fields(
 
 
 def _chosen(pairs: Sequence[Pair], place: Place, choices: Choices) -> list[Pair]:
-    if choices.images is None:
+    if choices.images is None or not pairs:
         return list(pairs)
     chosen = [pair for pair in pairs if (place.root / pair[0]).is_relative_to(choices.images)]
     if not chosen:
