@@ -37,10 +37,13 @@ def init(name: str, place: Path, choices: Choices, *, force: bool) -> bool:
     file = PARAMS / "datasets" / f"{name}.yaml"
     if os.path.lexists(file) and not force:
         raise UserError(f"{file}: is there already; choose another name, or replace it with --force.")
-    files = look_at(_absolute(place))
-    log.info("%s: %s", printable(files.root), files.content())
-    images = None if choices.images is None else _images(choices.images, files.root)
-    found = recognise(files, replace(choices, images=images))
+    try:
+        files = look_at(_absolute(place))
+        log.info("%s: %s", printable(files.root), files.content())
+        images = None if choices.images is None else _images(choices.images, files.root)
+        found = recognise(files, replace(choices, images=images))
+    except OSError as error:
+        raise UserError(f"{error.filename or place}: cannot be read: {error.strerror or error}.") from error
     text = dataset_yaml(name, found)
     _say(found)
     write_text(file, text)

@@ -21,7 +21,14 @@ _TABLES = ("images", "annotations", "categories")
 _KEY = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _END = 1 << 20  # bytes at either end of a file in which one of its tables begins
 _MOST = 5
-_NONE = ("none", "", None)
+
+
+@dataclass(frozen=True)
+class _Category:
+    id: int
+    name: str
+    group: str
+    """Its 'supercategory'."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class _Json:
     path: str
     split: str | None
     file_names: tuple[str, ...]
-    categories: tuple[Mapping[str, Any], ...]
+    categories: tuple[_Category, ...]
     used: Counter[int]
     """Annotations of each category id."""
 
@@ -107,7 +114,16 @@ def _parse(place: Place, path: str) -> _Json | None:
         return None
     names = tuple(row["file_name"].replace("\\", "/") for row in images if isinstance(row.get("file_name"), str))
     used = Counter(number for row in annotations if (number := whole(row.get("category_id"))) is not None)
-    return _Json(path, split_of_path(path), names, tuple(categories), used)
+    return _Json(path, split_of_path(path), names, _categories(categories), used)
+
+
+def _categories(rows: Sequence[Mapping[str, Any]]) -> tuple[_Category, ...]:
+    """Categories with an id and a name; what is wrong with others is reported where the data set is read."""
+    return tuple(
+        _Category(number, name, str(row.get("supercategory") or "none"))
+        for row in rows
+        if (number := whole(row.get("id"))) is not None and isinstance(name := row.get("name"), str)
+    )
 
 
 def _one_each(found: Sequence[_Json], place: Place) -> tuple[dict[str | None, _Json], list[str]]:
@@ -228,35 +244,28 @@ def _join(prefix: PurePosixPath, path: str) -> str:
 
 def _left_out(used: Sequence[_Json], choices: Choices, said: list[str]) -> list[Field]:
     """The field 'leave_out': what the user names, and a root category that only groups the others."""
-    rows = {whole(row.get("id")): row for one in used for row in one.categories}
+    classes = {category.id: category for one in used for category in one.categories}
     objects = Counter[int]()
     for one in used:
         objects += one.used
-    names = Counter(row.get("name") for row in rows.values())
-    unused = {number: row for number, row in rows.items() if number is not None and not objects[number]}
-    parents = {row.get("supercategory") for row in rows.values()}
-    groups = [
-        number
-        for number, row in unused.items()
-        if row.get("name") in parents and row.get("supercategory") in _NONE and len(rows) > 1
-    ]
+    names = Counter(category.name for category in classes.values())
+    unused = [category for category in classes.values() if not objects[category.id]]
+    parents = {category.group for category in classes.values()}
+    groups = [one for one in unused if one.name in parents and one.group == "none" and len(classes) > 1]
     left: list[int | str] = []
     why: list[str] = []
-    for number in groups:
-        name = rows[number]["name"]
-        left.append(name if names[name] == 1 else number)
+    for group in groups:
+        left.append(group.name if names[group.name] == 1 else group.id)
         why.append(
-            f"'{name}' (id {number}) is no class but the group of the others, as Roboflow adds it: no object has it"
+            f"'{group.name}' (id {group.id}) is no class but the group of the others, as Roboflow adds it: no object "
+            "has it"
         )
     for asked in choices.leave_out:
         if asked not in names:
-            known = listed([str(name) for name in names])
-            raise UserError(f"--leave-out {asked}: there is no class of that name; there are {known}.")
+            raise UserError(f"--leave-out {asked}: there is no class of that name; there are {listed(list(names))}.")
         left += [asked] if asked not in left else []
         why.append(f"'{asked}' is left out as asked (--leave-out)")
-    others = [
-        str(row.get("name")) for number, row in unused.items() if number not in groups and row["name"] not in left
-    ]
+    others = [one.name for one in unused if one not in groups and one.name not in left]
     if others and objects:
         said.append(
             f"without any object, and kept as classes: {listed(others, _MOST)}; --leave-out CLASS leaves one out"

@@ -14,6 +14,7 @@ from tood.io.read import read_yaml
 from tood.io.text import lines_of, read_text
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_KEYS = {"train", "val", "test", "path", "nc", "kpt_shape"}  # that stand beside 'names'
 _NAMES = ("classes.txt", "obj.names", "predefined_classes.txt")
 _MOST = 5
 
@@ -46,11 +47,8 @@ def described_by_yaml(place: Place) -> Described | None:
             if place.given is not None or PurePosixPath(path).name == "data.yaml":
                 raise
             continue
-        if (
-            isinstance(content, dict)
-            and content.get("names")
-            and {"train", "val", "test", "path", "nc"} & content.keys()
-        ):
+        keys = content.keys() if isinstance(content, dict) and content.get("names") else set()
+        if keys & _KEYS or (keys and PurePosixPath(path).name == "data.yaml"):
             found.append((path, content))
     if not found:
         return None
