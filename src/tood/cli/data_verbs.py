@@ -53,7 +53,7 @@ def init(
               tood init cats ~/pictures/cats --format voc --val 0.1
     """
     open_log(log)
-    from tood.data.recognise.findings import Choices
+    from tood.data.recognise.recognised import Choices
     from tood.verbs.init_data import init as verb
 
     choices = Choices(

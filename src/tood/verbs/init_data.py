@@ -11,9 +11,9 @@ import yaml
 from tood.config.blocks import refuse_name
 from tood.config.datasets import load_dataset
 from tood.data.findings import printable
-from tood.data.recognise.findings import Choices, Recognised
 from tood.data.recognise.place import look_at
 from tood.data.recognise.recognise import recognise
+from tood.data.recognise.recognised import Choices, Recognised
 from tood.data.recognise.written import dataset_yaml
 from tood.io.errors import UserError
 from tood.io.escape import escape

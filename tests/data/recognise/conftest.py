@@ -11,7 +11,7 @@ from tood.config.datasets import DatasetConfig, load_dataset
 from tood.data.findings import Findings
 from tood.data.formats.reading import read_dataset
 from tood.data.formats.records import RawDataset
-from tood.data.recognise.findings import Choices
+from tood.data.recognise.recognised import Choices
 from tood.verbs import check_data
 from tood.verbs.init_data import init as verb
 

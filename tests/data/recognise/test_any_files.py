@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tood.data.recognise.findings import Choices, Recognised
 from tood.data.recognise.place import look_at
 from tood.data.recognise.recognise import recognise
+from tood.data.recognise.recognised import Choices, Recognised
 from tood.data.recognise.written import dataset_yaml
 from tood.io.errors import UserError
 

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from tood.cli.main import app
 from tood.config.datasets import CocoDataset, VocDataset, YoloDataset, load_dataset
-from tood.data.recognise.findings import Choices, Field, Recognised
 from tood.data.recognise.place import common, look_at, one_pair
 from tood.data.recognise.recognise import recognise
-from tood.data.recognise.splits import split_of, split_of_path
+from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.split_choice import split_of, split_of_path
 from tood.data.recognise.written import dataset_yaml
 from tood.io.errors import UserError
 from tood.io.plain_yaml import parse_yaml
@@ -324,7 +324,7 @@ def test_of_many_label_files_a_sample_is_read(export: Export, count_reads: Calla
 @pytest.fixture
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many texts recognition of YOLO has read."""
-    from tood.data.recognise import yolo
+    from tood.data.recognise import yolo_layouts as yolo
 
     reads: list[Path] = []
     read = yolo.read_text

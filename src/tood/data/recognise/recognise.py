@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from tood.data.formats.xml_files import read_xml
-from tood.data.recognise.coco import recognise_coco
-from tood.data.recognise.findings import Choices, Format, Recognised
+from tood.data.recognise.coco_layouts import recognise_coco
 from tood.data.recognise.place import Place
-from tood.data.recognise.voc import recognise_voc
-from tood.data.recognise.yolo import recognise_yolo
+from tood.data.recognise.recognised import Choices, Format, Recognised
+from tood.data.recognise.voc_layouts import recognise_voc
+from tood.data.recognise.yolo_layouts import recognise_yolo
 from tood.io.errors import UserError
 
 _RECOGNISERS: dict[Format, Callable[[Place, Choices], Recognised | None]] = {

@@ -8,7 +8,7 @@ import yaml
 
 from tood.config.datasets import DatasetConfig
 from tood.config.messages import validate
-from tood.data.recognise.findings import Recognised
+from tood.data.recognise.recognised import Recognised
 from tood.io.errors import UserError
 from tood.io.escape import escape, is_unicode
 from tood.io.plain_yaml import RefusedYamlError, parse_yaml

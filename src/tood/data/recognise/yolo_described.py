@@ -8,7 +8,7 @@ from typing import Any
 
 from tood.data.formats.folder_files import tails
 from tood.data.recognise.place import Place, join
-from tood.data.recognise.splits import split_of
+from tood.data.recognise.split_choice import split_of
 from tood.io.errors import UserError, listed
 from tood.io.read import read_yaml
 from tood.io.text import lines_of, read_text

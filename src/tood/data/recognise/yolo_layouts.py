@@ -7,9 +7,9 @@ from typing import Any
 from tood.data.findings import plural
 from tood.data.formats.yolo import label_path
 from tood.data.formats.yolo_rows import YoloRow, meaning_by_description, meaning_of_rows, parse_row
-from tood.data.recognise.findings import Choices, Field, Recognised
 from tood.data.recognise.place import Place, join, one_pair, spread, stem_of
-from tood.data.recognise.splits import Splits, decide_splits, split_of_path
+from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.split_choice import Splits, decide_splits, split_of_path
 from tood.data.recognise.yolo_described import Described, described_by_darknet, described_by_yaml
 from tood.io.errors import UserError, listed
 from tood.io.text import lines_of, read_text
@@ -113,9 +113,10 @@ def _split_fields(
     if unusual:
         top = one_pair(pairs) if len(unusual) == len(pairs) else None
         if top is None:
+            others = listed([labels for _, labels in unusual], _MOST)
             raise UserError(
-                f"{place.shown}: label files lie in other folders than YOLO looks in, and not in parallel to the "
-                f"pictures ({listed([labels for _, labels in unusual], _MOST)}); say which pictures count by --images."
+                f"{place.shown}: label files lie in other folders ({others}) than YOLO looks in, and not parallel to "
+                "the pictures; call the folders 'images' and 'labels', or say which pictures count by --images."
             )
         own_folders = [Field("images", top[0], "the pictures"), Field("labels", top[1], "and their label files")]
     if described is not None and described.splits:

@@ -11,9 +11,9 @@ from typing import Any
 from tood.data.findings import plural
 from tood.data.formats.coco_values import whole
 from tood.data.formats.folder_files import composed
-from tood.data.recognise.findings import Choices, Field, Recognised
 from tood.data.recognise.place import Place, look_at, spread
-from tood.data.recognise.splits import decide_splits, split_of, split_of_path
+from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.split_choice import decide_splits, split_of, split_of_path
 from tood.io.errors import UserError, listed
 from tood.io.read import read_json
 

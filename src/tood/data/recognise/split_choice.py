@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from tood.data.recognise.findings import Choices, Field
 from tood.data.recognise.place import Place
+from tood.data.recognise.recognised import Choices, Field
 from tood.io.errors import UserError, listed
 
 TRAINVAL = "trainval"

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from tood.data.formats.folder_files import composed
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.data.formats.xml_files import read_xml
-from tood.data.recognise.findings import Choices, Field, Recognised
 from tood.data.recognise.place import Place, join, one_pair, spread, stem_of
-from tood.data.recognise.splits import Splits, decide_splits, split_of, split_of_path
+from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.split_choice import Splits, decide_splits, split_of, split_of_path
 from tood.io.errors import UserError, listed
 from tood.io.text import lines_of, read_text
 
