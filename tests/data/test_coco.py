@@ -278,3 +278,50 @@ def test_a_missing_picture_is_never_said_to_be_another_one(coco_root: Path) -> N
 def test_one_error_in_the_annotations_is_not_said_again_as_their_lack(coco_root: Path) -> None:
     change(coco_root, lambda content: [row.update(bbox=None) for row in content["annotations"]])
     assert "no objects" not in errors(read(coco_root)[1])
+
+
+@pytest.mark.parametrize("left_out", [0, "animals"])
+def test_a_category_that_is_left_out_is_no_class(coco_root: Path, left_out: int | str) -> None:
+    for split in SPLITS:
+        change(coco_root, lambda content: content["categories"].insert(0, {"id": 0, "name": "animals"}), split)
+    dataset, findings = read(coco_root)
+    assert dataset.classes == ["animals", "cat", "dog"]
+    dataset, findings = read(coco_root, leave_out=[left_out])
+    assert dataset.classes == ["cat", "dog"]
+    assert [len(split.boxes) for split in dataset.splits] == [3, 3]
+    assert not findings.all
+
+
+def test_two_categories_of_one_name_are_told_apart_by_id(coco_root: Path) -> None:
+    for split in SPLITS:
+        change(coco_root, lambda content: content["categories"].insert(0, {"id": 0, "name": "cat"}), split)
+    _, findings = read(coco_root)
+    assert "'cat' is given twice" in errors(findings)
+    dataset, findings = read(coco_root, leave_out=[0])
+    assert not findings.all
+    assert [(category.id, category.name) for category in dataset.categories] == [(2, "cat"), (5, "dog")]
+
+
+def test_objects_of_a_class_that_is_left_out_are_dropped_and_counted(coco_root: Path) -> None:
+    dataset, findings = read(coco_root, leave_out=["dog"])
+    assert [len(split.boxes) for split in dataset.splits] == [2, 2]
+    assert findings.sentences("note") == ["a.jpg: 2 boxes of a class in 'leave_out' dropped"]
+
+
+def test_leaving_out_what_is_not_there_is_refused(coco_root: Path) -> None:
+    _, findings = read(coco_root, leave_out=["dogs"])
+    assert "train.json: field 'leave_out' of data set 'mine' has 'dogs'" in errors(findings)
+
+
+def test_folders_of_another_machine_before_file_names_are_left_out_on_request(coco_root: Path) -> None:
+    def move(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["file_name"] = "..\\..\\label-studio\\media\\upload\\4\\" + image["file_name"]
+
+    for split in SPLITS:
+        change(coco_root, move, split)
+    _, findings = read(coco_root)
+    assert "which is outside" in errors(findings)
+    dataset, findings = read(coco_root, without_folders=True)
+    assert not findings.all
+    assert [image.file_name for image in dataset.splits[0].images] == ["a.jpg", "b.jpg"]

@@ -421,3 +421,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, voc_root: Path
     (tmp_path / "data").write_text("in the way")
     with pytest.raises(UserError, match="mine: cannot be written"):
         prepare(own_voc(voc_root), tmp_path / "data" / "mine")
+
+
+def test_drawn_data_of_earlier_versions_keep_their_fingerprint(tmp_path: Path, voc_root: Path) -> None:
+    """Later fields of 'draw' count only where they are set."""
+    drawn = VocDataset(name="mine", format="voc", root=str(voc_root), draw=Draw(val=0.25))
+    before = prepare(drawn, tmp_path / "data" / "mine")
+    together = drawn.model_copy(update={"draw": Draw(val=0.25, together="near_duplicates")})
+    after = prepare(together, tmp_path / "data" / "mine")
+    assert before.fingerprint != after.fingerprint
+    assert module._no_content(drawn)["draw"] == {"out_of", "together"}
+    assert module._no_content(together)["draw"] == {"out_of"}

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from tood.config.datasets import Draw, VocDataset
 from tood.data.findings import Findings
 from tood.data.formats.records import RawDataset, fit_box
 from tood.data.formats.voc import read_voc
+
+from .conftest import voc_xml
 
 SPLITS = {"train": "ImageSets/Main/train.txt", "val": "ImageSets/Main/val.txt"}
 
@@ -285,3 +288,35 @@ def test_swapped_corners_are_called_so(voc_root: Path) -> None:
     )
     (note,) = [text for text in read(voc_root)[1].sentences("note") if "swapped" in text]
     assert note.startswith("a")
+
+
+def test_splits_may_have_folders_of_their_own(tmp_path: Path, make_image: Callable[..., Path]) -> None:
+    """As LabelImg and Roboflow leave them, with the same names in both."""
+    root = tmp_path / "own"
+    for split, name in (("train", "cat"), ("valid", "dog")):
+        for stem in ("1", "2"):
+            make_image(root / split / f"{stem}.jpg")
+            (root / split / f"{stem}.xml").write_text(voc_xml([(name, (1, 2, 11, 22)), (name, (5, 5, 5, 9))]))
+    splits = {
+        name: {"images": folder, "annotations": folder} for name, folder in (("train", "train"), ("val", "valid"))
+    }
+    dataset, findings = read(root, splits=splits)
+    assert not findings.errors
+    assert dataset.classes == ["cat", "dog"]
+    assert [(split.name, split.folder) for split in dataset.splits] == [
+        ("train", root / "train"),
+        ("val", root / "valid"),
+    ]
+    assert [[image.id for image in split.images] for split in dataset.splits] == [[1, 2], [3, 4]]
+    assert [[(box.image_id, box.category_id) for box in split.boxes] for split in dataset.splits] == [
+        [(1, 1), (2, 1)],
+        [(3, 2), (4, 2)],
+    ]
+    assert sorted(findings.sentences("note")) == [
+        f"{folder}/{stem}: 1 box without area dropped" for folder in ("train", "valid") for stem in "12"
+    ]
+
+
+def test_a_missing_folder_of_a_split_is_named_by_its_field(voc_root: Path) -> None:
+    _, findings = read(voc_root, splits={"train": {"images": "JPEGImages", "annotations": "labels"}})
+    assert f"{voc_root / 'labels'}: no such folder; set 'splits.train.annotations'" in errors(findings)

@@ -322,3 +322,24 @@ def test_a_line_that_is_too_long_for_a_name_is_named(yolo_root: Path) -> None:
     said = errors(read(yolo_root, splits={"train": "list.txt", "val": "images/val"})[1])
     assert f"{yolo_root / 'list.txt'} line 1: " in said
     assert len(said) < 1500
+
+
+def test_a_split_may_be_several_folders_or_lists(yolo_root: Path) -> None:
+    (yolo_root / "more.txt").write_text("./images/val/c.png\n")
+    dataset, findings = read(yolo_root, splits={"train": ["images/train", "more.txt"], "val": "images/val"})
+    assert not findings.errors
+    assert [len(split.images) for split in dataset.splits] == [3, 2]
+    _, findings = read(yolo_root, splits={"train": ["images/train", "images/trian"], "val": "images/val"})
+    assert f"{yolo_root / 'images/trian'}: no such folder or list file" in errors(findings)
+
+
+def test_label_files_may_lie_in_a_folder_of_any_name(yolo_root: Path) -> None:
+    (yolo_root / "labels").rename(yolo_root / "boxes")
+    (yolo_root / "images").rename(yolo_root / "pictures")
+    fields = {"images": "pictures", "labels": "boxes"}
+    dataset, findings = read(yolo_root, draw=Draw(val=0.25), **fields)
+    assert not findings.errors
+    assert sum(len(split.boxes) for split in dataset.splits) == 3
+    dataset, findings = read(yolo_root, splits={"train": "pictures/train", "val": "pictures/val"}, **fields)
+    assert not findings.errors
+    assert [len(split.boxes) for split in dataset.splits] == [2, 1]

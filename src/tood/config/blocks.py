@@ -39,6 +39,16 @@ def block_file(params: Path, folder: str, name: str, named_in: str) -> Path:
     return path
 
 
+def refuse_name(folder: str, name: str) -> None:
+    """Raise UserError if no file of ``params/<folder>`` can be chosen by that name."""
+    if not _BLOCK_NAME.fullmatch(name):
+        kind = _KINDS[folder]
+        raise UserError(
+            f"'{name}' cannot be the name of a {kind}: names have letters a to z, digits, '_', '-' and '.' only, and "
+            "begin with none of the last."
+        )
+
+
 def why_missing(params: Path, folders: Sequence[str], name: str) -> str:
     """Why the name chooses no file of these folders, or what it should be; ends a sentence that there is none."""
     files = {found: file for folder in folders for found, file in _files(params / folder).items()}

@@ -1,11 +1,13 @@
 """Data set configuration: download source, annotation format, splits."""
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from tood.config.base import Config, GeneratedImages, PositiveInt, Share, refuse
 from tood.config.blocks import load_block
@@ -63,17 +65,26 @@ class Source(Config):
 
 
 class Draw(Config):
-    """Splits drawn by seed from one pool of images."""
+    """Splits drawn by seed from one pool of images, or out of a split that is given."""
 
     val: Share = 0.2
     test: Share = 0.0
     seed: int = 0
+    out_of: str | None = Field(None, description="The split, among 'splits', out of which the others are drawn.")
+    together: Literal["near_duplicates"] | None = Field(
+        None, description="Pictures that go to one side: frames of a film, resized or augmented copies."
+    )
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "Draw":
         if self.val + self.test >= 1.0:
             raise ValueError("val + test must leave images to train on (be below 1)")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits that are drawn."""
+        return tuple(name for name, share in (("val", self.val), ("test", self.test)) if share > 0)
 
 
 SharedKind = Literal[
@@ -136,6 +147,20 @@ class _Annotated(_OnDisk):
     )
 
 
+def _draw_problems(splits: Collection[str] | None, draw: Draw | None) -> list[str]:
+    """What is wrong with splits of which some are given and others drawn; a pool alone is looked at elsewhere."""
+    if draw is None:
+        return []
+    if splits is None:
+        return ["field 'draw.out_of' is for data with 'splits'; leave it out"] if draw.out_of is not None else []
+    if draw.out_of is None:
+        return ["give either 'splits' or 'draw', or say by 'draw.out_of' out of which split the others are drawn"]
+    problems = [f"'draw' draws the split '{name}', which 'splits' has too" for name in draw.names if name in splits]
+    if draw.out_of not in splits:
+        problems.append(f"field 'draw.out_of' is '{draw.out_of}', which 'splits' does not have")
+    return problems or ([] if draw.names else ["field 'draw' draws nothing; raise 'draw.val' or leave it out"])
+
+
 class CocoSplit(Config):
     images: str = Field(description="Folder of images below the root.")
     annotations: str = Field(description="COCO json below the root.")
@@ -147,18 +172,54 @@ class CocoDataset(_Annotated):
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
     annotations: str | None = Field(None, description="COCO json when the splits are drawn.")
     draw: Draw | None = None
+    leave_out: list[int | str] = Field(
+        [], description="Categories, by name or id, that are no classes here; their objects are not used."
+    )
+    without_folders: bool = Field(
+        False, description="Of each file_name the last part counts, as where folders of another machine are before it."
+    )
 
     def _splits_problems(self) -> list[str]:
         drawn = self.draw is not None and self.images is not None and self.annotations is not None
-        fits = (self.splits is None and drawn) or (self.splits is not None and self.draw is None)
-        return [] if fits else ["give either 'splits' or all of 'images', 'annotations' and 'draw'"]
+        fits = self.splits is not None or drawn
+        problems = [] if fits else ["give either 'splits' or all of 'images', 'annotations' and 'draw'"]
+        return problems + _draw_problems(self.splits, self.draw)
+
+
+class VocFolders(Config):
+    images: str = Field(description="Folder of images below the root.")
+    annotations: str = Field(description="Folder of their XML files below the root.")
+
+
+def _by_shape(value: Any) -> Any:
+    """A mapping is folders, anything else the path of a list: what is wrong is said of the one that it looks like."""
+    if isinstance(value, dict):
+        return VocFolders.model_validate(value)
+    if not isinstance(value, str | VocFolders):
+        raise PydanticKnownError("string_type")
+    return value
+
+
+VocSplit = Annotated[str | VocFolders, BeforeValidator(_by_shape)]
+
+
+def _one_or_several(value: Any) -> Any:
+    """Like :func:`_by_shape`, for a path or a list of paths."""
+    if not isinstance(value, str | list) or any(not isinstance(one, str) for one in value):
+        raise PydanticKnownError("string_type")
+    return value
+
+
+YoloSplit = Annotated[str | list[str], BeforeValidator(_one_or_several)]
 
 
 class VocDataset(_Annotated):
     format: Literal["voc"]
     images: str = "JPEGImages"
     annotations: str = "Annotations"
-    splits: dict[str, str] | None = Field(None, description="Split name to a file of image stems.")
+    splits: dict[str, VocSplit] | None = Field(
+        None, description="Split name to a file of image stems, or to folders of its own."
+    )
     draw: Draw | None = None
     classes: Classes | None = Field(None, description="Classes in label order; found in the files otherwise.")
     difficult: Literal["keep", "crowd", "drop"] = Field(
@@ -167,8 +228,8 @@ class VocDataset(_Annotated):
     )
 
     def _splits_problems(self) -> list[str]:
-        fits = (self.splits is None) != (self.draw is None)
-        return [] if fits else ["give either 'splits' or 'draw'"]
+        problems = _draw_problems(self.splits, self.draw)
+        return problems if self.splits is not None or self.draw is not None else ["give either 'splits' or 'draw'"]
 
 
 RowKind = Literal["box", "polygon", "pose", "box_and_number"]
@@ -178,8 +239,13 @@ numbers that do not matter here (a confidence, a track)."""
 
 class YoloDataset(_Annotated):
     format: Literal["yolo"]
-    splits: dict[str, str] | None = Field(None, description="Split name to a folder of images or a list file.")
+    splits: dict[str, YoloSplit] | None = Field(
+        None, description="Split name to a folder of images or a list file, or to several."
+    )
     images: str | None = Field(None, description="Folder of images when the splits are drawn.")
+    labels: str | None = Field(
+        None, description="Folder of the label files of 'images', where its name does not follow from that."
+    )
     draw: Draw | None = None
     classes: Classes | None = Field(None, description="Class names by index; read from data.yaml otherwise.")
     rows: RowKind | None = Field(
@@ -187,8 +253,10 @@ class YoloDataset(_Annotated):
     )
 
     def _splits_problems(self) -> list[str]:
-        fits = (self.splits is None) == (self.draw is not None and self.images is not None)
-        return [] if fits else ["give either 'splits' or both 'images' and 'draw'"]
+        drawn = self.images is not None and self.draw is not None
+        fits = drawn if self.splits is None else (self.images is None) == (self.labels is None)
+        problems = [] if fits else ["give either 'splits' or both 'images' and 'draw'; 'labels' needs 'images'"]
+        return problems + _draw_problems(self.splits, self.draw)
 
 
 class ShapesSplit(Config):
@@ -242,11 +310,9 @@ def drops_unreadable(config: DatasetConfig) -> bool | None:
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:
     """The splits that a data set will have once it is prepared."""
-    if config.splits is not None:
-        return tuple(config.splits)
+    given = ("train",) if config.splits is None else tuple(config.splits)
     draw = None if isinstance(config, ShapesDataset | ImagesDataset) else config.draw
-    shares = {} if draw is None else {"val": draw.val, "test": draw.test}
-    return ("train", *(name for name, share in shares.items() if share > 0))
+    return given if draw is None else (*given, *draw.names)
 
 
 def load_dataset(name: str, params: Path, named_in: str | None = None) -> DatasetConfig:

@@ -34,12 +34,16 @@ from tood.io.read import read_yaml
 _STUDY_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _AS_WRITTEN = Selection()
 _SMALL = "A small form of the study, to see that everything works; its numbers say nothing about the full one."
-_NOT_SCIENCE: dict[str, bool | set[str]] = {
+_NOT_SCIENCE: dict[str, bool | set[str] | dict[str, bool | set[str]]] = {
     "study": True,
     "run": True,
     "row": True,
-    # what drop_empty decides is in the schedule, what the last five decide in the data set's content
-    "dataset": {"source", "root", "drop_empty", "duplicates", "rename", "accept", "rows", "unreadable"},
+    # what drop_empty decides is in the schedule, what those after it decide in the data set's content
+    "dataset": {
+        **dict.fromkeys(("source", "root", "drop_empty", "duplicates", "rename", "accept", "rows", "unreadable"), True),
+        **dict.fromkeys(("leave_out", "without_folders", "labels"), True),
+        "draw": {"out_of", "together"},
+    },
     "method": {"inference"},
     "schedule": {"evaluate_every", "evaluations", "checkpoint_every"},
     "fitted": True,  # which follows from schedule and data

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tood.config.datasets import DatasetConfig, ShapesDataset, drops_unreadable
+from pydantic import BaseModel
+
+from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset, drops_unreadable
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -64,7 +66,8 @@ _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
 _NO_CONTENT = {"root", "source", "name", "drop_empty"}
-_LATER = {"duplicates", "rename", "accept", "rows", "unreadable"}
+_LATER = {"duplicates", "rename", "accept", "rows", "unreadable", "leave_out", "without_folders", "labels"}
+_LATER_OF_DRAW = {"out_of", "together"}
 """Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""
 
 
@@ -233,8 +236,7 @@ def _complete(
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
         write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
-    left_out = _NO_CONTENT | _defaults(config)
-    made_by = config.model_dump(mode="json", exclude=left_out) | {"files": parts.files}
+    made_by = config.model_dump(mode="json", exclude=_no_content(config)) | {"files": parts.files}
     entry = DatasetEntry(
         name=config.name,
         format=config.format,
@@ -263,10 +265,17 @@ def _complete(
     return open_prepared(folder)
 
 
-def _defaults(config: DatasetConfig) -> set[str]:
-    """The later fields that are at their defaults."""
+def _no_content(config: DatasetConfig) -> dict[str, bool | set[str]]:
+    """Fields that are no part of the fingerprint, with the later ones that are at their defaults."""
+    draw = None if isinstance(config, ShapesDataset | ImagesDataset) else config.draw
+    left_out: dict[str, bool | set[str]] = dict.fromkeys(_NO_CONTENT | _defaults(config, _LATER), True)
+    return left_out if draw is None else {**left_out, "draw": _defaults(draw, _LATER_OF_DRAW)}
+
+
+def _defaults(config: BaseModel, names: set[str]) -> set[str]:
+    """Those of the fields that are at their defaults."""
     fields = type(config).model_fields
-    return {name for name in _LATER & fields.keys() if getattr(config, name) == fields[name].default}
+    return {name for name in names & fields.keys() if getattr(config, name) == fields[name].default}
 
 
 def _split_entry(work: Path, name: str, images: str, root: Path | None) -> SplitEntry:

@@ -50,11 +50,12 @@ def name_unused(
     lost = [
         path
         for path in unread
-        if path.suffix.lower() in _PHONE or _label_stem(path, root) in stems or path.stem in annotated
+        if path.suffix.lower() in _PHONE or _label_stem(path, config, root) in stems or path.stem in annotated
     ]
     for path in lost:
         findings.error(path, f"{unreadable(path)}, or leave it out")
-    of_pictures = {_label_stem(picture, root) for picture in [*pictures, *unread, *findings.unreadable_pictures]}
+    used_or_lost = [*pictures, *unread, *findings.unreadable_pictures]
+    of_pictures = {_label_stem(picture, config, root) for picture in used_or_lost}
     alone = [
         path for path in texts if "labels" in path.relative_to(root).parts and _stem(path, root) not in of_pictures
     ]
@@ -91,8 +92,9 @@ def _stem(path: Path, root: Path) -> str:
     return path.relative_to(root).with_suffix("").as_posix()
 
 
-def _label_stem(picture: Path, root: Path) -> str:
-    return Path(label_path(picture.relative_to(root).as_posix())).with_suffix("").as_posix()
+def _label_stem(picture: Path, config: DatasetConfig, root: Path) -> str:
+    folders = (config.images, config.labels) if isinstance(config, YoloDataset) else (None, None)
+    return Path(label_path(picture.relative_to(root).as_posix(), *folders)).with_suffix("").as_posix()
 
 
 def _note_each_folder(paths: Iterable[Path], text: str, findings: Findings, noun: str = "picture") -> None:

@@ -1,7 +1,7 @@
 """Reader of the COCO format: one json per split, or one for a pool that splits are drawn from."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from tood.data.formats.coco_values import odd_id, side, whole
 from tood.data.formats.folder_files import FolderNames, tails
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
-from tood.data.formats.splits import draw_splits
+from tood.data.formats.splits import draw_splits, part_of
 from tood.io.errors import UserError
 from tood.io.names import twin
 from tood.io.read import read_json
@@ -45,18 +45,11 @@ def read_coco(config: CocoDataset, root: Path, findings: Findings) -> RawDataset
     pool = CocoSplit(images=config.images, annotations=config.annotations)
     listed, whole = _read_split("pool", pool, root, config, findings)
     categories = _common_categories([(root / config.annotations, listed)], config.rename, findings)
-    names = [image.file_name for image in whole.images]
-    names += [
-        path.relative_to(whole.folder).as_posix() for path in findings.unreadable_pictures
-    ]  # drawn, then left out
-    drawn = draw_splits(names, config.draw, findings, root / config.annotations)
-    splits = []
-    for name, keys in drawn.items():
-        chosen = set(keys)
-        images = [image for image in whole.images if image.file_name in chosen]
-        ids = {image.id for image in images}
-        splits.append(RawSplit(name, whole.folder, images, [box for box in whole.boxes if box.image_id in ids]))
-    return RawDataset(categories, tuple(splits))
+    pictures = {image.file_name: whole.path(image) for image in whole.images}
+    left_out = findings.unreadable_pictures  # drawn, so that all others stay where they are
+    pictures |= {path.relative_to(whole.folder).as_posix(): path for path in left_out}
+    drawn = draw_splits(pictures, config.draw, findings, root / config.annotations)
+    return RawDataset(categories, tuple(part_of(whole, name, set(keys)) for name, keys in drawn.items()))
 
 
 def read_images(config: ImagesDataset, root: Path, findings: Findings) -> RawDataset:
@@ -88,14 +81,19 @@ def _read_split(
     tables = _tables(content, path, findings, ("images", "annotations", "categories") if labelled else _UNLABELLED)
     if tables is None:
         return (), empty
-    categories = _categories(tables["categories"], path, findings)
-    images, frames = _images(tables["images"], folder, path, root, findings)
+    if isinstance(config, CocoDataset):
+        known = [row.get(field) for row in tables["categories"] for field in ("id", "name")]
+        _refuse_unknown_left_out(config, known, path, findings)
+    rows, left_out = _left_out(tables["categories"], config.leave_out if isinstance(config, CocoDataset) else ())
+    categories = _categories(rows, path, findings)
+    without_folders = isinstance(config, CocoDataset) and config.without_folders
+    images, frames = _images(tables["images"], folder, path, root, findings, without_folders=without_folders)
     if not tables["images"]:
         findings.error(path, f"split '{name}' has no images")
     boxes = []
     if labelled and images and categories:  # otherwise their lack is the problem, reported once
         ids = frozenset(item.id for item in categories)
-        boxes = read_boxes(tables["annotations"], CocoFile(path, folder, images, frames, ids), findings)
+        boxes = read_boxes(tables["annotations"], CocoFile(path, folder, images, frames, ids, left_out), findings)
     return categories, RawSplit(name, folder, [image for image in images.values() if image.id in frames], boxes)
 
 
@@ -110,6 +108,21 @@ def _tables(
             return None
         tables[field] = rows
     return tables
+
+
+def _left_out(
+    rows: list[dict[str, Any]], leave_out: Sequence[int | str]
+) -> tuple[list[dict[str, Any]], frozenset[int]]:
+    """The categories without those to leave out, and the ids of the latter."""
+    kept = [row for row in rows if row.get("id") not in leave_out and row.get("name") not in leave_out]
+    ids = frozenset(number for row in rows if row not in kept and (number := whole(row.get("id"))) is not None)
+    return kept, ids
+
+
+def _refuse_unknown_left_out(config: CocoDataset, known: Collection[object], path: Path, findings: Findings) -> None:
+    for one in config.leave_out:
+        if one not in known:
+            findings.error(path, f"field 'leave_out' of data set '{config.name}' has {one!r}, no name or id of a class")
 
 
 def _categories(rows: list[dict[str, Any]], path: Path, findings: Findings) -> tuple[Category, ...]:
@@ -134,7 +147,7 @@ def _categories(rows: list[dict[str, Any]], path: Path, findings: Findings) -> t
 
 
 def _images(
-    rows: list[dict[str, Any]], folder: Path, path: Path, root: Path, findings: Findings
+    rows: list[dict[str, Any]], folder: Path, path: Path, root: Path, findings: Findings, *, without_folders: bool
 ) -> tuple[dict[int, ImageRecord], dict[int, Frame]]:
     """Images by id, and the frames of those whose file can be read."""
     images: dict[int, ImageRecord] = {}
@@ -153,6 +166,8 @@ def _images(
             continue
         if "\\" in name and not (folder / name).exists():
             name = name.replace("\\", "/")  # written on Windows
+        if without_folders:
+            name = PurePosixPath(name).name
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             name = os.path.relpath(folder / name, folder)  # as tools write that keep absolute paths
         if ".." in PurePosixPath(name).parts:

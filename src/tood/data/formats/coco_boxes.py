@@ -48,6 +48,8 @@ class CocoFile:
     images: Mapping[int, ImageRecord]
     frames: Mapping[int, Frame]
     categories: frozenset[int]
+    left_out: frozenset[int] = frozenset()
+    """Category ids whose boxes are not used."""
 
 
 def read_boxes(rows: Sequence[Mapping[str, Any]], file: CocoFile, findings: Findings) -> list[BoxRecord]:
@@ -84,8 +86,12 @@ def _entries(rows: Sequence[Mapping[str, Any]], file: CocoFile, findings: Findin
         seen.add(found)
         named = f"{place} (id {found})"
         image = _known(row, "image_id", "images", file.images, named, file, findings)
-        category = _known(row, "category_id", "categories", file.categories, named, file, findings)
+        listed = file.categories | file.left_out
+        category = _known(row, "category_id", "categories", listed, named, file, findings)
         if image is None or category is None:
+            continue
+        if category in file.left_out:
+            findings.box(file.images[image].file_name, "of a class in 'leave_out' dropped")
             continue
         bbox = _bbox(row.get("bbox"))
         if bbox is None:

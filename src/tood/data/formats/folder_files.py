@@ -34,6 +34,15 @@ def walk_files(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
 
     A folder that can be reached in several ways is walked once, and by its own name where that is below ``folder``.
     """
+    for place, names in walk_folders(folder, hidden=hidden):
+        for name in names:
+            path = Path(place, name)
+            if path.is_file() or path.is_symlink():
+                yield path
+
+
+def walk_folders(folder: Path, *, hidden: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, as :func:`walk_files` goes through them, each with the names that are no folders."""
 
     def refuse(error: OSError) -> None:
         if hidden and any(part.startswith(".") for part in Path(error.filename).relative_to(folder).parts):
@@ -51,10 +60,7 @@ def walk_files(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
             seen.add(real)
             folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
             starts += [link for name in folders if os.path.islink(link := os.path.join(place, name))]
-            for name in names:
-                path = Path(place, name)
-                if (hidden or not name.startswith(".")) and (path.is_file() or path.is_symlink()):
-                    yield path
+            yield place, [name for name in names if hidden or not name.startswith(".")]
 
 
 def composed(name: str) -> str:

@@ -9,6 +9,7 @@ from tood.data.formats.class_names import refuse_similar, refuse_unknown, rename
 from tood.data.formats.coco import read_coco, read_images
 from tood.data.formats.list_files import repeated
 from tood.data.formats.records import RawDataset, RawSplit
+from tood.data.formats.splits import draw_out
 from tood.data.formats.voc import read_voc
 from tood.data.formats.yolo import read_yolo
 from tood.data.shared import refuse_shared
@@ -29,6 +30,8 @@ def read_dataset(config: OnDisk, root: Path, findings: Findings) -> RawDataset:
         dataset = _read(config, root, findings)
     except OSError as error:
         raise UserError(f"{error.filename or root}: cannot be read: {error.strerror or error}.") from error
+    if not isinstance(config, ImagesDataset) and config.splits is not None and config.draw is not None:
+        dataset = draw_out(dataset, config.draw, findings, root)
     _look_over_splits(config, findings)
     if isinstance(config, YoloDataset):
         for name in repeated(dataset.classes):
@@ -96,6 +99,8 @@ def _look_over_splits(config: OnDisk, findings: Findings) -> None:
     for name in () if isinstance(config, ImagesDataset) else _NEEDED:
         if name not in names:
             advice = f"add '{name}' to 'splits'" if config.splits is not None else "raise 'draw.val' above 0"
+            if config.splits is not None and "train" in config.splits:
+                advice += f", or draw it: 'draw: {{{name}: 0.2, out_of: train}}'"
             findings.error(where, f"has no split '{name}', which training and evaluation need; {advice}")
 
 
@@ -103,7 +108,10 @@ def own_places(config: OnDisk) -> list[str]:
     """The files and folders below the root that the configuration names."""
     if isinstance(config, ImagesDataset):
         return [place for split in config.splits.values() for place in (split.images, split.listing)]
-    named = [config.images] if isinstance(config, YoloDataset) else [config.images, config.annotations]
+    named = [config.images, config.labels if isinstance(config, YoloDataset) else config.annotations]
     for split in (config.splits or {}).values():
-        named += [split] if isinstance(split, str) else [split.images, split.annotations]
+        if isinstance(split, str | list):
+            named += [split] if isinstance(split, str) else split
+        else:
+            named += [split.images, split.annotations]
     return [place for place in named if place is not None]

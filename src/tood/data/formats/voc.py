@@ -1,7 +1,7 @@
 """Reader of the Pascal VOC format: one XML file per image, splits as lists of image stems."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element
@@ -10,9 +10,8 @@ from tood.config.datasets import VocDataset
 from tood.config.messages import nearest
 from tood.data.findings import Findings, plural
 from tood.data.formats.class_names import refuse_unknown
-from tood.data.formats.folder_files import FolderNames, composed, list_files, list_images, tails
+from tood.data.formats.folder_files import FolderNames
 from tood.data.formats.headers import IMAGE_SUFFIXES, Box, Frame, settle_frame
-from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.records import (
     BoxRecord,
     Category,
@@ -24,12 +23,12 @@ from tood.data.formats.records import (
     numbered,
     to_xywh,
 )
-from tood.data.formats.splits import draw_splits
+from tood.data.formats.voc_splits import VocPlace, VocSplitMembers, split_members
 from tood.data.formats.xml_files import read_xml
 from tood.io.errors import UserError
 from tood.io.text import without_path
 
-_FLAGS = ("-1", "0", "1", "+1")  # in the class lists of the original VOC: "000012 -1"
+_Key = tuple[int, str]  # the identity of a place, and the stem there
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _DIFFICULT = dict.fromkeys(("", "0", "0.0", "false", "unspecified"), False) | dict.fromkeys(("1", "1.0", "true"), True)
 
@@ -61,58 +60,52 @@ def read_voc(config: VocDataset, root: Path, findings: Findings) -> RawDataset:
     path below their folders without suffix. Image ids are 1..n in the order of the stems over all splits.
     Classes are ``config.classes`` or, sorted, the names that the splits' annotations use.
     """
-    images, annotations = root / config.images, root / config.annotations
-    for field, folder in (("images", images), ("annotations", annotations)):
-        if not folder.is_dir():
-            findings.error(folder, f"no such folder; set '{field}' of data set '{config.name}'")
-    if findings.errors:
+    members = split_members(config, root, findings)
+    if not members and findings.errors:
         return RawDataset((), ())
-    files = _by_stem(images, findings)
-    documents = {_stem_of(path, annotations): path for path in list_files(annotations, {".xml"})}
-    members = _members(config, root, documents, findings)
-    stems = sorted(set().union(*members.values()))
-    pictures = {}
+    pictures: dict[_Key, _Picture] = {}
     names = FolderNames()
-    for stem in stems:
-        picture = _read_picture(
-            stem, files.get(composed(stem)), documents.get(stem), images, annotations, config, names, findings
-        )
+    keys = _in_order(members)
+    for place, stem in keys.values():
+        picture = _read_picture(stem, place, config, names, findings)
         if picture is not None:
-            pictures[stem] = picture
-    if config.draw is not None:
-        used = {images / picture.file_name for picture in pictures.values()}
-        _note_unannotated([path for path in files.values() if path not in used], len(used), config, findings)
-    refuse_unknown(
-        config.rename, {obj.written for one in pictures.values() for obj in one.objects}, annotations, findings
-    )
+            pictures[id(place), stem] = picture
+    if config.splits is None and members:
+        pool = members[0].place
+        used = {pool.images / picture.file_name for picture in pictures.values()}
+        _note_unannotated([path for path in pool.files.values() if path not in used], len(used), config, findings)
+    written = {obj.written for one in pictures.values() for obj in one.objects}
+    annotations = members[0].place.annotations if members else root
+    refuse_unknown(config.rename, written, annotations, findings)
     classes = config.classes or sorted({obj.name for picture in pictures.values() for obj in picture.objects})
     if pictures and not classes:
         findings.error(annotations, "holds no objects to find the classes from")
     categories = numbered(classes)
-    records = _Records(config, categories, images, findings)
-    for number, stem in enumerate(stems, start=1):
-        if stem in pictures:
-            records.add(number, stem, pictures[stem])
+    records = _Records(config, categories, findings)
+    for number, (key, (place, stem)) in enumerate(keys.items(), start=1):
+        if key in pictures:
+            records.add(number, key, place, stem, pictures[key])
     splits = tuple(
         RawSplit(
-            name,
-            images,
-            [records.images[stem] for stem in split if stem in records.images],
-            [box for stem in split for box in records.boxes.get(stem, [])],
+            split.name,
+            split.place.images,
+            [records.images[key] for key in split_keys if key in records.images],
+            [box for key in split_keys for box in records.boxes.get(key, [])],
         )
-        for name, split in members.items()
+        for split in members
+        for split_keys in [[(id(split.place), stem) for stem in split.stems]]
     )
     return RawDataset(categories, splits)
 
 
-def _by_stem(folder: Path, findings: Findings) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in list_images(folder):
-        stem = composed(_stem_of(path, folder))
-        if stem in files:
-            findings.error(path, f"has the same stem as {files[stem].name}; keep one of them")
-        files[stem] = path
-    return files
+def _in_order(members: Sequence[VocSplitMembers]) -> dict[_Key, tuple[VocPlace, str]]:
+    """Every image of the splits once: by place, and there by stem."""
+    stems: dict[int, set[str]] = {}
+    places: dict[int, VocPlace] = {}
+    for split in members:
+        places[id(split.place)] = split.place
+        stems.setdefault(id(split.place), set()).update(split.stems)
+    return {(key, stem): (place, stem) for key, place in places.items() for stem in sorted(stems[key])}
 
 
 def _note_unannotated(left_out: list[Path], used: int, config: VocDataset, findings: Findings) -> None:
@@ -128,75 +121,10 @@ def _note_unannotated(left_out: list[Path], used: int, config: VocDataset, findi
         findings.note(path, "has no annotation file and is left out")
 
 
-def _stem_of(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def _members(config: VocDataset, root: Path, documents: Collection[str], findings: Findings) -> dict[str, list[str]]:
-    """Stems of every split, sorted."""
-    if config.draw is not None:
-        return draw_splits(documents, config.draw, findings, root / config.annotations)
-    members = {}
-    by_form = {composed(stem): stem for stem in documents}
-    by_name: dict[str, list[str]] = {}
-    for form, stem in by_form.items():
-        by_name.setdefault(PurePosixPath(form).name, []).append(stem)
-    for name, list_file in (config.splits or {}).items():
-        path = root / list_file
-        lines = read_lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
-        if lines is None:
-            continue
-        named = [(line, _stem(line.text, by_form, by_name)) for line in lines]
-        stems = [stem for _, stem in named if stem in documents]
-        used = set(stems)
-        for line, stem in named:
-            if stem not in used:
-                _report_missing(path, line, root / config.annotations / f"{stem}.xml", used, findings)
-        for stem in repeated(stems):
-            findings.note(path, f"lists '{stem}' more than once; used once")
-        if not lines:
-            findings.error(path, f"split '{name}' has no images")
-        members[name] = sorted(used)
-    return members
-
-
-def _report_missing(path: Path, line: Line, wanted: Path, listed: Collection[str], findings: Findings) -> None:
-    near = FolderNames().nearest(wanted) if len(findings.errors) < 50 else None
-    hint = f"; did you mean '{Path(near).stem}'?" if near and Path(near).stem not in listed else ""
-    findings.error(f"{path} line {line.number}", f"lists '{line.text}', but there is no {wanted}{hint}")
-
-
-def _stem(line: str, documents: Mapping[str, str], by_name: Mapping[str, Sequence[str]]) -> str:
-    """The stem a line names: itself, or without a class file's flag, a suffix or folders above.
-
-    ``documents`` has the stems by their composed form, ``by_name`` those of each name in any folder: one without folder
-    is enough where it is the only one.
-    """
-    if composed(line) in documents:
-        return documents[composed(line)]
-    *name, flag = line.rsplit(maxsplit=1)
-    for text in (line, *name) if flag in _FLAGS else (line,):
-        path = PurePosixPath(composed(text.replace("\\", "/")))
-        if path.suffix.lower() in IMAGE_SUFFIXES | {".xml"}:
-            path = path.with_suffix("")
-        stem = next((documents[tail] for tail in tails(path) if tail in documents), None)
-        alone = by_name.get(path.name, ()) if len(path.parts) == 1 else ()
-        if stem is not None or len(alone) == 1:
-            return stem or alone[0]
-    return path.name
-
-
 def _read_picture(
-    stem: str,
-    image: Path | None,
-    document: Path | None,
-    images: Path,
-    annotations: Path,
-    config: VocDataset,
-    names: FolderNames,
-    findings: Findings,
+    stem: str, place: VocPlace, config: VocDataset, names: FolderNames, findings: Findings
 ) -> _Picture | None:
-    assert document is not None, f"{annotations}: {stem} is no document"
+    document, images = place.documents[stem], place.images
     try:
         tree = read_xml(document)
     except UserError as error:
@@ -207,7 +135,7 @@ def _read_picture(
         return None
     named = (tree.findtext("filename") or "").strip()
     folder = images / PurePosixPath(stem).parent
-    image = image or _named_image(named, stem, folder, names)
+    image = place.image(stem) or _named_image(named, stem, folder, names)
     if image is None:
         says = f" and <filename> says '{named}'" if named else ""
         near = names.nearest(folder / (PureWindowsPath(named).name or f"{PurePosixPath(stem).name}.jpg"))
@@ -278,34 +206,33 @@ def _read_object(
 
 
 class _Records:
-    """Images and boxes by stem, numbered as they are added."""
+    """Images and boxes by place and stem, numbered as they are added."""
 
-    def __init__(self, config: VocDataset, categories: tuple[Category, ...], images: Path, findings: Findings) -> None:
+    def __init__(self, config: VocDataset, categories: tuple[Category, ...], findings: Findings) -> None:
         self._difficult = config.difficult
         self._ids = {category.name: category.id for category in categories}
-        self._images = images
         self._findings = findings
         self._next_box = 1
-        self.images: dict[str, ImageRecord] = {}
-        self.boxes: dict[str, list[BoxRecord]] = {}
+        self.images: dict[_Key, ImageRecord] = {}
+        self.boxes: dict[_Key, list[BoxRecord]] = {}
 
-    def add(self, number: int, stem: str, picture: _Picture) -> None:
+    def add(self, number: int, key: _Key, place: VocPlace, stem: str, picture: _Picture) -> None:
         frame = picture.frame
-        self.images[stem] = ImageRecord(number, picture.file_name, frame.width, frame.height, str(picture.document))
-        boxes = [self._box(number, stem, obj, picture) for obj in picture.objects]
-        self.boxes[stem] = [box for box in boxes if box is not None]
+        self.images[key] = ImageRecord(number, picture.file_name, frame.width, frame.height, str(picture.document))
+        boxes = [self._box(number, place, stem, obj, picture) for obj in picture.objects]
+        self.boxes[key] = [box for box in boxes if box is not None]
 
-    def _box(self, image_id: int, stem: str, obj: _Object, picture: _Picture) -> BoxRecord | None:
+    def _box(self, image_id: int, place: VocPlace, stem: str, obj: _Object, picture: _Picture) -> BoxRecord | None:
         frame = picture.frame
         if obj.name not in self._ids:
             known = nearest(obj.name, self._ids).rstrip(".")
             self._findings.error(picture.document, f"class '{obj.name}' is not among 'classes'{known}")
             return None
         if obj.difficult and self._difficult == "drop":
-            self._findings.box(stem, "marked difficult dropped")
+            self._findings.box(place.named(stem), "marked difficult dropped")
             return None
         fitted = fit_box(*frame.place(obj.box), frame.width, frame.height)
-        note_fit(fitted, stem, self._images / picture.file_name, self._findings)
+        note_fit(fitted, place.named(stem), place.images / picture.file_name, self._findings)
         if fitted.box is None:
             return None
         bbox = to_xywh(fitted.box)

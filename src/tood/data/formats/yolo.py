@@ -52,7 +52,8 @@ def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset
         frame = settle_frame(root / path, None, findings, str(root / path))
         if frame is None:
             continue
-        labelled[path] = one = _read_labels(root, path, frame, classes, names, findings)
+        labels = label_path(path, config.images, config.labels)
+        labelled[path] = one = _read_labels(root, path, labels, frame, classes, names, findings)
         images[path] = ImageRecord(number, path, frame.width, frame.height, str(one.labels))
     meaning = _meaning(config, described, list(labelled.values()), root, findings)
     boxes: dict[str, list[BoxRecord]] = {path: [] for path in images}
@@ -80,9 +81,11 @@ def read_yolo(config: YoloDataset, root: Path, findings: Findings) -> RawDataset
     return RawDataset(numbered(classes), splits)
 
 
-def label_path(image: str) -> str:
-    """Label file of an image, both relative to the root."""
+def label_path(image: str, images: str | None = None, labels: str | None = None) -> str:
+    """Label file of an image, both relative to the root; ``labels`` has those of the folder ``images``, if given."""
     path = Path(image)
+    if images is not None and labels is not None and path.is_relative_to(images):
+        return (Path(labels) / path.relative_to(images)).with_suffix(".txt").as_posix()
     parts = list(path.parts)
     folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if folders:
@@ -91,13 +94,13 @@ def label_path(image: str) -> str:
 
 
 def _read_labels(
-    root: Path, image: str, frame: Frame, classes: list[str], names: FolderNames, findings: Findings
+    root: Path, image: str, file: str, frame: Frame, classes: list[str], names: FolderNames, findings: Findings
 ) -> _Labelled:
-    written = [root / Path(label_path(image)).with_suffix(suffix) for suffix in (".txt", ".TXT")]
+    written = [root / Path(file).with_suffix(suffix) for suffix in (".txt", ".TXT")]
     labels = next((path for path in map(names.meant, written) if os.path.lexists(path)), written[0])
     if not os.path.lexists(labels):  # a broken link is an error where it is read
         note_absent(labels)
-        findings.note(image, f"has no label file '{label_path(image)}' and counts as an image without objects")
+        findings.note(image, f"has no label file '{file}' and counts as an image without objects")
         findings.share("missing_labels", root / image)
         return _Labelled(frame, labels, ())
     rows = []

@@ -27,24 +27,37 @@ def split_members(config: YoloDataset, root: Path, findings: Findings) -> dict[s
             findings.error(folder, f"the images are outside {root}; set 'root' to a folder that holds them")
             return {}
         keys = [_key(path, root) for path in list_images(folder)]
-        return draw_splits([key for key in keys if key is not None], config.draw, findings, folder)
-    members = {}
+        return draw_splits({key: root / key for key in keys if key is not None}, config.draw, findings, folder)
     names = FolderNames()
-    for name, place in (config.splits or {}).items():
-        path = root / place
-        if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
-            findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
-            continue
-        lines = _lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
-        if lines is None:
-            continue
-        if not lines:
-            findings.error(path, f"split '{name}' has no images")
-        found = _found(lines, root, path, names, findings)
-        for key in repeated(found):
-            findings.note(path, f"lists '{key}' more than once; used once")
-        members[name] = sorted(set(found))
+    members = {}
+    for name, places in (config.splits or {}).items():
+        found = [_members_of(name, place, config, root, names, findings) for place in _several(places)]
+        if any(keys is not None for keys in found):
+            members[name] = sorted({key for keys in found for key in keys or ()})
     return members
+
+
+def _several(places: str | list[str]) -> list[str]:
+    return [places] if isinstance(places, str) else places
+
+
+def _members_of(
+    name: str, place: str, config: YoloDataset, root: Path, names: FolderNames, findings: Findings
+) -> list[str] | None:
+    """The images of one folder or list of a split; None (and an error) where there is none."""
+    path = root / place
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        findings.error(path, f"split '{name}' is outside {root}; set 'root' to a folder that holds all splits")
+        return None
+    lines = _lines(path, findings, f"set 'splits.{name}' of data set '{config.name}'")
+    if lines is None:
+        return None
+    if not lines:
+        findings.error(path, f"split '{name}' has no images")
+    found = _found(lines, root, path, names, findings)
+    for key in repeated(found):
+        findings.note(path, f"lists '{key}' more than once; used once")
+    return found
 
 
 def _found(lines: Sequence[Line], root: Path, list_file: Path, names: FolderNames, findings: Findings) -> list[str]:

@@ -1,0 +1,1 @@
+"""Recognising the format and layout of a folder of pictures and annotations, for ``tood init``."""
