@@ -6,25 +6,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tood.config.schedule import ScheduleConfig
-from tood.training.optim import base_learning_rate, build_optimiser, learning_rate
+from tood.training.optim import LearningRate, base_learning_rate, build_optimiser
 
 PAPER = ScheduleConfig(name="1x")
+PER_EPOCH = 7330  # of COCO
 
 
 @pytest.mark.parametrize(
-    ("step", "epoch", "rate"),
+    ("step", "rate"),
     [
-        (0, 0, 0.01 * 0.001),
-        (250, 0, 0.01 * (0.001 + 0.999 * 0.5)),
-        (500, 0, 0.01),
-        (7329, 0, 0.01),
-        (7330 * 8 - 1, 7, 0.01),
-        (7330 * 8, 8, 0.001),
-        (7330 * 11, 11, 0.0001),
+        (0, 0.01 * 0.001),
+        (250, 0.01 * (0.001 + 0.999 * 0.5)),
+        (500, 0.01),
+        (7329, 0.01),
+        (7330 * 8 - 1, 0.01),
+        (7330 * 8, 0.001),
+        (7330 * 11, 0.0001),
     ],
 )
-def test_the_paper_schedule(step: int, epoch: int, rate: float) -> None:
-    assert learning_rate(PAPER, step, epoch) == pytest.approx(rate, rel=1e-12)
+def test_the_paper_schedule(step: int, rate: float) -> None:
+    assert LearningRate.of(PAPER, 12 * PER_EPOCH, PER_EPOCH).at(step) == pytest.approx(rate, rel=1e-12)
 
 
 @given(st.integers(1, 512))
