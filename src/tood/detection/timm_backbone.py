@@ -63,8 +63,12 @@ def _extractor(model: str, indices: Collection[int] | None = None) -> Any:
     except Exception as error:  # timm raises nearly anything for a model that it cannot cut into features
         names = timm.list_models()
         near = None if model.partition(".")[0] in names else nearest_name(model, names)
-        hint = f"; did you mean '{near.name}'?" if near else f" ({error})"
+        hint = f"; did you mean '{near.name}'?" if near else f" ({_in_one_line(error)})"
         raise UserError(f"backbone.model: timm has no feature extractor '{model}'{hint}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _refuse_strides(model: str, strides: list[int]) -> None:
@@ -119,7 +123,7 @@ def _trace(model: str, net: Any, strides: list[int]) -> _Trace:
             maps = net.eval()(torch.empty(1, 3, *_TRACED))
     except Exception as error:  # of a model for one size of images, for example
         raise UserError(
-            f"backbone.model: '{model}' does not take images of any size ({error}); choose another model."
+            f"backbone.model: '{model}' does not take images of any size ({_in_one_line(error)}); choose another model."
         ) from error
     for stride, channels, one in zip(strides, net.feature_info.channels(), maps, strict=True):
         expected = (1, channels, *(side // stride for side in _TRACED))
