@@ -263,6 +263,7 @@ def test_convolutions_whose_outputs_are_used_otherwise_too_are_not_folded(monkey
         ("vit_tiny_patch16_224", "strides 16, 16"),
         ("swin_tiny_patch4_window7_224", "swin_tiny_patch4_window7_224"),
         ("tf_efficientnet_lite0.no_such_tag", "tf_efficientnet_lite0.no_such_tag"),
+        ("inception_v3", "does not take images of any size"),
     ],
 )
 def test_models_that_give_no_such_maps_are_refused(model: str, said: str) -> None:
