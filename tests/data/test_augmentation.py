@@ -131,6 +131,14 @@ def test_a_crop_is_inside_and_keeps_the_centre_of_an_object(
     assert set(labels.tolist()) <= set(np.flatnonzero(inside).tolist())
 
 
+@pytest.mark.parametrize("size", [(40, 2), (2, 40), (1, 1), (6, 6), (7, 300)])
+def test_images_of_a_few_pixels_are_cropped_or_kept_whole(size: tuple[int, int]) -> None:
+    images = ImagesConfig(short=64, long=96, crop=CropConfig(probability=1.0))
+    drawn = [draw_augmentation(images, 0, Visit(), number, size, boxes((0, 0, *size))).crop for number in range(60)]
+    assert any(drawn) == (min(size) > 6)
+    assert all(min(crop[2:]) >= 2 for crop in drawn if crop)
+
+
 def test_boxes_are_around_their_pixels_after_crop_resize_and_flip() -> None:
     image, frame = torch.zeros(3, 80, 100, dtype=torch.uint8), boxes((22, 30, 58, 61))
     image[:, 30:61, 22:58] = 255
