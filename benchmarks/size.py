@@ -46,7 +46,13 @@ def prepare(figures: Figures) -> None:
 
     splits = {name: {"images": name, "annotations": f"annotations/{name}.json"} for name in ("train", "val")}
     config = CocoDataset.model_validate(
-        {"name": "sim", "format": "coco", "root": str(figures.work / "raw"), "splits": splits}
+        {
+            "name": "sim",
+            "format": "coco",
+            "root": str(figures.work / "raw"),
+            "splits": splits,
+            "duplicates": "keep",  # one picture stands for all of a size
+        }
     )
     with figures.timed("prepared"):
         prepare_dataset(config, figures.work / "data", mirror=None, params_root=PARAMS)
