@@ -89,9 +89,11 @@ def pixels(figures: Figures) -> None:
     """A picture of 12,000 x 9,000 pixels from its file to a batch."""
     import numpy as np
 
+    from tood.config.backbone import PixelsConfig
     from tood.config.images import ImagesConfig
     from tood.data.dataset import DetectionDataset
     from tood.data.loader import test_batches
+    from tood.data.network_input import NetworkInput
     from tood.data.split_table import SplitTable
     from tood.data.training_targets import TrainingTargets
     from tood.io.write import write_json
@@ -104,7 +106,8 @@ def pixels(figures: Figures) -> None:
     content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
     write_json(figures.work / "large.json", content)
     targets = TrainingTargets.of(SplitTable.of_json(figures.work / "large.json"))
-    dataset = DetectionDataset(targets, figures.work, ImagesConfig(), train=False, seed=0)
+    given = NetworkInput(ImagesConfig(), PixelsConfig())
+    dataset = DetectionDataset(targets, figures.work, given, train=False, seed=0)
     with figures.timed(f"{PIXELS[0]:,} x {PIXELS[1]:,} pixels decoded and resized"):
         (batch,) = test_batches(dataset, batch=1, rank=0, world=1, workers=0)
     figures.peak(f"to a batch of {tuple(batch.images.shape)}")

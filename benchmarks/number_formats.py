@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from tood.config.study import RunConfig, load_study
-from tood.data.loader import steps_per_epoch, train_batches
+from tood.data.loader import train_batches
 from tood.detection.training_batch import Progress
-from tood.training.optim import build_optimiser, learning_rate, set_learning_rate
+from tood.training.optim import LearningRate, build_optimiser, set_learning_rate
 from tood.training.processes.distributed import Group
 from tood.training.setup import prepare_training
 from tood.training.step import step_gradient
@@ -76,10 +76,11 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
     batch = config.schedule.batch
     losses: list[torch.Tensor] = []
     means: dict[str, torch.Tensor] = {}
-    for epoch in range(-(-steps // steps_per_epoch(dataset, batch=batch))):
+    rate = LearningRate.of(config.schedule, steps, setup.fit.per_epoch)
+    for epoch in range(-(-steps // setup.fit.per_epoch)):
         batches = train_batches(dataset, batch=batch, seed=config.seed, epoch=epoch, rank=0, world=1, workers=0)
         for one in itertools.islice(batches, steps - len(losses)):
-            set_learning_rate(optimiser, learning_rate(config.schedule, len(losses), epoch))
+            set_learning_rate(optimiser, rate.at(len(losses)))
             optimiser.zero_grad(set_to_none=True)
             progress = Progress(epoch=epoch, step=len(losses), total_steps=steps)
             found = step_gradient(

@@ -46,7 +46,13 @@ def prepare(figures: Figures) -> None:
 
     splits = {name: {"images": name, "annotations": f"annotations/{name}.json"} for name in ("train", "val")}
     config = CocoDataset.model_validate(
-        {"name": "sim", "format": "coco", "root": str(figures.work / "raw"), "splits": splits}
+        {
+            "name": "sim",
+            "format": "coco",
+            "root": str(figures.work / "raw"),
+            "splits": splits,
+            "duplicates": "keep",  # one picture stands for all of a size
+        }
     )
     with figures.timed("prepared"):
         prepare_dataset(config, figures.work / "data", mirror=None, params_root=PARAMS)
@@ -58,9 +64,11 @@ def index(figures: Figures) -> None:
     import torch
 
     import tood.data.dataset as reading
+    from tood.config.backbone import PixelsConfig
     from tood.config.images import ImagesConfig
     from tood.data.formats.headers import read_header
     from tood.data.loader import train_batches
+    from tood.data.network_input import NetworkInput
     from tood.data.prepared import open_prepared
     from tood.data.split_table import SplitTable
     from tood.data.training_targets import TrainingTargets
@@ -77,8 +85,8 @@ def index(figures: Figures) -> None:
         return torch.zeros(3, height, width, dtype=torch.uint8)
 
     reading.decode_image = blank
-    config = ImagesConfig(short=32, long=64, jitter=(32, 48))
-    dataset = reading.DetectionDataset(found, split.images, config, train=True, seed=0)
+    given = NetworkInput(ImagesConfig(short=32, long=64, jitter=(32, 48)), PixelsConfig())
+    dataset = reading.DetectionDataset(found, split.images, given, train=True, seed=0)
     batches = train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, workers=2)
     seen: list[list[float]] = []
     with figures.timed("an epoch of two workers"):
@@ -165,9 +173,11 @@ def decoding(figures: Figures) -> None:
     """What one worker does: pictures from files to padded batches of 800x1333."""
     import torch
 
+    from tood.config.backbone import PixelsConfig
     from tood.config.images import ImagesConfig
     from tood.data.dataset import DetectionDataset
     from tood.data.loader import train_batches
+    from tood.data.network_input import NetworkInput
     from tood.data.prepared import PreparedSplit
     from tood.data.split_table import SplitTable
     from tood.data.training_targets import TrainingTargets
@@ -179,8 +189,8 @@ def decoding(figures: Figures) -> None:
     torch.set_num_threads(1)
     split = PreparedSplit("train", figures.work / "few.json", figures.work / "few", 256, 256 * 7, "")
     found = TrainingTargets.of(SplitTable.of_split(split))
-    for name, config in (("800x1333", ImagesConfig()), ("480-800x1333", ImagesConfig(jitter=(480, 800)))):
-        dataset = DetectionDataset(found, split.images, config, train=True, seed=0)
+    for name, images in (("800x1333", ImagesConfig()), ("480-800x1333", ImagesConfig(jitter=(480, 800)))):
+        dataset = DetectionDataset(found, split.images, NetworkInput(images, PixelsConfig()), train=True, seed=0)
         started = time.process_time()
         for _ in train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, workers=0):
             pass

@@ -37,7 +37,9 @@ SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "ot
         {"dataset": {"drop_empty": True}},  # its choice is in the schedule, when the run is composed
         {"method": {"inference": {"score_threshold": 0.1, "nms_iou": 0.5}}},
         {"schedule": {"evaluate_every": 3}},
+        {"schedule": {"evaluations": 3}},
         {"schedule": {"checkpoint_every": 7}},
+        {"fitted": {"steps": 7, "images": {"short": 64, "long": 96}}},
     ],
 )
 def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[str, Any]) -> None:
@@ -64,6 +66,16 @@ def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[s
         {"schedule": {"lr": 0.5}},
         {"schedule": {"epochs": 61}},
         {"schedule": {"images": {"flip": 0.0}}},
+        {"schedule": {"images": {"photometric": 0.5}}},
+        {"schedule": {"images": {"crop": {}}}},
+        {"schedule": {"images": {"jitter": None, "scale_jitter": [0.75, 1.25]}}},
+        {"schedule": {"images": {"jitter": None, "short": 800, "long": 1333, "fit": {}}}},
+        {"schedule": {"epochs": None, "steps": 100, "milestones": [0.5], "evaluations": 1}},
+        {"schedule": {"ema": {}}},
+        {"schedule": {"repeat": {}}},
+        {"schedule": {"warmup": {"share": 0.1}}},
+        {"backbone": {"pixels": {"mean": [127, 127, 127]}}},
+        {"backbone": {"name": "light", "kind": "timm", "model": "resnet18"}},
         {"schedule": {"drop_empty": True}},
     ],
 )
@@ -86,10 +98,18 @@ def test_generated_data_is_identified_by_size_and_seeds() -> None:
 def test_fingerprints_are_those_of_the_versions_before() -> None:
     """So that finished trainings are recognised; from before data sets could decide about images without objects."""
     known = {
+        "bccd:atss": "acd41c1a30f410c0",
+        "bccd:gfl": "78d03bae3d54b6ff",
         "bccd:tood": "736d55ac88b00f56",
         "coco_tiny:tood": "e760b916f5ecbcb1",
+        "coco_1x:atss": "d051614de2584181",
+        "coco_1x:gfl": "087e598b78bc3e8e",
         "coco_1x:tood": "2f3c4c8369e753f4",
+        "demo:atss": "4b269d8ec04ee759",
+        "demo:gfl": "6f7747f23cfdca52",
         "demo:tood": "27fbc45e4875c5a9",
         "paper/table2:noisy_anchor": "e83df4aa012ad59f",
+        "paper/table2@demo:noisy_anchor": "62b78ff30d3f365e",
+        "paper/table2@demo:tal_18e": "4b393c100e1aa945",
     }
     assert {name: run(*name.split(":")).fingerprint for name in known} == known

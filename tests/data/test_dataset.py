@@ -7,17 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
+from tood.config.backbone import PixelsConfig
 from tood.config.datasets import ShapesDataset
 from tood.config.images import ImagesConfig
+from tood.data.augmentation import Visit
 from tood.data.dataset import DetectionDataset, Sample
-from tood.data.input_sizes import resized_size
+from tood.data.input_sizes import Bounds, resized_size
+from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
 from tood.data.training_targets import TrainingTargets
 from tood.io.errors import UserError
 
-JITTERED = ImagesConfig(short=64, long=96, jitter=(48, 80))
+JITTERED = NetworkInput(ImagesConfig(short=64, long=96, jitter=(48, 80)), PixelsConfig())
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
     return PreparedSplit("train", folder / "annotations/train.json", folder / "images", 16, 0, "")
 
 
-def dataset(split: PreparedSplit, *, train: bool, config: ImagesConfig = JITTERED) -> DetectionDataset:
+def dataset(split: PreparedSplit, *, train: bool, config: NetworkInput = JITTERED) -> DetectionDataset:
     targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
     return DetectionDataset(targets, split.images, config, train=train, seed=4)
 
@@ -50,26 +53,26 @@ def test_a_sample_does_not_depend_on_what_was_read_before(split: PreparedSplit) 
 def test_epochs_differ_and_return(split: PreparedSplit) -> None:
     data = dataset(split, train=True)
     first = [data[k] for k in range(16)]
-    assert not all(same(a, data.sample(k, 1)) for k, a in enumerate(first))
-    assert all(same(a, data.sample(k, 0)) for k, a in enumerate(first))
+    assert not all(same(a, data.sample(k, Visit(1))) for k, a in enumerate(first))
+    assert all(same(a, data.sample(k, Visit())) for k, a in enumerate(first))
 
 
 def test_size_is_known_without_reading(split: PreparedSplit) -> None:
     data = dataset(split, train=True)
     for position in range(16):
-        for epoch in (0, 5):
-            height, width = data.sample(position, epoch).image.shape[1:]
-            assert data.input_size(position, epoch) == (width, height)
+        for visit in (Visit(), Visit(5)):
+            height, width = data.sample(position, visit).image.shape[1:]
+            assert data.input_size(position, visit) == (width, height)
 
 
 def test_test_images_are_not_augmented(split: PreparedSplit) -> None:
     data = dataset(split, train=False)
     for position in range(16):
         sample = data[position]
-        assert same(sample, data.sample(position, 9))
+        assert same(sample, data.sample(position, Visit(9)))
         width, height = int(data.targets.widths[position]), int(data.targets.heights[position])
         assert sample.original_size == (height, width)
-        assert sample.image.shape[:0:-1] == resized_size(width, height, 64, 96)
+        assert sample.image.shape[:0:-1] == resized_size(width, height, Bounds(64, 96))
         boxes, labels = data.targets.of_image(position)
         scale = sample.image.shape[2] / width
         assert torch.equal(sample.labels, torch.from_numpy(labels))

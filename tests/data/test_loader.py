@@ -12,11 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tood.config.backbone import PixelsConfig
 from tood.config.datasets import ShapesDataset
 from tood.config.images import ImagesConfig
 from tood.data import loader
+from tood.data.augmentation import Visit
 from tood.data.dataset import DetectionDataset, Sample
-from tood.data.loader import Batch, collate, plan_epoch, steps_per_epoch, train_batches
+from tood.data.epoch_plan import plan_epoch, steps_per_epoch
+from tood.data.loader import Batch, collate, train_batches
+from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
@@ -32,8 +36,8 @@ def make(folder: Path) -> DetectionDataset:
     generate_shapes(config, folder)
     split = PreparedSplit("train", folder / "annotations/train.json", folder / "images", COUNT, 0, "")
     targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
-    images = ImagesConfig(short=64, long=96, jitter=(40, 80))
-    return DetectionDataset(targets, split.images, images, train=True, seed=4)
+    given = NetworkInput(ImagesConfig(short=64, long=96, jitter=(40, 80)), PixelsConfig())
+    return DetectionDataset(targets, split.images, given, train=True, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,10 @@ def test_plan_shows_every_image_in_batches_of_one_orientation(
     landscape: list[bool], batch: int, seed: int, epoch: int
 ) -> None:
     flags = np.array(landscape)
-    plan = plan_epoch(flags, batch=batch, seed=seed, epoch=epoch)
+    whole = plan_epoch(flags, batch=batch, seed=seed, epoch=epoch)
+    plan = whole.positions
+    assert not whole.occurrences.any()
+    assert (whole.scales == 1).all()
     assert plan.shape == (-(-len(flags) // batch), batch)
     seen = Counter(plan.ravel().tolist())
     assert set(seen) == set(range(len(flags)))
@@ -87,18 +94,18 @@ def test_plan_shows_every_image_in_batches_of_one_orientation(
         assert max(seen.values()) - 1 <= min(1, repeated)
     mixed = [step for step in plan if len(set(flags[step].tolist())) == 2]
     assert len(mixed) <= 2
-    assert np.array_equal(plan, plan_epoch(flags, batch=batch, seed=seed, epoch=epoch))
+    assert np.array_equal(plan, plan_epoch(flags, batch=batch, seed=seed, epoch=epoch).positions)
 
 
 def test_plans_differ_by_seed_and_epoch() -> None:
     flags = np.arange(40) % 2 == 0
-    plans = {plan_epoch(flags, batch=8, seed=s, epoch=e).tobytes() for s in range(4) for e in range(4)}
+    plans = {plan_epoch(flags, batch=8, seed=s, epoch=e).positions.tobytes() for s in range(4) for e in range(4)}
     assert len(plans) == 16
 
 
 def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionDataset) -> None:
     batches = read(dataset)
-    assert len(batches) == steps_per_epoch(dataset, batch=BATCH) == 6
+    assert len(batches) == steps_per_epoch(dataset.visits, BATCH) == 6
     ids = torch.cat([batch.image_ids for batch in batches]).tolist()
     assert len(ids) == 24
     assert set(ids) == set(dataset.targets.image_ids.tolist())
@@ -144,10 +151,10 @@ def test_error_of_a_worker_arrives_as_the_sentence_it_was(tmp_path: Path, worker
 class Deadly(DetectionDataset):
     """Ends the process that reads the sixth image, as the system does when memory runs out."""
 
-    def sample(self, position: int, epoch: int) -> Sample:
+    def sample(self, position: int, visit: Visit) -> Sample:
         if position == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().sample(position, epoch)
+        return super().sample(position, visit)
 
 
 def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) -> None:
@@ -222,7 +229,7 @@ def test_collate_pads_with_zeros_and_keeps_everything() -> None:
             torch.zeros(0).long(),
         ),
     ]
-    batch = collate(samples)
+    batch = collate(samples, PixelsConfig())
     assert batch.images.shape == (2, 3, 64, 64)
     assert (batch.images[0, :, :33, :20] > 2).all()
     assert (batch.images[1, :, :10, :40] > 2).all()
@@ -234,8 +241,8 @@ def test_collate_pads_with_zeros_and_keeps_everything() -> None:
     assert batch.boxes.shape == (2, 2, 4)
     assert batch.labels.tolist() == [[1, 3], [0, 0]]
     assert batch.valid.tolist() == [[True, True], [False, False]]
-    assert collate(samples, (96, 64)).images.shape == (2, 3, 64, 96)
-    empty = collate(samples[1:])
+    assert collate(samples, PixelsConfig(), (96, 64)).images.shape == (2, 3, 64, 96)
+    empty = collate(samples[1:], PixelsConfig())
     assert empty.boxes.shape == (1, 0, 4)
     assert empty.valid.shape == (1, 0)
     assert same(batch.to("cpu"), batch)

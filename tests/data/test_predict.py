@@ -3,14 +3,19 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from tood.config.study import RunConfig, load_study
-from tood.detection.detector import build_detector
+from tood.data.loader import Batch
+from tood.detection.detector import Detector, build_detector
+from tood.detection.postprocess import Detections
+from tood.evaluation.detections import detect_batch
 from tood.io.errors import UserError
+from tood.verbs import predict as verb
 from tood.verbs.predict import model_of, predict
 from tood.weights.model_file import save_model
 
@@ -32,6 +37,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector.load_state_dict(state)
     save_model(folder / "model.pt", config, ("cat", "dog"), (3, 7), detector)
     return folder
+
+
+def test_images_are_normalised_as_the_models_backbone_takes_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = torch.load(run / "model.pt", weights_only=True)
+    config = json.loads(content["config"])
+    config["backbone"]["pixels"] = {"mean": [127, 100, 0], "std": [128, 50, 255]}
+    torch.save({**content, "config": json.dumps(config)}, tmp_path / "model.pt")
+    Image.new("RGB", (64, 64), (255, 0, 51)).save(tmp_path / "a.png")
+    seen: list[Batch] = []
+
+    def detecting(detector: Detector, batch: Batch, *options: Any) -> list[Detections]:
+        seen.append(batch)
+        return detect_batch(detector, batch, *options)
+
+    monkeypatch.setattr(verb, "detect_batch", detecting)
+    predict(tmp_path / "model.pt", tmp_path / "a.png", tmp_path / "out", 0.3, "0", 1)
+    (batch,) = seen
+    torch.testing.assert_close(batch.images[0].mean((1, 2)), torch.tensor([1.0, -2.0, 0.2]))
 
 
 @pytest.fixture

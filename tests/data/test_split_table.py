@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tood.config.backbone import PixelsConfig
 from tood.config.images import ImagesConfig
 from tood.data.columns import Texts
 from tood.data.dataset import DetectionDataset
 from tood.data.formats.records import BoxRecord, Category, ImageRecord, RawSplit, to_coco
 from tood.data.loader import BatchPlans, _PlannedBatches
+from tood.data.network_input import NetworkInput
 from tood.data.prepare import write_coco
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
@@ -123,7 +125,9 @@ def test_what_workers_hold_has_no_object_for_each_image_or_box(tmp_path: Path) -
         folder = tmp_path / str(images)
         folder.mkdir()
         targets = TrainingTargets.of(SplitTable.of_split(written(folder, images, boxes), NAMES))
-        dataset = DetectionDataset(targets, folder, ImagesConfig(), train=True, seed=0)
-        plans = BatchPlans(np.arange(images), np.arange(images + 1), np.arange(images)[:, None])
+        given = NetworkInput(ImagesConfig(), PixelsConfig())
+        dataset = DetectionDataset(targets, folder, given, train=True, seed=0)
+        every = np.arange(images)
+        plans = BatchPlans(every, np.arange(images + 1), every[:, None], every, every[:, None], np.ones(images))
         counts.append(reachable(_PlannedBatches(dataset, plans, epoch=1)))
     assert counts[0] == counts[1]

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from tood.config.images import ImagesConfig
-from tood.data.input_sizes import resized_size, resized_sizes
+from tood.data.augmentation import Augmentation
+from tood.data.input_sizes import Bounds, resized_size, resized_sizes
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import count_targets, input_boxes
 from tood.data.training_targets import Fate, TrainingTargets, fates, without_empty
-from tood.data.transforms import Augmentation, transform
+from tood.data.transforms import transform
 
 
 def table_of(folder: Path, images: list[tuple[int, int]], boxes: list[dict[str, Any]]) -> SplitTable:
@@ -63,20 +64,21 @@ def test_targets_are_those_of_training(tmp_path: Path, drop_empty: bool) -> None
 @pytest.mark.parametrize(("short", "long"), [(64, 96), (333, 1000), (17, 4000)])
 def test_sizes_and_boxes_are_those_of_the_transform(tmp_path: Path, short: int, long: int, mirrored: bool) -> None:
     table = random_table(tmp_path, seed=short)
-    targets, images = TrainingTargets.of(table), ImagesConfig(short=32, long=long)
-    found, chosen = input_boxes(table, short, long, mirrored=mirrored), fates(table) == Fate.TARGET
+    targets, bounds = TrainingTargets.of(table), Bounds(short, long)
+    found, chosen = input_boxes(table, bounds, mirrored=mirrored), fates(table) == Fate.TARGET
     of_image, sides = table.locate_annotations()[0], found.shorter_sides
     for position, (width, height) in enumerate(zip(table.widths.tolist(), table.heights.tolist(), strict=True)):
         boxes, labels = (torch.from_numpy(part.copy()) for part in targets.of_image(position))
         picture = torch.zeros(3, height, width, dtype=torch.uint8)
-        resized, expected, _ = transform(picture, boxes, labels, Augmentation(short, mirrored), images)
+        augmentation = Augmentation(bounds, flip=mirrored)
+        resized, expected, _ = transform(picture, boxes, labels, augmentation, antialias=False)
         here = np.flatnonzero(chosen & (of_image == position))
         kept = here[sides[here] >= 1]
         assert found.boxes[kept].tolist() == expected.tolist()
         assert all(size == [resized.shape[-1], resized.shape[-2]] for size in found.sizes[here].tolist())
     old = np.stack([table.widths, table.heights], axis=1)
-    assert [tuple(size) for size in resized_sizes(old, short, long).tolist()] == [
-        resized_size(w, h, short, long) for w, h in old.tolist()
+    assert [tuple(size) for size in resized_sizes(old, bounds).tolist()] == [
+        resized_size(w, h, bounds) for w, h in old.tolist()
     ]
 
 

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from tood.config.backbone import PixelsConfig
 from tood.config.images import ImagesConfig
 from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig
+from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.detection.points import points_of
@@ -22,7 +24,7 @@ from tood.evaluation.alignment_files import SplitAlignment, read_arrays, write_a
 from tood.evaluation.alignment_split import analyse_split, final_scores
 from tood.io.errors import UserError
 
-IMAGES = ImagesConfig(short=64, long=128)
+INPUT = NetworkInput(ImagesConfig(short=64, long=128), PixelsConfig())
 CONFIG = {
     "study": "cells",
     "run": "tood",
@@ -67,7 +69,7 @@ def write_split(
 def analysed(split: PreparedSplit, *, clip: bool = True) -> SplitAlignment:
     inference = InferenceConfig(clip_boxes=clip)
     table = SplitTable.of_split(split)
-    return analyse_split(Fixed(), table, split.images, IMAGES, inference, device=torch.device("cpu"))  # type: ignore[arg-type]
+    return analyse_split(Fixed(), table, split.images, INPUT, inference, device=torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def test_places_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ STATE = {
 
 
 def test_a_state_with_other_fields_is_another_version() -> None:
-    assert TrainingState.of(STATE) is not None
+    earlier = TrainingState.of(STATE)
+    assert earlier is not None
+    assert earlier.averages == {}, "versions before averaged nothing"
+    assert TrainingState.of({**STATE, "averages": {"weight": torch.ones(2)}}) is not None
     assert TrainingState.of({**STATE, "more": 1}) is None
     for name in STATE:
         assert TrainingState.of({key: value for key, value in STATE.items() if key != name}) is None

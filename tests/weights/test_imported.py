@@ -513,7 +513,7 @@ def test_the_format_says_where_weights_come_from(tmp_path: Path, heads: dict[str
     assert model.config.model_dump(mode="json") == imported.config.model_dump(mode="json")
     assert model.config.source.file == "theirs.pth"
     assert len(model.config.source.sha256) == 64
-    assert model.images.antialias is False
+    assert model.network_input.images.antialias is False
     with pytest.raises(UserError, match="holds imported weights, not a run's"):
         load_model(ours)
     with pytest.raises(UserError, match="is a model of this project already"):

@@ -16,10 +16,9 @@ from typer.testing import CliRunner
 
 from tood.cli.main import app
 from tood.cli.weights_verbs import import_
-from tood.config.backbone import BackboneConfig
+from tood.config.backbone import BackboneConfig, PixelsConfig
 from tood.config.blocks import read_block
 from tood.config.method import MethodConfig
-from tood.data.network_input import MEAN, STD
 from tood.detection.detector import build_detector
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
@@ -158,7 +157,7 @@ def test_the_image_path_is_the_references(project: Path, tood: Callable[..., str
     pixels = np.asarray(Image.open(project / "files/images/1.png"))
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     resized = torch.nn.functional.interpolate(image, (128, 171), mode="bilinear", align_corners=False).round()
-    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (PixelsConfig().mean, PixelsConfig().std))
     padded = torch.zeros(1, 3, 128, 192)
     padded[..., :171] = (resized - mean) / std
     model = load_detection_model(project / "ours.pt")

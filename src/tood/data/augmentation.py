@@ -13,6 +13,7 @@ from tood.data.input_sizes import Bounds, bounds_at, plain_bounds
 from tood.data.random_streams import random_stream
 
 _SHAPE = 0.75  # of crops: width / height differs at most by this factor from the image's, so that a batch stays dense
+_SMALLEST_CROP = 2.0  # px; images of fewer pixels are kept whole, for torchvision divides by the side of a crop
 _COLOURS = v2.ColorJitter(brightness=0.2, contrast=0.3, saturation=0.3, hue=0.02)
 """Channels are not permuted, as SSD does, for colours may be what tells classes apart."""
 
@@ -73,6 +74,8 @@ def _draw_crop(
     config: CropConfig, seed: int, size: tuple[int, int], boxes: NDArray[np.float32]
 ) -> tuple[int, int, int, int] | None:
     width, height = size
+    if config.smallest * min(size) < _SMALLEST_CROP:
+        return None
     shape = width / height
     cropping = v2.RandomIoUCrop(config.smallest, 1.0, shape * _SHAPE, shape / _SHAPE)
     framed = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=(height, width))

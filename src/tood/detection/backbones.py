@@ -170,6 +170,28 @@ def _deform(stages: Sequence[nn.Module], levels: Collection[str]) -> None:
             nn.init.kaiming_normal_(block.conv2.weight, mode="fan_out", nonlinearity="relu")
 
 
+def synchronised(model: nn.Module) -> nn.Module:
+    """The model with its live batch normalisations synchronised over processes, in place.
+
+    Those with frozen statistics stay as they are, for they may be folded into convolutions.
+    """
+    for name, norm in [*model.named_modules()]:
+        if isinstance(norm, _BatchNorm) and norm.training:
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, _synchronised_norm(norm))
+    return model
+
+
+def _synchronised_norm(norm: _BatchNorm) -> nn.Module:
+    if type(norm).__module__.partition(".")[0] == "timm":  # whose normalisations may end with an activation
+        from timm.layers.norm_act import convert_sync_batchnorm
+
+        own: nn.Module = convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+        return own
+    plain: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    return plain
+
+
 def build_backbone(config: BackboneConfig) -> Backbone:
     """The backbone of a configuration, randomly initialised; weights are loaded separately.
 

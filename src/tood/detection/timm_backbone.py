@@ -1,5 +1,6 @@
 """Backbones of the library timm: any of its feature extractors that gives maps of strides 8, 16 and 32."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from tood.detection.backbones import Backbone
 from tood.detection.timm_folding import fold
@@ -35,7 +38,8 @@ class TimmBackbone(Backbone):
             strides: list[int] = every.feature_info.reduction()
             _refuse_strides(model, strides)
             traced = _trace(model, every, strides)
-        self.net = _extractor(model, [strides.index(stride) for stride in _STAGE_STRIDES[1:]])
+        places = [strides.index(stride) for stride in _STAGE_STRIDES[1:]]
+        self.net = _extractor(model, [every.feature_info.out_indices[place] for place in places])
         c3, c4, c5 = self.net.feature_info.channels()
         self.out_channels = (c3, c4, c5)
         self._frozen = _frozen_layers(model, traced, frozen_stages)
@@ -59,8 +63,12 @@ def _extractor(model: str, indices: Collection[int] | None = None) -> Any:
     except Exception as error:  # timm raises nearly anything for a model that it cannot cut into features
         names = timm.list_models()
         near = None if model.partition(".")[0] in names else nearest_name(model, names)
-        hint = f"; did you mean '{near.name}'?" if near else f" ({error})"
+        hint = f"; did you mean '{near.name}'?" if near else f" ({_in_one_line(error)})"
         raise UserError(f"backbone.model: timm has no feature extractor '{model}'{hint}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _refuse_strides(model: str, strides: list[int]) -> None:
@@ -79,7 +87,7 @@ class _Trace:
     layers: list[str] = field(default_factory=list)
     """Modules without children and batch normalisations, in the order in which they end."""
     pairs: list[tuple[str, str]] = field(default_factory=list)
-    """Convolutions and the batch normalisations that directly take their outputs."""
+    """Convolutions and the batch normalisations that alone and directly take their outputs."""
     until: dict[int, int] = field(default_factory=dict)
     """Stride of a map to the number of layers that have run when it is there; without maps changed outside modules."""
 
@@ -89,12 +97,14 @@ def _trace(model: str, net: Any, strides: list[int]) -> _Trace:
     kept: list[Tensor] = []  # no id is used again while its tensor lives
     made_by: dict[int, str] = {}
     made_after: dict[int, int] = {}
+    normalised: dict[int, tuple[str, str]] = {}
+    uses = _Uses()
 
     def note(name: str, is_layer: bool) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
             if is_layer:
                 if isinstance(module, _BatchNorm) and (conv := made_by.get(id(given[0]))) is not None:
-                    found.pairs.append((conv, name))
+                    normalised[id(given[0])] = (conv, name)
                 found.layers.append(name)
             if isinstance(output, Tensor):
                 kept.append(output)
@@ -104,14 +114,16 @@ def _trace(model: str, net: Any, strides: list[int]) -> _Trace:
 
         return hook
 
+    norms = {name for name, module in net.named_modules() if isinstance(module, _BatchNorm)}
     for name, module in net.named_modules():
-        is_layer = isinstance(module, _BatchNorm) or next(module.children(), None) is None
-        module.register_forward_hook(note(name, is_layer))
+        if norms.isdisjoint(_parents(name)):  # an activation inside a normalisation is part of it
+            module.register_forward_hook(note(name, name in norms or next(module.children(), None) is None))
     try:
-        maps = net.eval()(torch.empty(1, 3, *_TRACED))
+        with uses:
+            maps = net.eval()(torch.empty(1, 3, *_TRACED))
     except Exception as error:  # of a model for one size of images, for example
         raise UserError(
-            f"backbone.model: '{model}' does not take images of any size ({error}); choose another model."
+            f"backbone.model: '{model}' does not take images of any size ({_in_one_line(error)}); choose another model."
         ) from error
     for stride, channels, one in zip(strides, net.feature_info.channels(), maps, strict=True):
         expected = (1, channels, *(side // stride for side in _TRACED))
@@ -122,7 +134,28 @@ def _trace(model: str, net: Any, strides: list[int]) -> _Trace:
             )
         if id(one) in made_after:
             found.until[stride] = made_after[id(one)]
+    given_out = {id(one) for one in maps}
+    found.pairs = [pair for made, pair in normalised.items() if uses.counts[made] == 1 and made not in given_out]
     return found
+
+
+class _Uses(TorchFunctionMode):
+    """Counts by the id of a tensor how many operations took it, in place or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[int] = Counter()
+        self._kept: list[Tensor] = []  # no id is used again while its tensor lives
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        made, taken = ([one for one in tree_leaves(of) if isinstance(one, Tensor)] for of in (output, (args, kwargs)))
+        if made:  # asking for a shape and the like is no use
+            self.counts.update(map(id, taken))
+        self._kept += made
+        return output
 
 
 def _frozen_layers(model: str, traced: _Trace, stages: int) -> list[str]:

@@ -41,7 +41,8 @@ class AveragedDetector:
         return dict(zip(self._names, self._average, strict=True))
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state of :meth:`state`."""
+        """Go on from a state of :meth:`state`; what is not averaged is the detector's."""
+        self.detector.load_state_dict(self._source.state_dict())
         for name, average in zip(self._names, self._average, strict=True):
             average.copy_(state[name])
 

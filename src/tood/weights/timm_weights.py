@@ -11,6 +11,7 @@ from tood.config.packaged import PACKAGED
 from tood.detection.detector import Detector
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
+from tood.io.escape import escape
 from tood.weights.mmdet.checkpoint_file import read_foreign_file
 
 _NET = "backbone.net."
@@ -56,11 +57,15 @@ def _from_hub(backbone: BackboneConfig) -> tuple[Mapping[str, Tensor], str]:
     except Exception as error:  # of the network, the hub's library or timm
         raise UserError(
             f"backbone {backbone.name}: the ImageNet weights of timm's '{backbone.model}' could not be fetched "
-            f"({error}); download the file by hand and give its path as weights, or set weights to 'none'."
+            f"({_in_one_line(error)}); fetch them once with a network, for timm keeps them, or set weights to 'none'."
         ) from error
     described: Any = net.pretrained_cfg
     _refuse_other_pixels(backbone, described)
     return {_NET + name: value for name, value in net.state_dict().items()}, f"timm ({backbone.model})"
+
+
+def _in_one_line(error: Exception) -> str:
+    return escape(" ".join(str(error).split()), most=300)
 
 
 def _refuse_other_pixels(backbone: BackboneConfig, described: Mapping[str, Any]) -> None:

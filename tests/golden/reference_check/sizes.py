@@ -10,16 +10,17 @@ from torch import Tensor
 
 from reference_check.folder import read_arrays, read_json, tensor
 from reference_check.rows import EXACT, Report, Tolerance
-from tood.config.images import ImagesConfig
+from tood.config.backbone import PixelsConfig
+from tood.data.augmentation import Augmentation
 from tood.data.dataset import Sample
-from tood.data.input_sizes import resized_size
+from tood.data.input_sizes import Bounds, resized_size
 from tood.data.loader import collate
-from tood.data.network_input import MEAN, STD
-from tood.data.transforms import Augmentation, normalise, transform
+from tood.data.transforms import normalise, transform
 
 GREY_LEVEL = Tolerance(absolute=1.0)
 BOXES = Tolerance(absolute=1e-4)
 INPUT = Tolerance(absolute=1e-5)
+PIXELS = PixelsConfig()
 
 
 def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
@@ -33,7 +34,7 @@ def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
             if not key.startswith("short_"):
                 continue
             total += 1
-            new_w, new_h = resized_size(width, height, int(key.removeprefix("short_")), long_edge)
+            new_w, new_h = resized_size(width, height, Bounds(int(key.removeprefix("short_")), long_edge))
             padded = [-(-side // divisor) * divisor for side in (new_w, new_h)]
             wrong["size"] += (new_w, new_h) != (expected["new_w"], expected["new_h"])
             wrong["scale"] += (new_w / width, new_h / height) != (expected["scale_w"], expected["scale_h"])
@@ -45,8 +46,8 @@ def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
 def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
     """Resizing to within a grey level; normalising and padding exactly, from the reference's own pixels."""
     reference, arrays = read_json(folder / f"{stem}.json"), read_arrays(folder / f"{stem}.npz")
-    report.compare("mean", MEAN, reference["mean"], EXACT)
-    report.compare("std", STD, reference["std"], EXACT)
+    report.compare("mean", PIXELS.mean, reference["mean"], EXACT)
+    report.compare("std", PIXELS.std, reference["std"], EXACT)
     image, boxes = _rgb(arrays["image_bgr"]), tensor(arrays["boxes"])
     original = (image.shape[1], image.shape[2])
     for name, options in reference["scales"].items():
@@ -57,8 +58,8 @@ def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
                 image,
                 boxes,
                 torch.arange(len(boxes)),
-                Augmentation(short, flip=flip),
-                ImagesConfig(short=short, long=long),
+                Augmentation(Bounds(short, long), flip=flip),
+                antialias=False,
             )
             pixels = _rgb(arrays[f"{name}_{suffix}_bgr"])
             report.compare(f"{suffix} pixels", found, pixels, GREY_LEVEL)
@@ -69,8 +70,8 @@ def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
             report.count(f"{suffix} boxes dropped though large enough", int(large.sum()), len(boxes))
         pixels = _rgb(arrays[f"{name}_resized_bgr"])
         normalised = tensor(arrays[f"{name}_normalised_hwc_rgb"]).permute(2, 0, 1)
-        report.compare("normalised", normalise(pixels), normalised, INPUT)
-        batch = collate([Sample(pixels, original, 0, boxes[:0], torch.zeros(0, dtype=torch.int64))])
+        report.compare("normalised", normalise(pixels, PIXELS), normalised, INPUT)
+        batch = collate([Sample(pixels, original, 0, boxes[:0], torch.zeros(0, dtype=torch.int64))], PIXELS)
         report.compare("model_input", batch.images, arrays[f"{name}_model_input"], INPUT)
         report.compare("scale factors", batch.scales[0], options["scale_factor_wh"], Tolerance(relative=1e-6))
 

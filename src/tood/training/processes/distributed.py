@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tood.detection.backbones import synchronised
 from tood.io.shared_constants import MEETING
 from tood.training.processes.stopping import PATIENCE
 
@@ -57,7 +58,7 @@ class Group:
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         live = any(norm.training for norm in norms)
         if self.device.type == "cuda" and live:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronised(model)
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=live)
 
