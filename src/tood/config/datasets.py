@@ -86,6 +86,15 @@ DuplicateRule = Literal["keep", "first", "refuse"]
 """What becomes of a picture under two annotations or in two splits."""
 
 
+class TileConfig(Config):
+    """Cutting of pictures into tiles, so that small objects in large pictures are large enough for the detector."""
+
+    size: Annotated[int, Field(ge=64, le=65536)] = Field(640, description="Side of a tile in px of the picture.")
+    overlap: Annotated[float, Field(ge=0.05, le=0.5)] = Field(
+        0.2, description="Share of a tile's side that neighbours have in common at least."
+    )
+
+
 class _OnDisk(Config):
     """Fields shared by data sets that exist as files."""
 
@@ -104,6 +113,9 @@ class _OnDisk(Config):
     )
     accept: list[SharedKind] = Field(
         [], description="Findings that are right for this data set although most images share them."
+    )
+    tile: TileConfig | None = Field(
+        None, description="Train, evaluate and predict on tiles of the pictures; left out, on whole pictures."
     )
 
     @model_validator(mode="after")
@@ -225,6 +237,11 @@ def drops_empty(config: DatasetConfig) -> bool | None:
     if not isinstance(config, _Annotated):
         return None
     return False if config.drop_empty is None and config.root is not None else config.drop_empty
+
+
+def tile_of(config: DatasetConfig) -> TileConfig | None:
+    """How the pictures of a data set are cut into tiles; None where they are used as a whole."""
+    return None if isinstance(config, ShapesDataset) else config.tile
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:
