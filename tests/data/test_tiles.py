@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
@@ -141,6 +141,7 @@ def splits(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[dict[str, Any]]
     return images, [box(*one, iscrowd=int(crowd)) for one, crowd in zip(found, crowds, strict=True)]
 
 
+@settings(max_examples=40)
 @given(splits(), tile_configs)
 def test_no_object_is_lost_and_each_lies_where_it_was(
     tmp_path_factory: pytest.TempPathFactory,
