@@ -57,6 +57,7 @@ def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[s
         {"dataset": {"splits": {"train": "other.txt"}}},
         {"dataset": {"splits": None, "draw": {"val": 0.3}}},
         {"dataset": {"annotations": "Other"}},
+        {"dataset": {"tile": {"size": 320}}},
         {"method": {"head": {"convs": 5}}},
         {"method": {"criterion": {"assigner": {"topk": 9}}}},
         {"method": {"criterion": {"warmup_share": 0.4}}},

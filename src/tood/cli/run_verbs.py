@@ -128,6 +128,10 @@ def predict(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
     ] = 0.3,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", min=64, help="Side px of tiles to cut the images into; default as it was trained."),
+    ] = None,
     gpu: GpuOption = "auto",
     threads: ThreadsOption = 0,
 ) -> None:
@@ -142,7 +146,7 @@ def predict(
         weights = model_of(run)
     elif run is not None or weights is None:
         raise UserError("predict: give either --run FOLDER or --weights FILE.")
-    verb(weights, images, out, threshold, gpu, thread_count(threads))
+    verb(weights, images, out, threshold, gpu, thread_count(threads), tile)
 
 
 def analyse(

@@ -97,6 +97,15 @@ DuplicateRule = Literal["keep", "first", "refuse"]
 """What becomes of a picture under two annotations or in two splits."""
 
 
+class TileConfig(Config):
+    """Cutting of pictures into tiles, so that small objects in large pictures are large enough for the detector."""
+
+    size: Annotated[int, Field(ge=64, le=65536)] = Field(640, description="Side of a tile in px of the picture.")
+    overlap: Annotated[float, Field(ge=0.05, le=0.5)] = Field(
+        0.2, description="Share of a tile's side that neighbours have in common at least."
+    )
+
+
 class _OnDisk(Config):
     """Fields shared by data sets that exist as files."""
 
@@ -115,6 +124,9 @@ class _OnDisk(Config):
     )
     accept: list[SharedKind] = Field(
         [], description="Findings that are right for this data set although most images share them."
+    )
+    tile: TileConfig | None = Field(
+        None, description="Train, evaluate and predict on tiles of the pictures; left out, on whole pictures."
     )
 
     @model_validator(mode="after")
@@ -306,6 +318,11 @@ def drops_empty(config: DatasetConfig) -> bool | None:
 def drops_unreadable(config: DatasetConfig) -> bool | None:
     """Whether pictures that cannot be decoded are left out; None where the data set has no such choice."""
     return config.unreadable == "drop" if isinstance(config, _Annotated) else None
+
+
+def tile_of(config: DatasetConfig) -> TileConfig | None:
+    """How the pictures of a data set are cut into tiles; None where they are used as a whole."""
+    return None if isinstance(config, ShapesDataset) else config.tile
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ _NOT_SCIENCE: dict[str, bool | set[str] | dict[str, bool | set[str]]] = {
     "fitted": True,  # which follows from schedule and data
 }
 _LATER: dict[tuple[str, ...], dict[str, object]] = {
+    ("dataset",): {"tile": None},
     ("backbone",): {"model": None, "pixels": PixelsConfig().model_dump(mode="json")},
     ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None},
     ("schedule", "warmup"): {"share": None},
@@ -92,7 +93,7 @@ class RunConfig(Config):
         for place, defaults in _LATER.items():
             part = reduce(lambda inner, name: inner[name], place, kept)
             for name, default in defaults.items():
-                if part[name] == default:
+                if name in part and part[name] == default:
                     del part[name]
         return kept
 

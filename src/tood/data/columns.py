@@ -1,7 +1,7 @@
 """Annotations as columns (arrays) of numbers and text, which take little memory and are cheap to share with workers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,10 @@ class Annotations:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def take(self, positions: NDArray[np.intp]) -> "Annotations":
+        """The annotations at ``positions``, in that order."""
+        return Annotations(**{one.name: getattr(self, one.name)[positions] for one in fields(self)})
 
     @classmethod
     def of(cls, entries: Sequence[Mapping[str, Any]]) -> "Annotations":

@@ -28,7 +28,7 @@ class Sample:
     image: Tensor
     """(3,h,w) uint8 RGB, resized."""
     original_size: tuple[int, int]
-    """(height, width) px of the file."""
+    """(height, width) px before resizing."""
     image_id: int
     boxes: Tensor
     """(n,4) float32 xyxy px of the resized image."""
@@ -39,7 +39,8 @@ class Sample:
 class DetectionDataset(Dataset[Sample]):
     """Images of a split by position; with ``train`` they are augmented by (seed, visit, image id) alone.
 
-    With ``repeat`` images of rare classes are seen several times an epoch.
+    With ``repeat`` images of rare classes are seen several times an epoch. Images may be tiles of pictures; without
+    ``train`` the last picture is kept, so that tiles in their order decode it once.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DetectionDataset(Dataset[Sample]):
         self.train = train
         self.seed = seed
         self.repeats = None if repeat is None else repeat_factors(targets, repeat.threshold)
+        self._kept: tuple[Path, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -75,15 +77,8 @@ class DetectionDataset(Dataset[Sample]):
 
         Raises UserError when the file cannot be decoded or has another size than its annotations say.
         """
-        path = self.images / str(self.targets.file_names[position])
-        size = self._size(position)
-        image = decode_image(path)
+        image = self._read(position)
         height, width = image.shape[-2:]
-        if (width, height) != size:
-            raise UserError(
-                f"{path}: is {width}x{height} pixels, but {self.targets.source} says {size[0]}x{size[1]}; "
-                "restore the image or prepare the data set again."
-            )
         boxes, labels = (torch.from_numpy(part.copy()) for part in self.targets.of_image(position))
         augmentation = self._augmentation(position, visit)
         antialias = self.config.images.antialias
@@ -108,12 +103,46 @@ class DetectionDataset(Dataset[Sample]):
         return resized
 
     def file_names_of(self, image_ids: Iterable[int]) -> list[str]:
-        """The files of some images, for messages."""
+        """The files of some images, and which tiles of them, for messages."""
         positions = {number: position for position, number in enumerate(self.targets.image_ids.tolist())}
-        return [str(self.targets.file_names[positions[number]]) for number in image_ids]
+        return [self.name_of(positions[number]) for number in image_ids]
+
+    def name_of(self, position: int) -> str:
+        """The file of the image at ``position``, and which tile of it, for messages."""
+        name, tiles = str(self.targets.file_names[position]), self.targets.tiles
+        if tiles is None:
+            return name
+        (width, height), (left, top) = self._size(position), tiles.corners[position].tolist()
+        return f"{name} ({width}x{height} pixels from {left},{top})"
+
+    def _read(self, position: int) -> Tensor:
+        """The image (3,H,W) uint8, or its part where it is a tile."""
+        path = self.images / str(self.targets.file_names[position])
+        tiles, (width, height) = self.targets.tiles, self._size(position)
+        if tiles is None:
+            return self._decode(path, (width, height))
+        if self._kept is not None and self._kept[0] == path:
+            picture = self._kept[1]
+        else:
+            self._kept = None  # so that there are never two pictures in memory
+            expected = tiles.picture_sizes[position].tolist()
+            picture = self._decode(path, (expected[0], expected[1]))
+            self._kept = None if self.train else (path, picture)  # in training tiles come in any order
+        left, top = tiles.corners[position].tolist()
+        return picture[:, top : top + height, left : left + width].contiguous()
+
+    def _decode(self, path: Path, expected: tuple[int, int]) -> Tensor:
+        image = decode_image(path)
+        height, width = image.shape[-2:]
+        if (width, height) != expected:
+            raise UserError(
+                f"{path}: is {width}x{height} pixels, but {self.targets.source} says {expected[0]}x{expected[1]}; "
+                "restore the image or prepare the data set again."
+            )
+        return image
 
     def _size(self, position: int) -> tuple[int, int]:
-        """(width, height) px of the file."""
+        """(width, height) px of the image."""
         return int(self.targets.widths[position]), int(self.targets.heights[position])
 
     def _augmentation(self, position: int, visit: Visit) -> Augmentation:

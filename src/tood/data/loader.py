@@ -159,15 +159,21 @@ def test_batches(
     """Each image once over all processes, in batches of at most ``batch`` images of equal padded size.
 
     Normalisation and layer attention see the padding, so an image's padding must not depend on the other images.
+    Tiles of a picture follow one another, in batches of their own, and all belong to one process.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
+    tiles = dataset.targets.tiles
+    groups: dict[tuple[int, ...], list[int]] = {}
     for position in range(len(dataset)):
-        groups.setdefault(padded_size(*dataset.input_size(position, Visit())), []).append(position)
-    batches = [
-        members[start : start + batch]
+        picture = () if tiles is None else (int(tiles.picture_ids[position]),)
+        size = padded_size(*dataset.input_size(position, Visit()))
+        groups.setdefault((*size, *picture), []).append(position)
+    parts = [
+        [members[start : start + batch] for start in range(0, len(members), batch)]
         for _, members in sorted(groups.items())
-        for start in range(0, len(members), batch)
-    ][rank::world]
+    ]
+    if tiles is None:  # any batch may be computed by any process
+        parts = [[members] for part in parts for members in part]
+    batches = [members for part in parts[rank::world] for members in part]
     every = np.array([position for members in batches for position in members], np.int64)
     first = np.array([members[0] for members in batches], np.int64)[:, None]
     plans = BatchPlans(
@@ -205,7 +211,7 @@ class _PlannedBatches:
     def files(self, number: int) -> str:
         """The images of a batch, for messages."""
         members = self.plans.members[self.plans.ends[number] : self.plans.ends[number + 1]]
-        return listed([str(self.dataset.targets.file_names[position]) for position in members.tolist()])
+        return listed([self.dataset.name_of(position) for position in members.tolist()])
 
     def _visits(
         self, number: int, positions: NDArray[np.int64], occurrences: NDArray[np.int64]

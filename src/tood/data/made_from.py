@@ -21,6 +21,7 @@ _NOT_READ: dict[str, bool | set[str]] = {
     "root": True,
     "source": {"origin", "license"},
     "drop_empty": True,  # training's choice among the images
+    "tile": True,  # prepared data are of whole pictures
 }
 
 

@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
-_NO_CONTENT = {"root", "source", "name", "drop_empty"}
+_NO_CONTENT = {"root", "source", "name", "drop_empty", "tile"}
 _LATER = {"duplicates", "rename", "accept", "rows", "unreadable", "leave_out", "without_folders", "labels"}
 _LATER_OF_DRAW = {"out_of", "together"}
 """Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""

@@ -15,6 +15,7 @@ from tood.data.training_targets import Fate, TrainingTargets, fates, without_emp
 _CELL = 32  # px, of which both sides of the input are multiples
 _TENS = 10
 _USUAL_IMAGES = 200
+_LEAST_TILE = 64  # px that a data set may say
 TINY = 8.0
 """Pixels (square root of the area) below which few objects are found: the finest level has a location every 8."""
 
@@ -85,6 +86,15 @@ def largest_side(rule: FitConfig, table: SplitTable) -> float:
     """Side px of the median object at the largest size that the rule allows; 0 without objects."""
     relative = _relative_sides(table)
     return float(np.median(relative)) * rule.most if len(relative) else 0.0
+
+
+def tile_size_for(images: ImagesConfig, table: SplitTable) -> tuple[int, float]:
+    """Side px of tiles in which the median object has twice ``TINY`` px in the network's input, and what it has."""
+    side = images.short if images.fit is None else images.fit.most
+    boxes = table.annotations.boxes[fates(table) == Fate.TARGET]
+    median = float(np.median(np.sqrt(boxes[:, 2] * boxes[:, 3]))) if len(boxes) else 0.0
+    size = max(_LEAST_TILE, int(median * side / (2 * TINY)) // _CELL * _CELL)
+    return size, median * side / size
 
 
 def _relative_sides(table: SplitTable) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ evaluation's ``Objects`` are made from its columns.
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tood.data.columns import Annotations, Texts, look_up
 from tood.data.prepared import PreparedSplit
+from tood.data.tiles import Tiles
 from tood.io.errors import UserError
 from tood.io.read import read_json
 from tood.io.write import write_with
@@ -49,6 +50,8 @@ class SplitTable:
     heights: NDArray[np.int64]
     """(I,) px."""
     annotations: Annotations
+    tiles: Tiles | None = None
+    """What the images are tiles of, where they are none of their own."""
 
     @classmethod
     def of_split(cls, split: PreparedSplit, classes: Sequence[str] | None = None) -> "SplitTable":
@@ -126,6 +129,17 @@ class SplitTable:
         images, of_image = look_up(self.image_ids, self.annotations.image_ids)
         labels, of_class = look_up(self.category_ids, self.annotations.category_ids)
         return images, labels, of_image & of_class
+
+    def take_images(self, positions: NDArray[np.intp]) -> "SplitTable":
+        """The split with the images at ``positions``, which ascend, and all annotations."""
+        return replace(
+            self,
+            image_ids=self.image_ids[positions],
+            file_names=self.file_names.take(positions),
+            widths=self.widths[positions],
+            heights=self.heights[positions],
+            tiles=None if self.tiles is None else self.tiles.take(positions),
+        )
 
     def write_flat(self, path: Path) -> None:
         """An uncompressed ``.npz`` of all columns."""

@@ -11,6 +11,7 @@ from tood.config.images import ImagesConfig
 from tood.data.findings import plural
 from tood.data.input_sizes import SMALLEST_SIDE, Bounds, bounds_drawn, resized_sizes
 from tood.data.split_table import SplitTable
+from tood.data.tiled_split import LEAST_VISIBLE
 from tood.data.training_targets import Fate, Presence, fates, without_empty
 
 _NAMES = {
@@ -75,6 +76,17 @@ def input_boxes(table: SplitTable, bounds: Bounds, *, mirrored: bool = False) ->
 
 
 @dataclass(frozen=True)
+class TileCount:
+    """What the images of a training are tiles of."""
+
+    size: int
+    """Side px of a tile."""
+    pictures: int
+    unused: int
+    """Tiles without objects that are left out."""
+
+
+@dataclass(frozen=True)
 class TargetCount:
     """Images and objects that a training uses. Objects by size are counted at the smallest and the largest size."""
 
@@ -93,6 +105,8 @@ class TargetCount:
     """Images that lack an annotation, and others with a side below 32 px: left out with ``drop_empty``."""
     drop_empty: bool
     sizes: tuple[Bounds, Bounds]
+    tiles: TileCount | None = None
+    """Where the images are tiles of pictures; objects are counted in each tile that has them."""
 
     @property
     def trains(self) -> bool:
@@ -100,12 +114,19 @@ class TargetCount:
         return self.targets[1] > 0
 
     def sentence(self) -> str:
-        """As the first line of a training: ``205 images, 4,888 objects; left out: 3 objects below 1 px at ...``."""
+        """As the first line of a training: ``205 images, 4,888 objects; left out: 3 objects below 1 px at ...``.
+
+        With tiles it begins ``1,234 tiles of 640 px of 56 images (308 as background), 4,888 objects in them``.
+        """
         most, least = self.targets[1], self.targets[0]
         objects = plural(most, "object") if most == least else f"{least:,} to {plural(most, 'object')}"
         background = f" ({self.background:,} as background)" if self.background else ""
         parts = self.reasons()
-        text = f"{plural(self.images, 'image')}{background}, {objects}"
+        if self.tiles is None:
+            text = f"{plural(self.images, 'image')}{background}, {objects}"
+        else:
+            of = f"of {self.tiles.size} px of {plural(self.tiles.pictures, 'image')}"
+            text = f"{plural(self.images, 'tile')} {of}{background}, {objects} in them"
         return f"{text}; left out: {', '.join(parts)}" if parts else text
 
     def reasons(self) -> list[str]:
@@ -121,12 +142,18 @@ class TargetCount:
             counted = plural(many, "object") if few == many else f"{few:,} to {plural(many, 'object')}"
             parts.append(f"{counted} below 1 px {at}")
         parts += _described(self.left_out)
+        if self.tiles is not None and self.tiles.unused:
+            parts.append(
+                f"{plural(self.tiles.unused, 'tile')} without objects (at most as many are used as have some) or with "
+                f"less than {LEAST_VISIBLE:.0%} of one"
+            )
         return parts + [f"{one} (drop_empty)" for one in self.emptiness() if self.drop_empty]
 
     def emptiness(self) -> list[str]:
         """The images that ``drop_empty`` leaves out, or would."""
         counts = {"without objects": self.not_annotated, "with a side below 32 px": self.small}
-        return [f"{plural(count, 'image')} {which}" for which, count in counts.items() if count]
+        kind = "image" if self.tiles is None else "tile"
+        return [f"{plural(count, kind)} {which}" for which, count in counts.items() if count]
 
 
 def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) -> TargetCount:
@@ -152,6 +179,7 @@ def count_targets(table: SplitTable, images: ImagesConfig, *, drop_empty: bool) 
         small=int((present.annotated & ~present.large).sum()),
         drop_empty=drop_empty,
         sizes=drawn,
+        tiles=None if table.tiles is None else TileCount(table.tiles.size, table.tiles.pictures, table.tiles.unused),
     )
 
 

@@ -1,6 +1,6 @@
 """Training targets: boxes and labels of a split as flat arrays, which are cheap to share with worker processes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tood.data.columns import Texts
 from tood.data.formats.records import SMALLEST_BOX
 from tood.data.split_table import SplitTable
+from tood.data.tiles import Tiles
 from tood.io.errors import UserError
 
 SMALLEST_IMAGE_SIDE = 32
@@ -54,6 +55,8 @@ class TrainingTargets:
     """(M,4) xyxy px."""
     labels: NDArray[np.int64]
     """(M,) 0..C-1, ascending category id."""
+    tiles: Tiles | None = None
+    """What the images are tiles of, where they are none of their own."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -87,6 +90,7 @@ class TrainingTargets:
             box_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             boxes=np.stack([x, y, x + w, y + h], axis=1)[used][order].astype(np.float32),
             labels=labels[used][order],
+            tiles=table.tiles,
         )
 
 
@@ -117,14 +121,7 @@ class Presence:
 def without_empty(table: SplitTable) -> SplitTable:
     """The split without the images that ``drop_empty`` leaves out."""
     present = Presence.of(table)
-    kept = np.flatnonzero(present.annotated & present.large)
-    return replace(
-        table,
-        image_ids=table.image_ids[kept],
-        file_names=table.file_names.take(kept),
-        widths=table.widths[kept],
-        heights=table.heights[kept],
-    )
+    return table.take_images(np.flatnonzero(present.annotated & present.large))
 
 
 def fates(table: SplitTable) -> NDArray[np.int64]:

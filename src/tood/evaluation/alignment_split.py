@@ -2,7 +2,7 @@
 
 import math
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tood.config.datasets import TileConfig
 from tood.config.method import InferenceConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.loader import Batch, test_batches
 from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
+from tood.data.tiled_split import cut_into_tiles
+from tood.data.tiles import Tiles
 from tood.data.training_targets import TrainingTargets
 from tood.detection.boxes import clip_boxes
 from tood.detection.detector import Detector
@@ -29,14 +32,12 @@ from tood.evaluation.samples import sampled_positions
 class _Tally:
     """Sums over images: two numbers for each object, the histogram, the best anchors of sample images."""
 
-    images: int = 0
     correlations: list[float] = field(default_factory=list)
     top_ious: list[float] = field(default_factory=list)
     density: Tensor = field(default_factory=lambda: torch.zeros(SCORE_BINS * IOU_BINS, dtype=torch.int64))
     best: list[BestAnchors] = field(default_factory=list)
 
     def add(self, found: ObjectAlignment) -> None:
-        self.images += 1
         self.correlations += found.correlation.tolist()
         self.top_ious += found.top_iou.tolist()
         rows, columns = (
@@ -53,33 +54,36 @@ def analyse_split(
     config: NetworkInput,
     inference: InferenceConfig,
     *,
+    tile: TileConfig | None = None,
     device: torch.device,
     workers: int = 0,
 ) -> SplitAlignment:
     """Measure the alignment of score and IoU on a split; the detector is left in evaluation mode.
 
     ``folder`` holds the images of the split. One image at a time and with the boxes clipped where inference clips
-    them, so that the predictions are those behind the detections.
+    them, so that the predictions are those behind the detections. With ``tile`` each tile is measured by itself: an
+    object counts in every tile that has it, as it is seen there.
     """
     detector.eval()
-    dataset = DetectionDataset(TrainingTargets.of(table), folder, config, train=False, seed=0)
-    every, sampled = Objects.of(table), set(sampled_positions(table))
+    split = cut_into_tiles(table, tile)
+    dataset = DetectionDataset(TrainingTargets.of(split), folder, config, train=False, seed=0)
+    every, sampled = Objects.of(split), _in_sampled(table, split.tiles)
     tally = _Tally()
     batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")
     with closing(batches):
         for batch in batches:
-            position = int(np.searchsorted(table.image_ids, int(batch.image_ids)))
+            position = int(np.searchsorted(split.image_ids, int(batch.image_ids)))
             objects, labels = _objects(every, position)
             _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=position in sampled)
     return SplitAlignment(
-        images=tally.images,
+        images=len(table.image_ids),
         objects=len(tally.correlations),
         pcc_top50=_mean(tally.correlations),
         objects_with_pcc=_defined(tally.correlations),
         iou_top10=_mean(tally.top_ious),
         objects_with_iou=_defined(tally.top_ious),
         density=tally.density.reshape(SCORE_BINS, IOU_BINS).numpy(),
-        best=_joined(tally.best),
+        best=_joined(tally.best) if split.tiles is None else _in_pictures(_joined(tally.best), split, split.tiles),
     )
 
 
@@ -147,3 +151,25 @@ def _defined(values: list[float]) -> int:
 def _joined(parts: list[BestAnchors]) -> BestAnchors:
     names = [one.name for one in fields(BestAnchors)]
     return BestAnchors(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _in_sampled(table: SplitTable, tiles: Tiles | None) -> set[int]:
+    """Positions of the sample images, or of all their tiles."""
+    positions = sampled_positions(table)
+    if tiles is None:
+        return set(positions)
+    return set(np.flatnonzero(np.isin(tiles.picture_ids, table.image_ids[positions])).tolist())
+
+
+def _in_pictures(best: BestAnchors, split: SplitTable, tiles: Tiles) -> BestAnchors:
+    """Anchors in the tiles of a split as anchors in their pictures."""
+    positions = np.searchsorted(split.image_ids, best.image_ids)
+    corners = tiles.corners[positions].astype(np.float32)
+    twice = np.tile(corners, 2)
+    return replace(
+        best,
+        image_ids=tiles.picture_ids[positions],
+        objects=best.objects + twice,
+        points=best.points + corners[:, None],
+        boxes=best.boxes + twice[:, None],
+    )

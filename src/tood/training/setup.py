@@ -5,12 +5,14 @@ from pathlib import Path
 
 import torch
 
+from tood.config.datasets import tile_of
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
 from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedDataset
 from tood.data.schedule_fit import ScheduleFit, fit_schedule_to
 from tood.data.split_table import SplitTable
+from tood.data.tiled_split import training_tiles
 from tood.data.training_targets import TrainingTargets
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector, build_criterion, build_detector
@@ -45,7 +47,7 @@ def prepare_training(config: RunConfig, prepared: PreparedDataset, pretrained: P
     if pretrained is not None:
         weights = load_starting_weights(detector, config.backbone, pretrained, prepared.classes)
     split = prepared.split("train")
-    table = SplitTable.of_split(split, prepared.classes)
+    table = training_tiles(SplitTable.of_split(split, prepared.classes), tile_of(config.dataset))
     schedule = config.schedule
     targets = TrainingTargets.of(table, drop_empty=schedule.drop_empty)
     fit = fit_schedule_to(schedule, table)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from tood.data.split_table import SplitTable
+from tood.data.tiles import in_tiles
 from tood.evaluation import alignment_boxes
 from tood.evaluation import alignment_measures as alignment
 from tood.evaluation.alignment_boxes import count_boxes
@@ -48,13 +49,14 @@ def analyse(folder: Path, gpu: str, threads: int) -> None:
     table = SplitTable.of_split(split, prepared.classes)
     counts = count_boxes(table, run.detections(), folder / "detections.json")
     with one_device(gpu) as device:
-        log.info("ranking anchors in %s images of %s", f"{split.image_count:,}", split.name)
+        log.info("ranking anchors in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(model.tile))
         found = analyse_split(
             model.detector.to(device),
             table,
             split.images,
             model.network_input,
             config.method.inference,
+            tile=model.tile,
             device=device,
             workers=threads if device.type == "cuda" else 0,
         )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tood.config.datasets import DatasetConfig
+from tood.config.datasets import DatasetConfig, tile_of
 from tood.config.images import ImagesConfig
 from tood.config.scale import is_scale
 from tood.config.study import RunConfig, Study, load_study
@@ -20,6 +20,7 @@ from tood.data.raw_table import raw_table
 from tood.data.schedule_fit import fit_images
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import count_targets, input_boxes, why_no_targets
+from tood.data.tiled_split import cut_into_tiles, training_tiles
 from tood.data.training_targets import Fate, fates, without_empty
 from tood.data.unscored import unscored
 from tood.detection.points import STRIDES
@@ -28,7 +29,7 @@ from tood.io.errors import UserError, listed
 from tood.verbs.folders import PARAMS
 
 _SIDES = (1, 4, 8)  # px of the network's input; the finest level has a location every 8
-_REMEDY = "choose larger schedule.images, or cut the pictures into tiles"
+_REMEDY = "choose larger schedule.images, or cut the pictures into (smaller) tiles with 'tile' in the data set's file"
 Flags = NDArray[np.bool_]
 
 
@@ -78,6 +79,8 @@ def check_in_study(study: Study, dataset: RawDataset) -> StudyCheck:
     report = StudyCheck(study.name)
     if study.split != "val" and study.split in tables and (why := unscored(tables[study.split])):
         report.findings.error(f"split '{study.split}'", f"on which study '{study.name}' compares its runs, {why}")
+    tile = tile_of(study.dataset)
+    tables = {name: (training_tiles if name == "train" else cut_into_tiles)(one, tile) for name, one in tables.items()}
     groups: dict[object, list[RunConfig]] = {}
     for run in study.runs.values():
         groups.setdefault((run.schedule.images, run.schedule.drop_empty), []).append(run)
@@ -130,7 +133,8 @@ def _small_objects(table: SplitTable, sizes: tuple[Bounds, Bounds], chosen: Flag
     counts = [(int((largest < limit).sum()), int((smallest < limit).sum())) for limit in _SIDES]
     texts = [f"{few:,}" if few == many else f"{few:,} to {many:,}" for few, many in counts]
     each = [f"{text} below {limit} px" for text, limit in zip(texts, _SIDES, strict=True)]
-    return f"{plural(int(chosen.sum()), 'object')}, by their shorter side in the network's input: {', '.join(each)}"
+    objects = f"{plural(int(chosen.sum()), 'object')}{'' if table.tiles is None else ' in tiles'}"
+    return f"{objects}, by their shorter side in the network's input: {', '.join(each)}"
 
 
 def _find_untrained_classes(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
-from tood.config.datasets import load_dataset
+from tood.config.datasets import TileConfig, load_dataset, tile_of
 from tood.config.imported import ImportedConfig
 from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
+from tood.data.tiles import in_tiles
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split, write_results
 from tood.evaluation.outputs import MadeOf, write_evaluation
@@ -41,6 +42,7 @@ class _EvaluationJob:
     split: PreparedSplit
     classes: tuple[str, ...]
     target: Path
+    tile: TileConfig | None
     made_of: MadeOf | None = None
 
 
@@ -71,7 +73,15 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
         made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code)
         split = prepared.split(split_name)
         job = _EvaluationJob(
-            config.run, model, config, config.method.inference, split, model.classes, out or folder, made_of
+            config.run,
+            model,
+            config,
+            config.method.inference,
+            split,
+            model.classes,
+            out or folder,
+            model.tile,
+            made_of,
         )
         _evaluate(job, gpu, threads)
     if out is None:
@@ -81,7 +91,8 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
 def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | None, gpu: str, threads: int) -> None:
     """Evaluate any ``model.pt`` on any data set that has its classes, which are matched by name.
 
-    The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``.
+    The results go to ``out``, by default ``<weights without suffix>/<data set>-<split>``. Pictures are cut into the
+    tiles that the weights were trained on, where they were, otherwise as the data set says.
     """
     log = run_log(__name__, weights.name)
     model = load_detection_model(weights)
@@ -95,7 +106,9 @@ def evaluate_weights(weights: Path, dataset: str, split_name: str, out: Path | N
     if left_out:
         log.info("without %d classes that %s does not have", len(left_out), dataset)
     target = out or weights.with_suffix("") / f"{dataset}-{split_name}"
-    job = _EvaluationJob(weights.name, model, model.config, model.method.inference, split, prepared.classes, target)
+    tile = model.tile or tile_of(described)
+    inference = model.method.inference
+    job = _EvaluationJob(weights.name, model, model.config, inference, split, prepared.classes, target, tile)
     _evaluate(job, gpu, threads)
     if out is None:
         log.info("results: %s", target)
@@ -106,13 +119,15 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
     torch.set_num_threads(threads)
     table = SplitTable.of_split(job.split, job.classes)
     with one_device(gpu) as device:
-        log.info("detecting objects in %s images of %s", f"{job.split.image_count:,}", job.split.name)
+        count = f"{job.split.image_count:,}"
+        log.info("detecting objects in %s images of %s%s", count, job.split.name, in_tiles(job.tile))
         found = detect_split(
             job.model.detector.to(device),
             table,
             job.split.images,
             job.model.network_input,
             job.inference,
+            tile=job.tile,
             device=device,
             workers=threads if device.type == "cuda" else 0,
         )

@@ -38,11 +38,15 @@ def say_how_it_is_trained(job: Job) -> None:
     else:
         length = f"{fit.fitted.steps:,} steps ({fit.epochs:.1f} epochs)"
     log.info(
-        f"{config.method.name} on {config.dataset.name}: {len(job.dataset):,} images, "
+        f"{config.method.name} on {config.dataset.name}: {len(job.dataset):,} {_kind(job)}, "
         f"{length} of {schedule.batch} images{parts}, "
         f"learning rate {base_learning_rate(schedule):g} "
         f"({schedule.lr:g} at {schedule.lr_batch} images), {job.precision}, {where}"
     )
+
+
+def _kind(job: Job) -> str:
+    return "images" if job.dataset.targets.tiles is None else "tiles"
 
 
 def how_it_was_fitted(schedule: ScheduleConfig, fit: ScheduleFit) -> list[str]:

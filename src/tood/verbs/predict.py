@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tood.config.datasets import TileConfig
 from tood.config.messages import nearest
 from tood.data.augmentation import no_augmentation
 from tood.data.box_drawing import draw_detections
@@ -18,9 +19,11 @@ from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from tood.data.loader import collate
 from tood.data.network_input import NetworkInput
 from tood.data.pictures import note_changes
+from tood.data.tiles import in_tiles, tile_windows
 from tood.data.transforms import transform
 from tood.detection.postprocess import Detections
-from tood.evaluation.detections import as_coco_results, detect_batch
+from tood.evaluation.detections import TILES_TOGETHER, as_coco_results, detect_batch
+from tood.evaluation.tile_merging import merge_tiles
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
 from tood.io.write import atomic_path, write_json
@@ -42,9 +45,12 @@ def model_of(run: Path) -> Path:
     return run / "model.pt"
 
 
-def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int) -> None:
+def predict(
+    weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, tile_size: int | None = None
+) -> None:
     """Detect objects in one image or a folder of them with any ``model.pt``.
 
+    Images are cut into the tiles that the detector was trained on, or of ``tile_size`` px if given.
     Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
     Images that cannot be read are named and left out, and make the command fail in the end; if none can be
     read, nothing is written. Images below ``out`` are not looked at, and no image is ever overwritten.
@@ -53,6 +59,9 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
     root = images if images.is_dir() else images.parent
     targets = _picture_paths(paths, root, out)
     model = load_detection_model(weights)
+    tile = model.tile if tile_size is None else TileConfig(size=tile_size)
+    if tile is not None:
+        log.info("detecting objects in %s%s", plural(len(paths), "image"), in_tiles(tile))
     torch.set_num_threads(threads)
     unreadable: list[str] = []
     changes: dict[Path, frozenset[Change]] = {}
@@ -66,7 +75,7 @@ def predict(weights: Path, images: Path, out: Path, threshold: float, gpu: str, 
                 log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
-            found = _detect(model, picture, number, device)
+            found = _detect(model, picture, number, tile, device)
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
@@ -132,10 +141,20 @@ def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
     return examine_image(path)
 
 
-def _detect(model: DetectionModel, picture: torch.Tensor, image_id: int, device: torch.device) -> Detections:
-    sample = as_sample(picture, image_id, model.network_input)
-    batch = collate([sample], model.network_input.pixels)
-    return detect_batch(model.detector, batch, device, model.method.inference)[0]
+def _detect(
+    model: DetectionModel, picture: torch.Tensor, image_id: int, tile: TileConfig | None, device: torch.device
+) -> Detections:
+    given, inference = model.network_input, model.method.inference
+    height, width = picture.shape[-2:]
+    windows = torch.tensor([[0, 0, width, height]])
+    if tile is not None:
+        windows = torch.from_numpy(tile_windows(width, height, tile))
+    found: list[Detections] = []
+    for some in windows.split(TILES_TOGETHER):
+        parts = [picture[:, y : y + h, x : x + w] for x, y, w, h in some.tolist()]
+        batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
+        found += detect_batch(model.detector, batch, device, inference)
+    return merge_tiles(found, windows, inference)
 
 
 def as_sample(picture: torch.Tensor, image_id: int, config: NetworkInput) -> Sample:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from tood.config.datasets import load_dataset
+from tood.config.datasets import DatasetConfig, load_dataset, tile_of
 from tood.data.prepared import PreparedDataset, PreparedSplit
 from tood.data.split_table import SplitTable
+from tood.data.tiles import in_tiles
 from tood.evaluation.detections import detect_split
 from tood.evaluation.submission import write_submission
 from tood.io.console import run_log
@@ -23,30 +24,33 @@ from tood.weights.model_file import DetectionModel, load_detection_model
 def submit_run(folder: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of a run's last checkpoint, named after the run."""
     config = run_at(folder)
-    prepared = _prepared(dataset, split)
+    described = _described(dataset, split)
+    prepared = open_dataset(described)
     model, _ = open_trained(folder, config)
     model = replace(model, config=config)  # with the study's current inference settings
-    _submit(model, folder / "model.pt", folder.name, prepared, split, out, gpu, threads)
+    _submit(model, folder / "model.pt", folder.name, described, prepared, split, out, gpu, threads)
 
 
 def submit_weights(weights: Path, dataset: str, split: str | None, out: Path, gpu: str, threads: int) -> None:
     """The submission of any ``model.pt``, named after its file."""
-    prepared = _prepared(dataset, split)
-    _submit(load_detection_model(weights), weights, weights.stem, prepared, split, out, gpu, threads)
+    described = _described(dataset, split)
+    prepared = open_dataset(described)
+    _submit(load_detection_model(weights), weights, weights.stem, described, prepared, split, out, gpu, threads)
 
 
-def _prepared(dataset: str, split: str | None) -> PreparedDataset:
-    """The prepared data set, which has the ``split`` of the command line."""
+def _described(dataset: str, split: str | None) -> DatasetConfig:
+    """The data set, which has the ``split`` of the command line."""
     config = load_dataset(dataset, PARAMS, f"--dataset {dataset}")
     if split is not None:
         check_split(config, split)
-    return open_dataset(config)
+    return config
 
 
 def _submit(
     model: DetectionModel,
     path: Path,
     name: str,
+    described: DatasetConfig,
     prepared: PreparedDataset,
     split_name: str | None,
     out: Path,
@@ -58,14 +62,16 @@ def _submit(
     table = SplitTable.of_split(split, prepared.classes)
     fit_classes(model, prepared.classes, str(path), prepared.name)
     torch.set_num_threads(threads)
+    tile = model.tile or tile_of(described)
     with one_device(gpu) as device:
-        log.info("detecting objects in %s images of %s", f"{split.image_count:,}", split.name)
+        log.info("detecting objects in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(tile))
         found = detect_split(
             model.detector.to(device),
             table,
             split.images,
             model.network_input,
             model.method.inference,
+            tile=tile,
             device=device,
             workers=threads if device.type == "cuda" else 0,
         )

@@ -9,6 +9,7 @@ from signal import SIGTERM
 import torch
 
 from tood.config.backbone import with_current_names
+from tood.config.datasets import tile_of
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, Study, changed_fields
 from tood.data.made_from import refuse_outdated
@@ -248,6 +249,7 @@ def _val_evaluation(
             val.images,
             given,
             config.method.inference,
+            tile=tile_of(config.dataset),
             device=group.device,
             rank=group.rank,
             world=group.world,

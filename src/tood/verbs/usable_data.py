@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tood.config.datasets import ShapesDataset, tile_of
 from tood.config.study import RunConfig, Study
 from tood.data.findings import plural
 from tood.data.prepared import PreparedDataset, open_prepared
-from tood.data.schedule_fit import TINY, ScheduleFit, fit_images, fit_schedule_to, largest_side
+from tood.data.schedule_fit import TINY, ScheduleFit, fit_images, fit_schedule_to, largest_side, tile_size_for
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import TargetCount, count_targets
+from tood.data.tiled_split import training_tiles
 from tood.data.training_targets import Fate, fates, without_empty
 from tood.data.unscored import unscored
 from tood.io.errors import Problems, UserError
@@ -32,22 +34,24 @@ def usable_data(config: RunConfig, prepared: PreparedDataset) -> UsableData:
 
     Raises UserError if there is no target at all, or the schedule comes to fewer steps than its warm-up.
     """
-    table = SplitTable.of_split(prepared.split("train"), prepared.classes)
+    whole = SplitTable.of_split(prepared.split("train"), prepared.classes)
+    table = training_tiles(whole, tile_of(config.dataset))
     schedule = config.schedule
     used = without_empty(table) if schedule.drop_empty else table
     found = count_targets(table, fit_images(schedule.images, used), drop_empty=schedule.drop_empty)
     if not found.trains:
-        raise UserError(_nothing_to_train_on(config, found))
+        raise UserError(_nothing_to_train_on(config, found, table))
     fit = fit_schedule_to(schedule, table)
     warmup = schedule.warmup.steps(fit.fitted.steps)
     if fit.fitted.steps < warmup:
         raise UserError(
-            f"run '{config.run}' of study '{config.study}': {plural(fit.images, 'image')} of data set "
+            f"run '{config.run}' of study '{config.study}': {plural(fit.images, _kind(table))} of data set "
             f"'{config.dataset.name}' make {plural(fit.fitted.steps, 'step')} of {schedule.batch} (schedule "
             f"'{schedule.name}'), fewer than its warm-up of {warmup}, so the learning rate never arrives; train "
             "longer, shorten schedule.warmup, or take a schedule that counts steps, as study=own does."
         )
-    return UsableData(found, tuple(_notes(config, prepared, table, used, fit)))
+    notes = [*_notes(config, prepared, table, used, fit), *_larger_than_tiles(config, whole)]
+    return UsableData(found, tuple(notes))
 
 
 def _notes(
@@ -56,7 +60,7 @@ def _notes(
     schedule = config.schedule
     if fit.images < schedule.batch:
         yield (
-            f"note: an epoch has {plural(fit.images, 'image')}, so each is seen several times in every step of "
+            f"note: an epoch has {plural(fit.images, _kind(table))}, so each is seen several times in every step of "
             f"{schedule.batch} (schedule.batch)"
         )
     for name, counts in _never_learned(prepared, table).items():
@@ -65,8 +69,36 @@ def _notes(
     if rule is not None and 0 < (side := largest_side(rule, used)) < TINY:
         yield (
             f"note: even in images of {rule.most} x {rule.most} px the median object has only {side:.1f} px, too few "
-            f"for a detector with a location every {TINY:.0f} px; cut the pictures into tiles, or give a larger "
+            f"for a detector with a location every {TINY:.0f} px; {_tiles_advised(config, used)}give a larger "
             "schedule.images.fit.most"
+        )
+
+
+def _kind(table: SplitTable) -> str:
+    return "image" if table.tiles is None else "tile"
+
+
+def _tiles_advised(config: RunConfig, used: SplitTable) -> str:
+    """The remedy for small objects, with its field and a size, and "or"; empty for data that cannot be cut."""
+    if isinstance(config.dataset, ShapesDataset):
+        return ""
+    cut = "cut the pictures into" if config.dataset.tile is None else "take smaller"
+    size, side = tile_size_for(config.schedule.images, used)
+    return (
+        f"{cut} tiles with 'tile: {{size: {size}}}' in {PARAMS}/datasets/{config.dataset.name}.yaml, where the median "
+        f"object has {side:.0f} px, or "
+    )
+
+
+def _larger_than_tiles(config: RunConfig, whole: SplitTable) -> Iterator[str]:
+    tile = tile_of(config.dataset)
+    if tile is None:
+        return
+    longer = whole.annotations.boxes[fates(whole) == Fate.TARGET, 2:].max(axis=1, initial=0)
+    if count := int((longer > tile.size).sum()):
+        yield (
+            f"note: {plural(count, 'object')} of {len(longer):,} longer than a tile (tile.size: {tile.size}), which "
+            "are learned and detected in parts, and these joined"
         )
 
 
@@ -90,7 +122,7 @@ def _objects_of_classes(table: SplitTable) -> NDArray[np.int64]:
     return counts
 
 
-def _nothing_to_train_on(config: RunConfig, found: TargetCount) -> str:
+def _nothing_to_train_on(config: RunConfig, found: TargetCount, table: SplitTable) -> str:
     bounds = found.sizes[1]
     where = f"run '{config.run}' of study '{config.study}'"
     nothing = f"no object of the train split of data set '{config.dataset.name}' is left to train on"
@@ -98,8 +130,8 @@ def _nothing_to_train_on(config: RunConfig, found: TargetCount) -> str:
         return (
             f"{where}: {nothing}, for at a shorter side of {bounds.short} px and a longer one of at most "
             f"{bounds.long} px (schedule.images of '{config.schedule.name}') all {found.vanishing[1]:,} are below 1 px "
-            f"in width or height (the largest has {found.largest:.2g} px); choose larger schedule.images, or cut the "
-            "pictures into tiles."
+            f"in width or height (the largest has {found.largest:.2g} px); {_tiles_advised(config, table)}choose "
+            "larger schedule.images."
         )
     left_out = f" ({', '.join(reasons)})" if (reasons := found.reasons()) else ""
     return f"{where}: {nothing}{left_out}; correct its annotations, or see: tood data check {config.dataset.name}"

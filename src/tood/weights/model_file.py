@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tood.config.datasets import TileConfig, tile_of
 from tood.config.imported import ImportedConfig
 from tood.config.messages import validate_written
 from tood.config.method import MethodConfig
@@ -45,6 +46,11 @@ class DetectionModel:
     def network_input(self) -> NetworkInput:
         """How images are made its input."""
         return NetworkInput(self.config.images, self.config.backbone.pixels)
+
+    @property
+    def tile(self) -> TileConfig | None:
+        """The tiles of pictures that it was trained on; None if on whole pictures, or not known."""
+        return tile_of(self.config.dataset) if isinstance(self.config, RunConfig) else None
 
 
 @dataclass(frozen=True)
