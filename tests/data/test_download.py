@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.datasets import Archive
+from tood.config.upstream import Archive
 from tood.data.fetch.download import Patience, archive_name, download
 from tood.io.errors import UserError
 
@@ -303,7 +303,7 @@ def test_a_circle_of_redirections_is_one_sentence(server: Server, tmp_path: Path
 def test_a_killed_download_is_continued_by_the_next(server: Server, tmp_path: Path) -> None:
     server.behaviour = Behaviour(cuts=[20 * BLOCK], stall=True)
     script = (
-        "import sys; from pathlib import Path; from tood.config.datasets import Archive\n"
+        "import sys; from pathlib import Path; from tood.config.upstream import Archive\n"
         "from tood.data.fetch.download import download\n"
         "download(Archive(url=sys.argv[1]), Path(sys.argv[2]))"
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tood.config.datasets import Archive, Source
+from tood.config.upstream import Archive, Source
 from tood.data.fetch import archives
 from tood.data.fetch.archives import unpack
 from tood.data.fetch.sources import obtain

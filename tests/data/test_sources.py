@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.datasets import Archive, Source
+from tood.config.upstream import Archive, Source
 from tood.data.fetch.download import Patience
 from tood.data.fetch.manifest import Manifest, read_manifest, verify_counts
 from tood.data.fetch.sources import obtain, obtained

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3.exceptions
 
-from tood.config.datasets import Archive
+from tood.config.upstream import Archive
 from tood.data.fetch.manifest import digests
 from tood.io.deadline import with_deadline
 from tood.io.errors import TransientError, UserError

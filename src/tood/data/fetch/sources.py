@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from tood.config.datasets import Source
+from tood.config.upstream import Source
 from tood.data.fetch.archives import unpack
 from tood.data.fetch.download import DEFAULT_PATIENCE, Patience, archive_name, download, verify_archive
 from tood.data.fetch.manifest import Manifest, verify_counts
