@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tood.config.datasets import YoloDataset
-from tood.config.study import RunConfig, load_study
+from tood.config.study import load_study
 from tood.data.prepared import PreparedDataset, PreparedSplit
 from tood.verbs.usable_data import UsableData, usable_data
 
@@ -24,9 +24,7 @@ def used(folder: Path, boxes: list[list[float]], tile: dict[str, Any] | None = N
     prepared = PreparedDataset("mine", "yolo", folder, ("mite",), splits, "", "", "", "", ())
     described = {"format": "yolo", "name": "mine", "root": "own", "splits": {"train": "a", "val": "b"}, "tile": tile}
     study = load_study("own", PARAMS, on=YoloDataset.model_validate(described))
-    config = next(iter(study.runs.values()))
-    assert isinstance(config, RunConfig)
-    return usable_data(config, prepared)
+    return usable_data(next(iter(study.runs.values())), prepared)
 
 
 MITES = [[100.0 * k, 50.0 * k, 6, 6] for k in range(1, 20)]
