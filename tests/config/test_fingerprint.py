@@ -71,7 +71,7 @@ def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[s
         {"schedule": {"images": {"crop": {}}}},
         {"schedule": {"images": {"jitter": None, "scale_jitter": [0.75, 1.25]}}},
         {"schedule": {"images": {"jitter": None, "short": 800, "long": 1333, "fit": {}}}},
-        {"schedule": {"epochs": None, "steps": 100, "milestones": [0.5], "evaluations": 1}},
+        {"schedule": {"epochs": None, "steps": 100, "milestones": [], "milestone_shares": [0.5], "evaluations": 1}},
         {"schedule": {"ema": {}}},
         {"schedule": {"repeat": {}}},
         {"schedule": {"warmup": {"share": 0.1}}},

@@ -26,9 +26,9 @@ def test_the_length_is_in_epochs_unless_steps_are_given() -> None:
     for steps, kept in ((500, 500), ({}, StepsConfig()), ({"least": 900}, StepsConfig(least=900))):
         counted = schedule(steps=steps)
         assert (counted.epochs, counted.steps) == (None, kept)
-        assert (counted.milestones, counted.evaluations) == ([0.7, 0.9], 8)
-    own = schedule(steps=500, epochs=None, milestones=[0.5], evaluations=3)
-    assert (own.milestones, own.evaluations) == ([0.5], 3)
+        assert (counted.milestones, counted.milestone_shares, counted.evaluations) == ([], [0.7, 0.9], 5)
+    own = schedule(steps=500, epochs=None, milestone_shares=[0.5], evaluations=3)
+    assert (own.milestone_shares, own.evaluations) == ([0.5], 3)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,18 @@ def test_the_length_is_in_epochs_unless_steps_are_given() -> None:
         ({"steps": {}, "epochs": 1}, "'epochs' or 'steps'"),
         ({"steps": 0}, "steps"),
         ({"steps": {"least": 9, "most": 8}}, "most must not be below least"),
-        ({"steps": 500, "milestones": [8, 11]}, "milestones must be shares"),
-        ({"steps": 500, "milestones": [0.5, 1]}, "milestones must be shares"),
-        ({"steps": 500, "milestones": [0.9, 0.7]}, "milestones must be shares"),
-        ({"steps": 500, "milestones": [0.5, 0.5]}, "milestones must be shares"),
-        ({"steps": 500, "milestones": [0.0]}, "milestones"),
-        ({"steps": 500, "milestones": [1.5]}, "milestones"),
+        ({"steps": 500, "milestones": [8, 11]}, "milestones goes with 'epochs'"),
+        ({"steps": 500, "milestone_shares": [0.5, 1]}, "milestone_shares.1"),
+        ({"steps": 500, "milestone_shares": [0.9, 0.7]}, "milestone_shares must increase"),
+        ({"steps": 500, "milestone_shares": [0.5, 0.5]}, "milestone_shares must increase"),
+        ({"steps": 500, "milestone_shares": [0.0]}, "milestone_shares.0"),
+        ({"steps": 500, "milestone_shares": [1.5]}, "milestone_shares.0"),
         ({"steps": 500, "evaluations": None}, "evaluations must be given"),
-        ({"epochs": 12, "milestones": [0.7, 0.9]}, "milestones must be whole epochs"),
-        ({"epochs": 12, "milestones": [8, 12]}, "milestones must be whole epochs"),
-        ({"epochs": 12, "milestones": [11, 8]}, "milestones must be whole epochs"),
-        ({"epochs": 12, "milestones": [8, 8]}, "milestones must be whole epochs"),
+        ({"epochs": 12, "milestones": [0.7, 0.9]}, "milestones.0"),
+        ({"epochs": 12, "milestone_shares": [0.7]}, "milestone_shares goes with 'steps'"),
+        ({"epochs": 12, "milestones": [8, 12]}, "milestones must increase and lie below epochs"),
+        ({"epochs": 12, "milestones": [11, 8]}, "milestones must increase and lie below epochs"),
+        ({"epochs": 12, "milestones": [8, 8]}, "milestones must increase and lie below epochs"),
         ({"warmup": {"share": 1.5}}, "share"),
         ({"ema": {"decay": 1.0}}, "decay"),
         ({"repeat": {"threshold": 2}}, "threshold"),
@@ -98,7 +99,7 @@ def test_every_problem_of_images_is_said_at_once() -> None:
         {},
         {"epochs": 60, "milestones": [45, 55], "images": {"jitter": [480, 800]}, "grad_clip": 10.0},
         {"epochs": 2, "milestones": [], "evaluations": 4, "warmup": {"share": 0.1}},
-        {"steps": 700, "milestones": [0.5], "evaluations": 2},
+        {"steps": 700, "milestone_shares": [0.5], "evaluations": 2},
         {
             "steps": {"base": 100, "least": 10, "most": 1000},
             "warmup": {"share": 0.05},
@@ -138,7 +139,7 @@ def params(tmp_path: Path) -> Path:
     ("changes", "said"),
     [
         ({"steps": 500}, "'epochs' or 'steps'"),
-        ({"epochs": None, "steps": 500}, "milestones must be shares"),
+        ({"epochs": None, "steps": 500}, "milestones goes with 'epochs'"),
         ({"images": {"fit": {}, "short": 300}}, "short cannot be given beside 'fit'"),
     ],
 )
@@ -152,9 +153,9 @@ def test_a_refusal_names_the_file(params: Path, changes: dict[str, Any], said: s
 
 
 def test_steps_of_an_override_replace_the_epochs_of_a_file(params: Path) -> None:
-    changes = {"schedule": {"epochs": None, "steps": 300, "milestones": [0.6]}}
+    changes = {"schedule": {"epochs": None, "steps": 300, "milestones": [], "milestone_shares": [0.6]}}
     path = params / "studies/demo.yaml"
     content = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**content, "runs": {"atss": {"method": "atss", "overrides": changes}}}))
     found = load_study("demo", params).run("atss").schedule
-    assert (found.epochs, found.steps, found.milestones) == (None, 300, [0.6])
+    assert (found.epochs, found.steps, found.milestone_shares) == (None, 300, [0.6])

@@ -13,17 +13,16 @@ import pytest
 from filelock import FileLock
 
 from tood.config.datasets import (
-    Archive,
     CocoDataset,
     CocoSplit,
     DatasetConfig,
     Draw,
     ShapesDataset,
     ShapesSplit,
-    Source,
     VocDataset,
     YoloDataset,
 )
+from tood.config.upstream import Archive, Source
 from tood.data import prepare as module
 from tood.data.prepare import prepare_dataset
 from tood.data.prepared import PreparedDataset, open_prepared

@@ -53,7 +53,7 @@ def test_rates_of_epochs_are_those_of_the_versions_before_to_the_bit(step: int, 
 
 def test_milestones_and_warm_up_may_be_shares_of_the_steps() -> None:
     schedule = ScheduleConfig(
-        name="x", steps=1000, milestones=[0.7, 0.9], lr=0.5, warmup=WarmupConfig(share=0.02, ratio=0.1)
+        name="x", steps=1000, milestone_shares=[0.7, 0.9], lr=0.5, warmup=WarmupConfig(share=0.02, ratio=0.1)
     )
     rate = LearningRate.of(schedule, 1000, 33)
     assert [rate.at(step) for step in (0, 10, 20, 699, 700, 899, 900, 999)] == pytest.approx(

@@ -32,7 +32,8 @@ PIXELS = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
 IN_STEPS = {
     "epochs": None,
     "steps": STEPS,
-    "milestones": [0.5, 0.8],
+    "milestones": [],
+    "milestone_shares": [0.5, 0.8],
     "warmup": {"share": 0.25, "ratio": 0.1},
     "evaluations": 3,
     "ema": {"decay": 0.9},

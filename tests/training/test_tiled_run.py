@@ -49,7 +49,9 @@ def tiled(tmp_path: Path) -> Path:
     atss = {"method": "atss", "overrides": {"method": {"inference": {"score_threshold": 0.001}}}}
     (folder / "params/studies/tiny.yaml").write_text(yaml.safe_dump({**STUDY, "runs": {"atss": atss}}))
     (folder / "params/backbones/tiny.yaml").write_text(yaml.safe_dump(BACKBONE))
-    reschedule(folder, epochs=None, steps=2, milestones=[0.9], evaluations=1, warmup={"iterations": 1})
+    reschedule(
+        folder, epochs=None, steps=2, milestones=[], milestone_shares=[0.9], evaluations=1, warmup={"iterations": 1}
+    )
     describe(folder, tile={"size": 64, "overlap": 0.25})
     return folder
 

@@ -146,3 +146,16 @@ def test_a_models_file_gives_the_same_detector(tmp_path: Path) -> None:
         ours, theirs = model.detector(images), detector(images)
     torch.testing.assert_close(ours.class_logits, theirs.class_logits)
     torch.testing.assert_close(ours.boxes, theirs.boxes)
+
+
+@pytest.mark.parametrize("model", [LITE, "regnetx_002", "convnext_atto"])
+def test_a_checkpoint_of_timm_itself_is_a_file_of_weights(build: Build, model: str, tmp_path: Path) -> None:
+    whole = timm.create_model(model, pretrained=False).state_dict()
+    torch.save(whole, tmp_path / "whole.pth")
+    options = {"weights": str(tmp_path / "whole.pth"), "norm": "batch", "frozen_stages": 0}
+    detector = build(model, **options)
+    load_starting_weights(detector, config(model, **options), tmp_path)
+    given = [value for value in whole.values() if value.ndim == 4]
+    own = [value for value in detector.backbone.state_dict().values() if value.ndim == 4]
+    assert len(own) > 10
+    assert all(any(torch.equal(value, other) for other in given) for value in own)

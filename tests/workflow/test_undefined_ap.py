@@ -13,6 +13,7 @@ from tiny_project import Project, build_project
 
 from tood.config.parts import code_of
 from tood.config.study import Study, load_study
+from tood.config.study_file import Selection
 from tood.data.prepared import open_prepared
 from tood.data.split_table import SplitTable
 from tood.detection.detector import build_detector
@@ -87,7 +88,7 @@ def kind(request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeyp
 
 
 def test_every_file_is_written_and_says_what_is_undefined(kind: str, said: list[str]) -> None:
-    compare("demo", 1)
+    compare("demo", Selection(), 1)
     assert {path.name for path in RESULTS.iterdir()} >= FILES
     assert (RESULTS / "figures").is_dir()
     texts = {name: (RESULTS / name).read_text() for name in FILES - {"figures"}}

@@ -222,5 +222,5 @@ def check_weights(runs: Sequence[str], backbone: BackboneConfig, where: str, par
                 "more digits of its SHA-256, as in https://example.org/name-0123abcd.pth."
             )
     elif backbone.weights != "none" and not os.path.isfile(params.parent / backbone.weights):
-        hint = nearest(backbone.weights, ("imagenet", "generated", "none"))
+        hint = nearest(backbone.weights, ("imagenet", "packaged", "generated", "none"))
         raise UserError(f"{file}: {used}, which is neither a file below the project's folder nor a valid name{hint}")

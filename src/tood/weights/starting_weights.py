@@ -93,8 +93,8 @@ def fill(
     """
     if not any(key.startswith(_BACKBONE) for key in state):
         state = {_BACKBONE + key: value for key, value in state.items()}
-    state = translate(state)
     own = detector.state_dict()
+    state = translate(_with_timm_names(state, own))
     fitting = {
         key: value
         for key, value in state.items()
@@ -120,6 +120,18 @@ def fill(
         left_out=tuple(left_out),
         initialised=tuple(key for key in own if key not in state and not key.endswith(_COUNTER)),
     )
+
+
+def _with_timm_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The keys of timm's own checkpoints as those of its feature extractors, which lie below ``net``.
+
+    Some extractors join the first parts of a name (``stages.0.x`` is ``stages_0.x`` there).
+    """
+    net = f"{_BACKBONE}net."
+    by_joined = {key.removeprefix(net).replace(".", "_"): key for key in own if key.startswith(net)}
+    if not by_joined or any(key.startswith(net) for key in state):
+        return state
+    return {by_joined.get(key.removeprefix(_BACKBONE).replace(".", "_"), key): value for key, value in state.items()}
 
 
 def _never_trained(detector: Detector) -> list[str]:
