@@ -8,7 +8,7 @@ from torch import Tensor
 from tood.config.schedule import EmaConfig
 from tood.detection.detector import Detector
 
-_GROWTH = 9  # steps after which the average is half as old as the training
+_GROWTH = 9  # the average looks back over about a ninth of the steps that were done
 
 
 class AveragedDetector:

@@ -132,8 +132,10 @@ class TrainingLoop:
         """The steps after which an evaluation follows."""
         schedule, total, per_epoch = self.schedule, self.trainer.total, self.trainer.per_epoch
         if schedule.evaluations is not None:
-            return frozenset(round(total * part / schedule.evaluations) for part in range(1, schedule.evaluations + 1))
-        return frozenset((*range(0, total, schedule.evaluate_every * per_epoch), total)) - {0}
+            after = [round(total * part / schedule.evaluations) for part in range(1, schedule.evaluations + 1)]
+        else:
+            after = [*range(0, total, schedule.evaluate_every * per_epoch), total]
+        return frozenset(after) - {0}
 
     def evaluate(self) -> None:
         """Add AP, AP50 and AP75 of the val split to the last row of the history."""
