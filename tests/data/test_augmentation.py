@@ -19,11 +19,12 @@ from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import Bounds
 from tood.data.loader import Batch, train_batches
 from tood.data.network_input import NetworkInput
+from tood.data.normalisation import normalise
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES, generate_shapes
 from tood.data.training_targets import TrainingTargets
-from tood.data.transforms import normalise, transform
+from tood.data.transforms import transform
 
 EVERYTHING = ImagesConfig(
     short=64, long=96, scale_jitter=(0.6, 1.5), crop=CropConfig(probability=0.7), photometric=0.5, flip=0.5

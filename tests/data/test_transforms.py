@@ -15,7 +15,8 @@ from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_au
 from tood.data.dataset import Sample
 from tood.data.input_sizes import Bounds, padded_size, resized_size
 from tood.data.loader import collate
-from tood.data.transforms import normalise, transform
+from tood.data.normalisation import normalise
+from tood.data.transforms import transform
 
 ROOT = Path(__file__).parents[2]
 REFERENCES = [ROOT / "tests/golden/data", ROOT.parent / "shared/golden"]

@@ -115,6 +115,9 @@ def check(
 def pretrain(
     backbone: Annotated[str, typer.Argument(help="A file params/backbones/<name>.yaml with weights: generated.")],
     out: Annotated[Path | None, typer.Option("--out", help="Default data/pretrained/<backbone>.pt")] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Also where params/pretrained has weights made with the same settings.")
+    ] = False,
     threads: ThreadsOption = 0,
     log: LogOption = None,
 ) -> None:
@@ -125,4 +128,4 @@ def pretrain(
     open_log(log)
     from tood.verbs.pretrain_backbone import pretrain as run
 
-    run(backbone, out, thread_count(threads))
+    run(backbone, out, thread_count(threads), anew=anew)

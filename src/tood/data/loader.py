@@ -21,7 +21,7 @@ from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch
 from tood.data.input_sizes import padded_size
-from tood.data.transforms import normalise
+from tood.data.normalisation import normalise
 from tood.io.errors import UserError, listed
 
 

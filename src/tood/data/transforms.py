@@ -1,4 +1,4 @@
-"""Image transforms of network inputs: crop, keep-ratio resize and flip (with the boxes), colours, normalisation."""
+"""Image transforms of network inputs: crop, keep-ratio resize and flip (with the boxes), colours."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from tood.config.backbone import PixelsConfig
 from tood.data.augmentation import Augmentation, distort_colours
 from tood.data.input_sizes import SMALLEST_SIDE, resized_size
 
@@ -52,11 +51,3 @@ def _cropped(
     kept = tv_tensors.wrap(boxes[inside], like=framed)
     part, kept = (functional.crop(one, top, left, height, width) for one in (picture, kept))
     return part, kept, labels[inside]
-
-
-def normalise(image: Tensor, pixels: PixelsConfig, out: Tensor | None = None) -> Tensor:
-    """RGB (3,H,W) in 0..255 -> float32 as the backbone's weights take it, written to ``out`` if given."""
-    out = torch.empty(image.shape, dtype=torch.float32, device=image.device) if out is None else out
-    mean = torch.tensor(pixels.mean, device=image.device).view(3, 1, 1)
-    std = torch.tensor(pixels.std, device=image.device).view(3, 1, 1)
-    return out.copy_(image).sub_(mean).div_(std)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tood.config.backbone import PixelsConfig, PretrainingConfig
-from tood.data.transforms import normalise
+from tood.data.normalisation import normalise
 from tood.detection.backbones import Backbone
 from tood.training.precision import autocast
 

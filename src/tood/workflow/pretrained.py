@@ -27,6 +27,17 @@ def write_record(weights: Path, backbone: BackboneConfig, code: Mapping[str, str
     write_json(record_file(weights), {"settings": settings_digest(backbone), "code": dict(code)})
 
 
+def is_made_with(weights: Path, backbone: BackboneConfig) -> bool:
+    """Whether pretrained weights are there, and their record says that they were made with the backbone's settings."""
+    if not weights.is_file():
+        return False
+    try:
+        kept = read_json(record_file(weights))
+    except UserError:
+        return False
+    return isinstance(kept, dict) and kept.get("settings") == settings_digest(backbone)
+
+
 def pretrained_standing(weights: Path, backbone: BackboneConfig, code: Mapping[str, str]) -> Standing:
     """Whether pretrained weights are up to date with settings and code; without a record they are accepted."""
     if not weights.is_file():

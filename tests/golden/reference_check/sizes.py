@@ -15,7 +15,8 @@ from tood.data.augmentation import Augmentation
 from tood.data.dataset import Sample
 from tood.data.input_sizes import Bounds, resized_size
 from tood.data.loader import collate
-from tood.data.transforms import normalise, transform
+from tood.data.normalisation import normalise
+from tood.data.transforms import transform
 
 GREY_LEVEL = Tolerance(absolute=1.0)
 BOXES = Tolerance(absolute=1e-4)
