@@ -92,7 +92,8 @@ class Trainer:
         kept = job.group.broadcast(self.store.load(self._can_continue) if job.group.is_main else None)
         if kept is None:
             return
-        state = TrainingState(**{"averages": {}, **kept})
+        state = TrainingState.of(kept)
+        assert state is not None  # what another version wrote is not loaded
         if state.step == self.total and state.code != self.code:
             self._log.info("starts anew: it was complete, but the code changed since")
             return

@@ -10,7 +10,7 @@ from tood.config.datasets import ShapesDataset, tile_of
 from tood.config.study import RunConfig, Study
 from tood.data.findings import plural
 from tood.data.prepared import PreparedDataset, open_prepared
-from tood.data.schedule_fit import TINY, ScheduleFit, fit_images, fit_schedule_to, largest_side, tile_size_for
+from tood.data.schedule_fit import TINY, ScheduleFit, fit_schedule_to, largest_side, tile_size_for
 from tood.data.split_table import SplitTable
 from tood.data.target_counts import TargetCount, count_targets
 from tood.data.tiled_split import training_tiles
@@ -38,10 +38,10 @@ def usable_data(config: RunConfig, prepared: PreparedDataset) -> UsableData:
     table = training_tiles(whole, tile_of(config.dataset))
     schedule = config.schedule
     used = without_empty(table) if schedule.drop_empty else table
-    found = count_targets(table, fit_images(schedule.images, used), drop_empty=schedule.drop_empty)
+    fit = fit_schedule_to(schedule, table)
+    found = count_targets(table, fit.fitted.images, drop_empty=schedule.drop_empty)
     if not found.trains:
         raise UserError(_nothing_to_train_on(config, found, table))
-    fit = fit_schedule_to(schedule, table)
     warmup = schedule.warmup.steps(fit.fitted.steps)
     if fit.fitted.steps < warmup:
         raise UserError(
