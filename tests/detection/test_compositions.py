@@ -17,6 +17,7 @@ from tood.detection.boxes import encode_deltas
 from tood.detection.criteria.base import DIVISOR_EPSILON, combine
 from tood.detection.detector import Detector, build_criterion, build_detector, build_head
 from tood.detection.heads.task_aligned import TaskAlignedHead
+from tood.detection.memory_layout import INNERMOST, OUTERMOST
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions
@@ -280,7 +281,7 @@ def test_the_layout_in_memory_changes_no_detection(name: str) -> None:
     method = published(name)
     torch.manual_seed(4)
     innermost = build_detector(method, R18, 3).double().eval()
-    assert innermost.channels_last
+    innermost.lay_out(INNERMOST, INNERMOST)
     # Scores and boxes that depend on the features instead of the initial biases.
     with torch.no_grad():
         for key, parameter in innermost.bbox_head.named_parameters():
@@ -310,8 +311,8 @@ def convolutions(detector: Detector) -> list[torch.nn.Conv2d]:
 
 
 def plain_layout(detector: Detector) -> Detector:
-    other = deepcopy(detector).to(memory_format=torch.contiguous_format)
-    other.channels_last = False
+    other = deepcopy(detector)
+    other.lay_out(OUTERMOST, OUTERMOST)
     assert all(module.weight.is_contiguous() for module in convolutions(other))
     return other
 
@@ -320,6 +321,7 @@ def test_the_layout_in_memory_changes_no_gradient() -> None:
     method = published("tood")
     torch.manual_seed(5)
     innermost = build_detector(method, R18, 3).double().train()
+    innermost.lay_out(INNERMOST, INNERMOST)
     outermost = plain_layout(innermost)
     found: list[dict[str, Tensor]] = []
     for detector in (innermost, outermost):
@@ -329,3 +331,15 @@ def test_the_layout_in_memory_changes_no_gradient() -> None:
     assert len(found[0]) == len(list(innermost.parameters()))
     for name, expected in found[1].items():
         torch.testing.assert_close(found[0][name], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item() + 1e-12)
+
+
+@pytest.mark.parametrize(("capability", "pyramid"), [("AVX2", OUTERMOST), ("AVX512", INNERMOST)])
+def test_neck_and_head_are_laid_out_for_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capability: str, pyramid: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    detector = build_detector(published("tood"), R18, 3)
+    assert detector.backbone.conv1.weight.is_contiguous(memory_format=INNERMOST)
+    assert detector.neck.fpn_convs[0].conv.weight.is_contiguous(memory_format=pyramid)
+    assert detector.bbox_head.inter_convs[0].conv.weight.is_contiguous(memory_format=pyramid)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tood.config.study import load_study
 from tood.io.errors import UserError
 from tood.io.shared_constants import MIRROR
 from tood.workflow.code_choice import CodeChoice
-from tood.workflow.settings import read_settings, study_reference, threads_per_run
+from tood.workflow.settings import gpus_per_run, read_settings, study_reference, threads_per_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,11 +100,20 @@ def test_a_mirror_may_have_any_name_and_begin_at_home(tmp_path: Path, monkeypatc
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [threads_per_run(read_settings({}), cores, 3) for cores in (1, 2, 8)] == [1, 2, 2]
-    assert threads_per_run(read_settings({"threads": 5}), 8, 3) == 5
+    assert [threads_per_run(read_settings({}), cores, 3, 0) for cores in (1, 2, 8)] == [1, 2, 2]
+    assert threads_per_run(read_settings({}), 8, 8, 0) == 1
+    assert threads_per_run(read_settings({"threads": 5}), 8, 3, 0) == 5
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    assert threads_per_run(read_settings({}), 64, 3) == 64
-    assert threads_per_run(read_settings({"gpu": 4}), 64, 3) == 32
+    assert threads_per_run(read_settings({}), 64, 3, 8) == 64
+    assert threads_per_run(read_settings({}), 64, 3, 4) == 32
+
+
+@pytest.mark.parametrize(("config", "study", "gpus"), [({}, "demo", 8), ({}, "own@shapes", 4), ({"gpu": 6}, "demo", 6)])
+def test_a_run_gets_the_gpus_that_its_images_can_be_shared_out_to(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, int], study: str, gpus: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    assert gpus_per_run(read_settings(config), load_study(study)) == gpus
 
 
 def test_the_default_study_is_demo() -> None:

@@ -22,7 +22,7 @@ rule analyse:
         f"{LOGS}/analyse-{{run}}.tsv"
     threads: THREADS
     resources:
-        gpu=min(SETTINGS.gpus, 1),
+        gpu=min(GPUS, 1),
     conda:
         ENVIRONMENT
     shell:

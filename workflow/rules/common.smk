@@ -15,6 +15,7 @@ from tood.workflow.project_path import refuse_path
 from tood.workflow.settings import (
     analysis_files,
     analysis_tables,
+    gpus_per_run,
     read_settings,
     selection_options,
     submission_files,
@@ -50,7 +51,8 @@ RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
 CORES = workflow.cores or 1
-THREADS = threads_per_run(SETTINGS, CORES, len(STUDY.runs))
+GPUS = gpus_per_run(SETTINGS, STUDY)
+THREADS = threads_per_run(SETTINGS, CORES, len(STUDY.runs), GPUS)
 BACKBONES = {
     run.backbone.name: f"data/pretrained/{run.backbone.name}.pt"
     for run in STUDY.runs.values()

@@ -23,7 +23,7 @@ rule train:
         f"{LOGS}/train-{{run}}.tsv"
     threads: THREADS
     resources:
-        gpu=SETTINGS.gpus,
+        gpu=GPUS,
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
         attempt=lambda wildcards, attempt: attempt,
     conda:
@@ -53,7 +53,7 @@ rule evaluate:
         f"{LOGS}/evaluate-{{run}}.tsv"
     threads: CORES  # alone on the machine: its speed is a column of the table
     resources:
-        gpu=min(SETTINGS.gpus, 1),
+        gpu=min(GPUS, 1),
     conda:
         ENVIRONMENT
     shell:

@@ -44,7 +44,7 @@ if STUDY.submission is not None:
             f"{LOGS}/submit-{{run}}.tsv"
         threads: THREADS
         resources:
-            gpu=min(SETTINGS.gpus, 1),
+            gpu=min(GPUS, 1),
         conda:
             ENVIRONMENT
         shell:

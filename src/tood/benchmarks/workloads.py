@@ -26,6 +26,7 @@ from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.inference import detect
+from tood.detection.memory_layout import OUTERMOST
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
@@ -136,8 +137,7 @@ def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> D
     torch.manual_seed(setup.seed)
     detector = build_detector(method, backbone, CLASSES).to(setup.device)
     if setup.contiguous:
-        detector.channels_last = False
-        detector.to(memory_format=torch.contiguous_format)
+        detector.lay_out(OUTERMOST, OUTERMOST)
     return detector
 
 

@@ -15,7 +15,10 @@ from tood.workflow.code_choice import CODE_MINUTES, read_code_choice
 def train(
     run: RunOption,
     gpu: GpuOption = "auto",
-    processes: Annotated[int, typer.Option("--processes", min=1, help="CPU processes (gloo).")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="CPU processes (gloo), which share the threads; by default as fast."),
+    ] = None,
     threads: ThreadsOption = 0,
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Data loading processes each; by default as needed.")

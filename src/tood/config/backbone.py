@@ -96,6 +96,15 @@ class BackboneConfig(Config):
         refuse(problems)
         return self
 
+    @property
+    def starts_from_weights(self) -> bool:
+        return self.weights != "none"
+
+    @property
+    def frozen_statistics(self) -> bool:
+        """Whether batch normalisations keep their running statistics, as they do when starting from weights."""
+        return self.starts_from_weights if self.norm is None else self.norm == "frozen_statistics"
+
 
 def with_current_names(backbone: Any) -> Any:
     """The fields of a backbone under the names that they have now; files and results may have earlier ones."""

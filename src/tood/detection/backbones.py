@@ -198,11 +198,10 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     With pretrained weights the stem and stage 1 are frozen and batch statistics are kept, unless the configuration
     says otherwise; from scratch nothing is frozen.
     """
-    pretrained = config.weights != "none"
     frozen_stages = config.frozen_stages
     if frozen_stages is None:
-        frozen_stages = 1 if pretrained else 0
-    frozen_statistics = pretrained if config.norm is None else config.norm == "frozen_statistics"
+        frozen_stages = 1 if config.starts_from_weights else 0
+    frozen_statistics = config.frozen_statistics
     if config.kind == "timm":
         from tood.detection.timm_backbone import TimmBackbone  # timm takes 1.5 s to import
 

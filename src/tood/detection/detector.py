@@ -13,6 +13,7 @@ from tood.detection.criteria.base import Criterion
 from tood.detection.fpn import FeaturePyramid
 from tood.detection.heads.parallel import ParallelHead
 from tood.detection.heads.task_aligned import TaskAlignedHead
+from tood.detection.memory_layout import INNERMOST, OUTERMOST, pyramid_layout
 from tood.detection.points import AnchorShapes
 from tood.detection.predictions import Predictions
 
@@ -27,18 +28,23 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
-        self.channels_last = backbone.channels_last
-        if self.channels_last:
-            self.to(memory_format=torch.channels_last)
+        layout = INNERMOST if backbone.channels_last else OUTERMOST
+        self.lay_out(layout, pyramid_layout(layout))
+
+    def lay_out(self, backbone: torch.memory_format, pyramid: torch.memory_format) -> None:
+        """Keep weights and feature maps of the backbone, and those of neck and head, in these memory layouts."""
+        self._backbone_layout, self._pyramid_layout = backbone, pyramid
+        self.backbone.to(memory_format=backbone)
+        self.neck.to(memory_format=pyramid)
+        self.bbox_head.to(memory_format=pyramid)
 
     def forward(self, images: Tensor, through: Through | None = None) -> Predictions:
         """Predictions for normalised, padded images (B, 3, H, W); H and W are multiples of 32.
 
         ``through`` changes the pyramid's features before the head, as some criteria do in training.
         """
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        features = self.neck(self.backbone(images))
+        maps = self.backbone(images.contiguous(memory_format=self._backbone_layout))
+        features = self.neck([one.contiguous(memory_format=self._pyramid_layout) for one in maps])
         predictions: Predictions = self.bbox_head(features if through is None else through(features))
         return predictions
 

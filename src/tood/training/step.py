@@ -75,6 +75,7 @@ def step_gradient(
             torch.stack(list(losses.values())).sum().backward()
         for name, loss in losses.items():
             summed[name] = loss.detach() + summed[name] if name in summed else loss.detach()
+    group.average_gradients(model)
     return StepLosses(summed, running_means(terms, divide_by))
 
 

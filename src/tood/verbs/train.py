@@ -33,6 +33,7 @@ from tood.training.precision import resolve_precision
 from tood.training.processes.allocator import keep_freed_memory
 from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus, versions
 from tood.training.processes.distributed import Group, is_writer, process_group
+from tood.training.processes.gpus import even_shares
 from tood.training.processes.launch import Launch, launch
 from tood.training.processes.machine import Machine
 from tood.training.processes.remembered_failures import failures_remembered
@@ -86,7 +87,9 @@ def _train_unless_finished(
     refuse_unscored(study, prepared)
     used = usable_data(config, prepared)
     gpus = resolve_gpus(machine.gpu)
-    processes = max(gpus, machine.processes)
+    if machine.gpu == "auto" and gpus:
+        gpus = _gpus_for(config, gpus, machine.nodes)
+    processes = machine.processes_for(config, gpus, used.images_seen)
     machine.refuse_impossible(config, gpus, processes)
     for note in try_method(config.method, classes=len(prepared.classes), epochs=config.schedule.epochs or 1):
         _log(config).info(note)
@@ -111,6 +114,19 @@ def _train_unless_finished(
             folder=folder / "state",
         )
         launch([*arguments, "--gpu", str(gpus)], plan)
+
+
+def _gpus_for(config: RunConfig, found: int, nodes: int) -> int:
+    """As many of this machine's GPUs as the images of a step can be shared out to."""
+    gpus = even_shares(config.schedule.batch // nodes, found)
+    if gpus < found:
+        _log(config).info(
+            "takes %d of %d GPUs, to which the %d images of a step (schedule.batch) can be shared out evenly",
+            gpus,
+            found,
+            config.schedule.batch,
+        )
+    return gpus
 
 
 def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, hold: Hold) -> None:

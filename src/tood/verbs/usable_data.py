@@ -26,6 +26,8 @@ class UsableData:
     """What a run trains on, and what should be known about it beforehand."""
 
     targets: TargetCount
+    images_seen: int
+    """In all steps of the training, each as often as it is seen."""
     notes: tuple[str, ...]
 
 
@@ -51,7 +53,7 @@ def usable_data(config: RunConfig, prepared: PreparedDataset) -> UsableData:
             "longer, shorten schedule.warmup, or take a schedule that counts steps, as study=own does."
         )
     notes = [*_notes(config, prepared, table, used, fit), *_larger_than_tiles(config, whole)]
-    return UsableData(found, tuple(notes))
+    return UsableData(found, fit.fitted.steps * schedule.batch, tuple(notes))
 
 
 def _notes(

@@ -52,15 +52,33 @@ class Group:
         return holder[0]
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over processes."""
+        """The model that all processes begin with; on GPUs its gradients are averaged during the backward pass."""
         if self.world == 1:
+            return model
+        if self.device.type == "cpu":
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0)
             return model
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         live = any(norm.training for norm in norms)
-        if self.device.type == "cuda" and live:
+        if live:
             model = synchronised(model)
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=live)
+        return DistributedDataParallel(model, device_ids=[self.device.index], broadcast_buffers=live)
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Average the gradients of a model that ``wrap`` gave, over processes.
+
+        On CPUs all at once and after the backward pass: an exchange during it takes the cores away from it, a fifth
+        to a third of a step. On GPUs they are averaged already.
+        """
+        if self.world == 1 or isinstance(model, DistributedDataParallel):
+            return
+        gradients = [value.grad for value in model.parameters() if value.grad is not None]
+        together = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(together, op=dist.ReduceOp.SUM)
+        parts = together.div_(self.world).split([gradient.numel() for gradient in gradients])
+        shaped = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
+        torch._foreach_copy_(gradients, shaped)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the main one's running statistics, so that all evaluate the same model."""

@@ -1,10 +1,16 @@
-"""Machine resources of a training (GPUs, processes, threads, nodes), and the runs that they suffice for."""
+"""Machine resources of a training (GPUs, processes, threads, nodes), and the runs that they suffice for.
+
+A step's images are shared out evenly, so processes and GPUs are a number that divides them.
+"""
 
 from dataclasses import dataclass
 
 from tood.config.study import RunConfig
 from tood.io.errors import UserError
+from tood.training.processes.gpus import even_shares
 from tood.training.processes.stopping import PATIENCE
+
+_MANY_IMAGES = 2000  # from which on a training takes long enough for processes to be worth starting
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,8 @@ class Machine:
     """Resources that this training may use on this machine and on others."""
 
     gpu: str = "auto"
-    processes: int = 1
+    processes: int | None = None
+    """On the CPU; None leaves the number to the training."""
     threads: int = 1
     workers: int | None = None
     accumulate: int | None = None
@@ -26,9 +33,22 @@ class Machine:
     patience: float = PATIENCE
     """Seconds to wait for a process that does not answer."""
 
+    def processes_for(self, config: RunConfig, gpus: int, images: int) -> int:
+        """Processes of a training that sees so many images, one for each of the GPUs if there are any.
+
+        On the CPU, several processes of one thread are faster than one process of several threads, but take seconds to
+        start. A single one computes what depends on the images that are computed together.
+        """
+        if gpus or self.processes:
+            return max(gpus, self.processes or 1)
+        depends = config.method.criterion.ranks_whole_batch or not config.backbone.frozen_statistics
+        if self.nodes > 1 or images < _MANY_IMAGES or depends:
+            return 1
+        return even_shares(config.schedule.batch, self.threads)
+
     def refuse_impossible(self, config: RunConfig, gpus: int, processes: int) -> None:
         """Raise UserError if the run cannot be trained in ``processes`` processes and on ``gpus`` GPUs per node."""
-        if gpus and self.processes > 1 and self.processes != gpus:
+        if gpus and (self.processes or 1) > 1 and self.processes != gpus:
             raise UserError(f"--processes {self.processes}: with GPUs there is one process each; leave it out.")
         if self.nodes > 1 and self.rendezvous is None:
             raise UserError(f"--nodes {self.nodes}: say where they meet, with --rendezvous HOST:PORT of one of them.")
