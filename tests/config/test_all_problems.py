@@ -1,7 +1,6 @@
 """Everything that is wrong with a configuration is said at once, a sentence and a line for each problem."""
 
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,6 @@ METHOD: dict[str, Any] = {
     "nam": "x",
 }
 ATSS = {"method": "atss"}
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
 
 
 def edit(path: Path, **changes: object) -> None:

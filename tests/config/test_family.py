@@ -13,9 +13,9 @@ ROWS = ["tood", "atss", "gfl", "paa", "free_anchor", "mal", "pisa", "noisy_ancho
 RETINANET = {"free_anchor", "mal", "pisa", "noisy_anchor"}
 
 
-@pytest.mark.parametrize(("name", "seeds", "sibling"), [("family", 3, "demo"), ("family_bccd", 1, "bccd")])
-def test_rows_differ_in_their_method_only(name: str, seeds: int, sibling: str) -> None:
-    study, other = load_study(name, PARAMS), load_study(sibling, PARAMS)
+@pytest.mark.parametrize(("name", "seeds", "sibling"), [("family", 3, None), ("family_bccd", 1, "bccd")])
+def test_rows_differ_in_their_method_only(name: str, seeds: int, sibling: str | None) -> None:
+    study = load_study(name, PARAMS)
     assert study.row_names() == ROWS
     shared = {(run.backbone.model_dump_json(), run.schedule.model_dump_json()) for run in study.runs.values()}
     assert len(shared) == 1
@@ -31,4 +31,6 @@ def test_rows_differ_in_their_method_only(name: str, seeds: int, sibling: str) -
         assert {run.method.model_dump_json() for run in runs} == {written.model_dump_json()}
     fingerprints = {run.fingerprint for run in study.runs.values()}
     assert len(fingerprints) == seeds * len(ROWS)
-    assert fingerprints >= {run.fingerprint for run in other.runs.values()}, "these were trained before"
+    if sibling is not None:
+        other = load_study(sibling, PARAMS)
+        assert fingerprints >= {run.fingerprint for run in other.runs.values()}, "these were trained before"

@@ -17,11 +17,6 @@ PARAMS = Path(__file__).parents[2] / "params"
 ATSS = {"atss": {"method": "atss"}}
 
 
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
-
-
 def edit(path: Path, **changes: object) -> None:
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}, sort_keys=False))
 

@@ -16,11 +16,6 @@ SMALL = "A small form of the study, to see that everything works; its numbers sa
 PAPER = sorted(f"paper/{path.stem}" for path in (PARAMS / "studies/paper").glob("*.yaml"))
 
 
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
-
-
 def edit(path: Path, **changes: object) -> None:
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}, sort_keys=False))
 

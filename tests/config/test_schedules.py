@@ -1,6 +1,5 @@
 """Schedules and images: lengths in epochs or in steps, what cannot stand beside each other, and stored forms."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +127,6 @@ def test_a_warm_up_may_be_a_share_of_all_steps() -> None:
 
 def test_defaults_that_documents_name() -> None:
     assert (FitConfig().least, FitConfig().most, EmaConfig().decay) == (336, 640, 0.9998)
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
 
 
 @pytest.mark.parametrize(

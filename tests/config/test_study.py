@@ -1,6 +1,5 @@
 """Composition of studies and the sentences for what can be wrong with them."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,6 @@ PARAMS = Path(__file__).parents[2] / "params"
 STUDIES = sorted(
     path.relative_to(PARAMS / "studies").with_suffix("").as_posix() for path in (PARAMS / "studies").rglob("*.yaml")
 )
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
 
 
 def edit(path: Path, **changes: object) -> None:

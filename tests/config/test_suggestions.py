@@ -1,7 +1,6 @@
 """At every place where a name is given, a misspelt one leads to the nearest of those that are valid there."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,6 @@ from tood.io.errors import UserError
 PARAMS = Path(__file__).parents[2] / "params"
 FOLDERS = ("studies", "methods", "backbones", "schedules", "datasets", "scales", "published")
 Change = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(PARAMS, tmp_path / "params"))
 
 
 def refusal(params: Path, block: str, change: Change, reference: str = "demo") -> str:

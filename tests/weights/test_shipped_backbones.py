@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from tood.config.backbone import load_backbone
+from tood.config.study import load_study
 from tood.detection.backbones import build_backbone
 from tood.io.errors import UserError
 from tood.verbs.pretrain_backbone import pretrain
@@ -37,7 +38,7 @@ def test_shipped_weights_are_those_of_the_backbone_as_it_is(file: Path) -> None:
 
 
 def test_the_backbone_of_the_demo_is_shipped() -> None:
-    assert [file.stem for file in SHIPPED] == ["light"]
+    assert [file.stem for file in SHIPPED] == ["light", load_study("demo", PARAMS).run("tood").backbone.name]
 
 
 def test_they_are_taken_and_up_to_date(project: Path) -> None:
