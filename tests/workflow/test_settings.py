@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tood.config.study import load_study
+from tood.config.study_file import Selection
 from tood.io.errors import UserError
 from tood.io.shared_constants import MIRROR
 from tood.workflow.code_choice import CodeChoice
-from tood.workflow.settings import gpus_per_run, read_settings, study_reference, threads_per_run
+from tood.workflow.settings import gpus_per_run, read_settings, study_reference, threads_of_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,14 +99,31 @@ def test_a_mirror_may_have_any_name_and_begin_at_home(tmp_path: Path, monkeypatc
     assert os.environ[MIRROR] == str(tmp_path / "my 'data' {x}")
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cores", "seeds", "threads"),
+    [
+        (1, 1, [1, 1, 1]),
+        (2, 1, [1, 1, 2]),
+        (3, 1, [1, 1, 1]),
+        (8, 1, [2, 2, 2]),
+        (2, 2, [1] * 6),
+        (4, 2, [1] * 4 + [2] * 2),
+    ],
+)
+def test_cores_are_shared_out_so_that_all_runs_end_soonest(
+    monkeypatch: pytest.MonkeyPatch, cores: int, seeds: int, threads: list[int]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert [threads_per_run(read_settings({}), cores, 3, 0) for cores in (1, 2, 8)] == [1, 2, 2]
-    assert threads_per_run(read_settings({}), 8, 8, 0) == 1
-    assert threads_per_run(read_settings({"threads": 5}), 8, 3, 0) == 5
+    study = load_study("own@shapes", selection=Selection(seeds, ()))
+    assert list(threads_of_runs(read_settings({}), study, cores, 0).values()) == threads
+
+
+def test_threads_are_as_given_or_those_beside_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study("demo")
+    assert set(threads_of_runs(read_settings({"threads": 5}), study, 8, 0).values()) == {5}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    assert threads_per_run(read_settings({}), 64, 3, 8) == 64
-    assert threads_per_run(read_settings({}), 64, 3, 4) == 32
+    assert set(threads_of_runs(read_settings({}), study, 64, 8).values()) == {64}
+    assert set(threads_of_runs(read_settings({}), study, 64, 4).values()) == {32}
 
 
 @pytest.mark.parametrize(("config", "study", "gpus"), [({}, "demo", 8), ({}, "own@shapes", 4), ({"gpu": 6}, "demo", 6)])

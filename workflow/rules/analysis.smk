@@ -20,7 +20,7 @@ rule analyse:
         f"{LOGS}/analyse-{{run}}.log",
     benchmark:
         f"{LOGS}/analyse-{{run}}.tsv"
-    threads: THREADS
+    threads: lambda wildcards: THREADS[wildcards.run]
     resources:
         gpu=min(GPUS, 1),
     conda:

@@ -19,7 +19,7 @@ from tood.workflow.settings import (
     read_settings,
     selection_options,
     submission_files,
-    threads_per_run,
+    threads_of_runs,
 )
 from tood.workflow.snakemake_command import snakemake_command
 from tood.workflow.stamps import runs_anyway, stamp_path
@@ -52,7 +52,7 @@ LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
 CORES = workflow.cores or 1
 GPUS = gpus_per_run(SETTINGS, STUDY)
-THREADS = threads_per_run(SETTINGS, CORES, len(STUDY.runs), GPUS)
+THREADS = threads_of_runs(SETTINGS, STUDY, CORES, GPUS)
 BACKBONES = {
     run.backbone.name: f"data/pretrained/{run.backbone.name}.pt"
     for run in STUDY.runs.values()

@@ -28,7 +28,7 @@ rule pretrain_backbone:
         "results/logs/pretrain-{backbone}.log",
     benchmark:
         "results/logs/pretrain-{backbone}.tsv"
-    threads: THREADS
+    threads: max(1, CORES // max(1, len(BACKBONES)))
     conda:
         ENVIRONMENT
     shell:

@@ -21,7 +21,7 @@ rule train:
         f"{LOGS}/train-{{run}}.log",
     benchmark:
         f"{LOGS}/train-{{run}}.tsv"
-    threads: THREADS
+    threads: lambda wildcards: THREADS[wildcards.run]
     resources:
         gpu=GPUS,
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed

@@ -42,7 +42,7 @@ if STUDY.submission is not None:
             f"{LOGS}/submit-{{run}}.log",
         benchmark:
             f"{LOGS}/submit-{{run}}.tsv"
-        threads: THREADS
+        threads: lambda wildcards: THREADS[wildcards.run]
         resources:
             gpu=min(GPUS, 1),
         conda:
