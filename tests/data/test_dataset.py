@@ -16,7 +16,8 @@ from tood.data.input_sizes import Bounds, resized_size
 from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
-from tood.data.synthetic.shapes import CLASSES, generate_shapes
+from tood.data.synthetic.shapes import CLASSES
+from tood.data.synthetic.shapes_files import generate_shapes
 from tood.data.training_targets import TrainingTargets
 from tood.io.errors import UserError
 

@@ -23,7 +23,8 @@ from tood.data.loader import Batch, collate, train_batches
 from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
-from tood.data.synthetic.shapes import CLASSES, generate_shapes
+from tood.data.synthetic.shapes import CLASSES
+from tood.data.synthetic.shapes_files import generate_shapes
 from tood.data.training_targets import TrainingTargets
 from tood.io.errors import TransientError, UserError
 

@@ -1,6 +1,8 @@
 """The generated data set: deterministic, honest boxes, all kinds of pictures."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from surroundings import small_disk
 
 from tood.config.datasets import ShapesDataset
 from tood.data.random_streams import random_stream
+from tood.data.synthetic import shapes_files
 from tood.data.synthetic.scenes import draw_outline, draw_patch
-from tood.data.synthetic.shapes import CLASSES, MIN_VISIBLE, Scene, Stage, draw_scene, generate_crops, generate_shapes
+from tood.data.synthetic.shapes import CLASSES, MIN_VISIBLE, Scene, Stage, draw_scene, generate_crops
+from tood.data.synthetic.shapes_files import generate_shapes
 from tood.io.errors import UserError
 
 SIZE = 96
@@ -176,3 +180,31 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         pytest.raises(UserError, match="cannot be written: No space left on device; free some space"),
     ):
         generate_shapes(config(train=1), disk)
+
+
+def test_many_pictures_are_drawn_by_several_processes_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_shapes(config(train=1, val=2), tmp_path / "alone")
+    monkeypatch.setattr(shapes_files, "_MANY_PICTURES", 1)
+    monkeypatch.setattr(shapes_files, "_TOGETHER", 2)
+    monkeypatch.setattr(shapes_files, "thread_count", lambda _: 3)
+    generate_shapes(config(train=1, val=2), tmp_path / "together")
+    assert contents(tmp_path / "alone") == contents(tmp_path / "together")
+
+
+def test_an_error_of_a_drawing_process_is_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_files, "_MANY_PICTURES", 1)
+    monkeypatch.setattr(shapes_files, "thread_count", lambda _: 2)
+    (tmp_path / "images").touch()
+    with pytest.raises(UserError, match="images"):
+        generate_shapes(config(train=1), tmp_path)
+
+
+def test_a_killed_drawing_process_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_files, "_MANY_PICTURES", 1)
+    monkeypatch.setattr(shapes_files, "thread_count", lambda _: 2)
+    monkeypatch.setattr(shapes_files, "draw_scene", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="was killed"):
+        generate_shapes(config(train=1), tmp_path)
+    assert not (tmp_path / "annotations").exists()

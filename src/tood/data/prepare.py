@@ -51,7 +51,7 @@ from tood.data.prepared import (
     write_entry,
 )
 from tood.data.split_table import SplitTable
-from tood.data.synthetic.shapes import generate_shapes
+from tood.data.synthetic.shapes_files import generate_shapes
 from tood.data.unreadable import settle_unreadable
 from tood.data.unused import name_unused
 from tood.io.consulted import consulted

@@ -1,4 +1,4 @@
-"""Generated data set: textured shapes on clutter, written as images and COCO json.
+"""Generated pictures: textured shapes on clutter.
 
 A picture is a pure function of (size, split seed, index). Objects overlap and cross each other; one is only
 placed where at least ``MIN_VISIBLE`` of its own surface and of every object below it can be seen, so whatever
@@ -7,16 +7,12 @@ the full outline (also where another object covers it) inside the image; ``area`
 ``disc`` and ``hexagon`` are the pair that is easily confused.
 """
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tood.config.datasets import ShapesDataset, ShapesSplit
 from tood.data.random_streams import random_stream
 from tood.data.synthetic.scenes import (
     CLASSES,
@@ -29,13 +25,9 @@ from tood.data.synthetic.scenes import (
     draw_surface,
     finish,
 )
-from tood.io.write import write_json, write_with
-
-log = logging.getLogger(__name__)
 
 MIN_VISIBLE = 0.35
 _TRIES = 8
-_PNG_EVERY = 8
 _CLUTTER_SHARE = 0.12
 _SMALLEST_SIDE = 2.0
 
@@ -190,61 +182,3 @@ def _draw_crop(rng: np.random.Generator, label: int, size: int) -> NDArray[np.ui
         if stage.place(rng, outline, (float(x), float(y))):
             return finish(rng, stage.canvas)
     return _draw_crop(rng, label, size)  # the neighbour was in the way
-
-
-def generate_shapes(config: ShapesDataset, folder: Path) -> tuple[str, ...]:
-    """Write ``folder/images/<split>/*`` and ``folder/annotations/<split>.json``; return the classes.
-
-    Deterministic; JPEG bytes may differ between versions of the JPEG library. The annotations of a split are
-    written after its pictures. Raises UserError if a file cannot be written.
-    """
-    first_image_id, first_box_id = 1, 1
-    for name, split in config.splits.items():
-        boxes = _write_split(config, name, split, folder, first_image_id, first_box_id)
-        first_image_id += split.images
-        first_box_id += boxes
-    return CLASSES
-
-
-def _write_split(
-    config: ShapesDataset,
-    name: str,
-    split: ShapesSplit,
-    folder: Path,
-    first_image_id: int,
-    first_box_id: int,
-) -> int:
-    target = folder / "images" / name
-    images: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    for index in range(split.images):
-        scene = draw_scene(split.seed, index, config.size)
-        height, width = scene.pixels.shape[:2]
-        image_id = first_image_id + index
-        file_name = f"{index:06d}.{'png' if index % _PNG_EVERY == 0 else 'jpg'}"
-        _write_picture(target / file_name, scene.pixels)
-        images.append({"id": image_id, "file_name": f"{name}/{file_name}", "width": width, "height": height})
-        for shape in scene.shapes:
-            x1, y1, x2, y2 = shape.box
-            annotations.append(
-                {
-                    "id": first_box_id + len(annotations),
-                    "image_id": image_id,
-                    "category_id": shape.label + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": shape.area,
-                    "iscrowd": 0,
-                }
-            )
-        if (index + 1) % 500 == 0 or index + 1 == split.images:
-            log.info("%s: %s %d/%d pictures drawn", config.name, name, index + 1, split.images)
-    categories = [{"id": k + 1, "name": kind} for k, kind in enumerate(CLASSES)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_json(folder / "annotations" / f"{name}.json", content, indent=None)
-    return len(annotations)
-
-
-def _write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Not durable: the folder counts for nothing before ``dataset.json``, which is."""
-    settings: dict[str, Any] = {"compress_level": 3} if path.suffix == ".png" else {"quality": 92, "subsampling": 0}
-    write_with(path, lambda temporary: Image.fromarray(pixels).save(temporary, **settings), durable=False)
