@@ -15,9 +15,8 @@ from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.detection.boxes import encode_deltas
 from tood.detection.criteria.base import DIVISOR_EPSILON, combine
-from tood.detection.detector import Detector, build_criterion, build_detector, build_head
+from tood.detection.detector import INNERMOST, OUTERMOST, Detector, build_criterion, build_detector, build_head
 from tood.detection.heads.task_aligned import TaskAlignedHead
-from tood.detection.memory_layout import INNERMOST, OUTERMOST
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.predictions import Predictions

@@ -24,9 +24,8 @@ from tood.config.method import InferenceConfig, MethodConfig
 from tood.config.schedule import ScheduleConfig
 from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.task_aligned import TaskAlignedAssigner
-from tood.detection.detector import Detector, build_criterion, build_detector
+from tood.detection.detector import OUTERMOST, Detector, build_criterion, build_detector
 from tood.detection.inference import detect
-from tood.detection.memory_layout import OUTERMOST
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
