@@ -17,7 +17,7 @@ def train(
     gpu: GpuOption = "auto",
     processes: Annotated[
         int | None,
-        typer.Option("--processes", min=1, help="CPU processes (gloo), which share the threads; by default as fast."),
+        typer.Option("--processes", min=1, help="CPU processes (gloo) that share threads and images; else chosen."),
     ] = None,
     threads: ThreadsOption = 0,
     workers: Annotated[

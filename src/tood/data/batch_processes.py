@@ -30,6 +30,7 @@ from typing import NoReturn, Self
 import torch
 from torch import Tensor
 
+from tood.io.end_with_parent import end_with_parent
 from tood.io.errors import TransientError, UserError
 from tood.io.os_errors import machine_failure, refusal
 from tood.io.shared_constants import BUG
@@ -46,7 +47,6 @@ _MESSAGE = 1 << 16  # bytes of the longest message; each is sent whole or not at
 _LONGEST_TEXT = 4000  # characters of an error that are passed on
 _SLOW = 60.0  # seconds after which a person is told what is waited for
 _KILLED = 5.0  # seconds
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class _Worker:
 def _work(channel: socket.socket, parent: int, make: Make) -> None:
     """Make batches until the parent is gone; never returns, so that nothing of the parent's is done a second time."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
         # Who ends a group of processes, a service or a job step asks every process: the parent alone decides.
         for number in _STOPS:
             signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,5 @@
 """Generated data set on disk: its pictures, drawn on all cores, and COCO json."""
 
-import ctypes
 import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from tood.config.datasets import ShapesDataset, ShapesSplit
 from tood.data.synthetic.scenes import CLASSES
 from tood.data.synthetic.shapes import Shape, draw_scene
 from tood.io.console import thread_count
+from tood.io.end_with_parent import end_with_parent
 from tood.io.errors import UserError
 from tood.io.write import write_json, write_with
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 _PNG_EVERY = 8
 _MANY_PICTURES = 500  # from which on processes are worth starting
 _TOGETHER = 20  # pictures that a process draws before it is asked again
-_PR_SET_PDEATHSIG = 1
 
 _Drawn = tuple[int, int, tuple[Shape, ...]]
 """Width and height px of a picture, and the objects in it."""
@@ -57,7 +56,7 @@ def _drawing(pictures: int, folder: Path) -> Iterator[_Map]:
     if pictures < _MANY_PICTURES or cores == 1:
         yield map
         return
-    pool = ProcessPoolExecutor(cores, get_context("fork"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(cores, get_context("fork"), initializer=_begin)
     try:
         yield partial(pool.map, chunksize=_TOGETHER)
     except BrokenProcessPool as error:
@@ -68,9 +67,9 @@ def _drawing(pictures: int, folder: Path) -> Iterator[_Map]:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """End when the parent does (Linux), which alone hears Ctrl-C."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _begin() -> None:
+    """End when the parent does, which alone hears Ctrl-C."""
+    end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,6 +1,5 @@
 """Launching several processes for one run with torchrun, on one machine or several."""
 
-import ctypes
 import logging
 import os
 import signal
@@ -11,8 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tood.io.end_with_parent import end_with_parent
 from tood.io.errors import StoppedError, TransientError, UserError
 from tood.io.shared_constants import LAUNCHER, MEETING, PASSING, RAISED
 from tood.training.processes.rendezvous import Rendezvous
@@ -20,7 +21,6 @@ from tood.training.processes.stopping import StopRequest, stop_requests
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
 
 
@@ -71,7 +71,11 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         with plan.rendezvous.serving() if plan.rendezvous else nullcontext() as serves:
             command = _command(arguments, plan, Path(meeting), serves)
             process = subprocess.Popen(
-                command, env=environment, stderr=sink, start_new_session=True, preexec_fn=_end_with_parent
+                command,
+                env=environment,
+                stderr=sink,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
 
             def pass_on(_: StopRequest) -> None:
@@ -125,8 +129,3 @@ def _command(arguments: Sequence[str], plan: Launch, meeting: Path, serves: bool
         "tood.cli.main",
         *arguments,
     ]
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel (Linux) to end torchrun, and so its workers, when the launcher dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
