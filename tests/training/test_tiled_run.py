@@ -65,6 +65,7 @@ def test_a_run_on_tiles_is_trained_evaluated_and_used(tiled: Path) -> None:
     assert "2 images of val, in tiles of 64 px" in said
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["images"] == 2
+    assert metrics["tile"] == {"size": 64, "overlap": 0.25}
     found = json.loads((run / "detections.json").read_text())
     assert max(one["bbox"][0] + one["bbox"][2] for one in found) > 150, "in px of the pictures"
     assert len(list((run / "samples").glob("*.png"))) == 2

@@ -23,7 +23,7 @@ _BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
 
 
 class Backbone(nn.Module):
-    """Base class of backbones: a stem and four stages, parts of which may be frozen.
+    """Base class of backbones: images (N, 3, H, W) in, C3, C4 and C5 out; the stem and first stages may be frozen.
 
     Frozen stages have no gradient. With frozen statistics every batch normalisation uses its running
     mean and variance also in training, while its weight and bias stay trainable.
@@ -38,15 +38,12 @@ class Backbone(nn.Module):
         self.frozen_stages = frozen_stages
         self.frozen_statistics = frozen_statistics
 
-    def stem(self) -> list[nn.Module]:
-        raise NotImplementedError
-
-    def stages(self) -> list[nn.Module]:
-        raise NotImplementedError
-
     def frozen_parts(self) -> list[nn.Module]:
         """The frozen modules, the stem and the first stages; none if no stage is frozen."""
-        return self.stem() + self.stages()[: self.frozen_stages] if self.frozen_stages > 0 else []
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        raise NotImplementedError
 
     def frozen_normalisations(self) -> list[nn.Module]:
         """The batch normalisations, synchronised ones included, whose running statistics never change."""
@@ -64,6 +61,19 @@ class Backbone(nn.Module):
             module.training = False
         return self
 
+
+class StagedBackbone(Backbone):
+    """A backbone that is a stem and four stages one after another, of the strides 4, 8, 16 and 32."""
+
+    def stem(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+    def stages(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+    def frozen_parts(self) -> list[nn.Module]:
+        return self.stem() + self.stages()[: self.frozen_stages] if self.frozen_stages > 0 else []
+
     def enter(self, images: Tensor) -> Tensor:
         """The stem's output."""
         raise NotImplementedError
@@ -79,7 +89,7 @@ class Backbone(nn.Module):
         return self.stage_outputs(images)[1:]
 
 
-class ResNetBackbone(Backbone):
+class ResNetBackbone(StagedBackbone):
     """A torchvision ResNet or ResNeXt without its classifier; the keys of the state dict stay the same."""
 
     channels_last = True
@@ -107,7 +117,7 @@ class ResNetBackbone(Backbone):
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
 
-class LightBackbone(Backbone):
+class LightBackbone(StagedBackbone):
     """A small residual backbone for small images on a CPU.
 
     Not with the channels innermost: there the CPU's 1x1 convolution of stride 2 (oneDNN, torch 2.14) writes

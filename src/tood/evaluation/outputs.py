@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tood.config.datasets import TileConfig
 from tood.config.imported import ImportedConfig
 from tood.config.study import RunConfig
 from tood.evaluation.coco_metrics import PR_IOU, RECALLS, CocoResult
@@ -34,13 +35,14 @@ def write_evaluation(
     checkpoint: str,
     images_per_second: float | None,
     seconds: float | None,
+    tile: TileConfig | None = None,
     config: RunConfig | ImportedConfig | None = None,
     made_of: MadeOf | None = None,
 ) -> None:
     """Write ``pr.csv``, with classes as ``csv_cell`` has them, and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
-    and ``seconds`` describe inference on the whole split. ``config`` is the run as it was evaluated, so that a
+    and ``seconds`` describe inference on the whole split, cut into tiles if ``tile`` is given. ``config`` is the run as it was evaluated, so that a
     comparison notices numbers from before the run was trained again or its inference settings changed; for imported
     weights it names their source.
     """
@@ -57,6 +59,7 @@ def write_evaluation(
             "per_class": {name: {"AP": one.ap, "AP50": one.ap50} for name, one in result.per_class.items()},
             "images_per_second": images_per_second,
             "seconds": seconds,
+            "tile": None if tile is None else tile.model_dump(mode="json"),
             "fingerprint": config.fingerprint if isinstance(config, RunConfig) else None,
             **({} if made_of is None else vars(made_of)),
             "inference": None if config is None else config.method.inference.model_dump(mode="json"),

@@ -142,6 +142,7 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
         checkpoint=_checkpoint(job.model.config),
         images_per_second=round(found.images / found.seconds, 3) if found.seconds else None,
         seconds=round(found.seconds, 3),
+        tile=job.tile,
         made_of=job.made_of,
     )
     shown = "  ".join(

@@ -18,7 +18,6 @@ from tood.data.recognise.written import dataset_yaml
 from tood.io.errors import UserError
 from tood.io.escape import escape
 from tood.io.write import write_text
-from tood.verbs.check_data import check
 from tood.verbs.folders import PARAMS
 
 _LONGEST = 400  # characters of a value that are shown
@@ -48,6 +47,8 @@ def init(name: str, place: Path, choices: Choices, *, force: bool) -> bool:
     _say(found)
     write_text(file, text)
     load_dataset(name, PARAMS)
+    from tood.verbs.check_data import check  # takes seconds to import (torch), which a refusal shall not cost
+
     log.info("Written: %s (change it as you like; tood data check %s checks it again)", file, name)
     log.info("")
     ok = check(name, None, None)
