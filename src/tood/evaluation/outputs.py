@@ -42,9 +42,9 @@ def write_evaluation(
     """Write ``pr.csv``, with classes as ``csv_cell`` has them, and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
-    and ``seconds`` describe inference on the whole split, cut into tiles if ``tile`` is given. ``config`` is the run as it was evaluated, so that a
-    comparison notices numbers from before the run was trained again or its inference settings changed; for imported
-    weights it names their source.
+    and ``seconds`` describe inference on the whole split, cut into tiles if ``tile`` is given. ``config`` is the run as
+    it was evaluated, so that a comparison notices numbers from before the run was trained again or its inference
+    settings changed; for imported weights it names their source.
     """
     curves = precision_recall_table(result)
     curves["class"] = curves["class"].map(csv_cell)
