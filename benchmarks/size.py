@@ -66,7 +66,9 @@ def index(figures: Figures) -> None:
     import tood.data.dataset as reading
     from tood.config.backbone import PixelsConfig
     from tood.config.images import ImagesConfig
+    from tood.data.decode import Decoded
     from tood.data.formats.headers import read_header
+    from tood.data.input_sizes import Bounds
     from tood.data.loader import train_batches
     from tood.data.network_input import NetworkInput
     from tood.data.prepared import open_prepared
@@ -80,11 +82,11 @@ def index(figures: Figures) -> None:
         found = TrainingTargets.of(SplitTable.of_split(split, prepared.classes), drop_empty=True)
     figures.peak(f"{len(found.boxes):,} targets in {len(found):,} images")
 
-    def blank(path: Path) -> torch.Tensor:
+    def blank(path: Path, bounds: Bounds | None) -> Decoded:
         width, height = read_header(path).size
-        return torch.zeros(3, height, width, dtype=torch.uint8)
+        return Decoded(torch.zeros(3, height, width, dtype=torch.uint8), (width, height))
 
-    reading.decode_image = blank
+    reading.decode_for = blank
     given = NetworkInput(ImagesConfig(short=32, long=64, jitter=(32, 48)), PixelsConfig())
     dataset = reading.DetectionDataset(found, split.images, given, train=True, seed=0)
     batches = train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, workers=2)

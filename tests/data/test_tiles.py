@@ -249,8 +249,10 @@ def test_evaluation_decodes_each_picture_once(tmp_path: Path, monkeypatch: pytes
     sizes = [(160, 100), (160, 100)]
     for number, size in enumerate(sizes, start=11):
         noise(tmp_path, number, size)
-    decode, decoded = dataset_module.decode_image, []
-    monkeypatch.setattr(dataset_module, "decode_image", lambda path: decoded.append(path.name) or decode(path))
+    decode, decoded = dataset_module.decode_for, []
+    monkeypatch.setattr(
+        dataset_module, "decode_for", lambda path, bounds: decoded.append(path.name) or decode(path, bounds)
+    )
     data = dataset_of(tmp_path, cut_into_tiles(table_of(tmp_path, sizes, []), TILE))
     assert len(list(tiles_in_batches(data, batch=4, rank=0, world=1, workers=0))) == 4
     assert decoded == ["11.png", "12.png"]

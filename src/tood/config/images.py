@@ -52,7 +52,13 @@ class ImagesConfig(Config):
     crop: CropConfig | None = None
     photometric: Share = Field(0.0, description="Share of the images whose brightness, contrast and colours change.")
     flip: Share = 0.5
-    antialias: bool = Field(False, description="False is plain bilinear, as in the reference implementations.")
+    antialias: bool = Field(
+        False,
+        description=(
+            "Every pixel counts where a picture is shrunk, and JPEGs far larger than needed are decoded at a part of "
+            "their size; false is plain bilinear, as in the reference implementations."
+        ),
+    )
 
     @model_validator(mode="after")
     def _is_ordered(self) -> "ImagesConfig":

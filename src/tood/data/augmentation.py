@@ -47,6 +47,14 @@ def no_augmentation(images: ImagesConfig) -> Augmentation:
     return Augmentation(plain_bounds(images))
 
 
+def bounds_to_decode_for(images: ImagesConfig, augmentation: Augmentation) -> Bounds | None:
+    """What ``decode_for`` may assume of a whole picture; None where each of its pixels counts.
+
+    That is so for a crop, and without antialiasing, where a resize takes single pixels.
+    """
+    return augmentation.bounds if images.antialias and augmentation.crop is None else None
+
+
 def draw_augmentation(
     images: ImagesConfig,
     seed: int,

@@ -11,10 +11,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tood.config.schedule import RepeatConfig
-from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_augmentation
-from tood.data.decode import decode_image
+from tood.data.augmentation import (
+    Augmentation,
+    Visit,
+    bounds_to_decode_for,
+    draw_augmentation,
+    no_augmentation,
+)
+from tood.data.decode import Decoded, decode_for
 from tood.data.epoch_plan import repeat_factors, visits_of
-from tood.data.input_sizes import bounds_drawn, plain_bounds, resized_size, resized_sizes
+from tood.data.input_sizes import Bounds, bounds_drawn, plain_bounds, resized_size, resized_sizes
 from tood.data.network_input import NetworkInput
 from tood.data.training_targets import TrainingTargets
 from tood.data.transforms import transform
@@ -77,12 +83,13 @@ class DetectionDataset(Dataset[Sample]):
 
         Raises UserError when the file cannot be decoded or has another size than its annotations say.
         """
-        image = self._read(position)
-        height, width = image.shape[-2:]
-        boxes, labels = (torch.from_numpy(part.copy()) for part in self.targets.of_image(position))
         augmentation = self._augmentation(position, visit)
+        image, (width, height) = self._read(position, augmentation)
+        boxes, labels = (torch.from_numpy(part.copy()) for part in self.targets.of_image(position))
         antialias = self.config.images.antialias
-        resized, boxes, labels = transform(image, boxes, labels, augmentation, antialias=antialias)
+        resized, boxes, labels = transform(
+            image, boxes, labels, augmentation, antialias=antialias, whole=(width, height)
+        )
         image_id = int(self.targets.image_ids[position])
         return Sample(resized, (height, width), image_id, boxes, labels)
 
@@ -115,25 +122,26 @@ class DetectionDataset(Dataset[Sample]):
         (width, height), (left, top) = self._size(position), tiles.corners[position].tolist()
         return f"{name} ({width}x{height} pixels from {left},{top})"
 
-    def _read(self, position: int) -> Tensor:
-        """The image (3,H,W) uint8, or its part where it is a tile."""
+    def _read(self, position: int, augmentation: Augmentation) -> Decoded:
+        """The image, or its part where it is a tile; perhaps at a part of its size where it is resized as a whole."""
         path = self.images / str(self.targets.file_names[position])
         tiles, (width, height) = self.targets.tiles, self._size(position)
         if tiles is None:
-            return self._decode(path, (width, height))
+            return self._decode(path, (width, height), bounds_to_decode_for(self.config.images, augmentation))
         if self._kept is not None and self._kept[0] == path:
             picture = self._kept[1]
         else:
             self._kept = None  # so that there are never two pictures in memory
             expected = tiles.picture_sizes[position].tolist()
-            picture = self._decode(path, (expected[0], expected[1]))
+            picture = self._decode(path, (expected[0], expected[1])).pixels
             self._kept = None if self.train else (path, picture)  # in training tiles come in any order
         left, top = tiles.corners[position].tolist()
-        return picture[:, top : top + height, left : left + width].contiguous()
+        tile = picture[:, top : top + height, left : left + width].contiguous()
+        return Decoded(tile, (width, height))
 
-    def _decode(self, path: Path, expected: tuple[int, int]) -> Tensor:
-        image = decode_image(path)
-        height, width = image.shape[-2:]
+    def _decode(self, path: Path, expected: tuple[int, int], bounds: Bounds | None = None) -> Decoded:
+        image = decode_for(path, bounds)
+        width, height = image.size
         if (width, height) != expected:
             raise UserError(
                 f"{path}: is {width}x{height} pixels, but {self.targets.source} says {expected[0]}x{expected[1]}; "

@@ -11,16 +11,23 @@ from tood.data.input_sizes import SMALLEST_SIDE, resized_size
 
 
 def transform(
-    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation, *, antialias: bool
+    image: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    augmentation: Augmentation,
+    *,
+    antialias: bool,
+    whole: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Crop, resize, mirror and distort an image (3,H,W) uint8 with its boxes (n,4) xyxy px and labels (n,).
 
     Returns the three for the new size. Bilinear with half-pixel centres. Boxes are scaled by the factors of
     the rounded size and clipped to the image; those left below 1 px in width or height are dropped with
-    their labels, and after a crop those whose centre is outside.
+    their labels, and after a crop those whose centre is outside. An image that was decoded at a part of its size has
+    its boxes in px of the ``whole`` (width, height), and cannot be cropped.
     """
-    picture, framed, labels = _cropped(image, boxes, labels, augmentation)
-    height, width = picture.shape[-2:]
+    picture, framed, labels = _cropped(image, boxes, labels, augmentation, whole)
+    height, width = framed.canvas_size
     new_width, new_height = resized_size(width, height, augmentation.bounds)
     if (new_width, new_height) != (width, height):
         size = [new_height, new_width]
@@ -37,9 +44,9 @@ def transform(
 
 
 def _cropped(
-    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation
+    image: Tensor, boxes: Tensor, labels: Tensor, augmentation: Augmentation, whole: tuple[int, int] | None
 ) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes, Tensor]:
-    height, width = image.shape[-2:]
+    width, height = whole or (image.shape[-1], image.shape[-2])
     picture = tv_tensors.Image(image)
     framed = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
     if augmentation.crop is None:

@@ -53,11 +53,12 @@ def init(name: str, place: Path, choices: Choices, *, force: bool) -> bool:
     log.info("")
     ok = check(name, None, None)
     log.info("")
+    next_command = f"snakemake --cores all --config study=own dataset={name} seeds=1"
     if ok:
-        log.info("Next: snakemake --cores all --config study=own dataset=%s", name)
+        log.info("Next: %s    (a first look; three seeds, for a conclusion, without seeds=1)", next_command)
     else:
         log.info("Put the errors above right, in the data or in %s, then: tood data check %s", file, name)
-        log.info("and after that: snakemake --cores all --config study=own dataset=%s", name)
+        log.info("and after that: %s", next_command)
     return ok
 
 

@@ -9,10 +9,10 @@ import torch
 
 from tood.config.datasets import TileConfig
 from tood.config.messages import nearest
-from tood.data.augmentation import no_augmentation
+from tood.data.augmentation import bounds_to_decode_for, no_augmentation
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
-from tood.data.decode import Change, examine_image
+from tood.data.decode import Change, Decoded, decode_for, examine_image
 from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
@@ -75,7 +75,7 @@ def predict(
                 log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
-            found = _detect(model, picture, number, tile, device)
+            found = _detect(model, path, picture, number, tile, device)
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
@@ -142,29 +142,43 @@ def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
 
 
 def _detect(
-    model: DetectionModel, picture: torch.Tensor, image_id: int, tile: TileConfig | None, device: torch.device
+    model: DetectionModel,
+    path: Path,
+    picture: torch.Tensor,
+    image_id: int,
+    tile: TileConfig | None,
+    device: torch.device,
 ) -> Detections:
     given, inference = model.network_input, model.method.inference
     height, width = picture.shape[-2:]
-    windows = torch.tensor([[0, 0, width, height]])
-    if tile is not None:
-        windows = torch.from_numpy(tile_windows(width, height, tile))
+    if tile is None:
+        bounds = bounds_to_decode_for(given.images, no_augmentation(given.images))
+        read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
+        return detect_batch(
+            model.detector, collate([as_sample(read, image_id, given)], given.pixels), device, inference
+        )[0]
+    windows = torch.from_numpy(tile_windows(width, height, tile))
     found: list[Detections] = []
     for some in windows.split(TILES_TOGETHER):
-        parts = [picture[:, y : y + h, x : x + w] for x, y, w, h in some.tolist()]
+        parts = [Decoded(picture[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
         batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
         found += detect_batch(model.detector, batch, device, inference)
     return merge_tiles(found, windows, inference)
 
 
-def as_sample(picture: torch.Tensor, image_id: int, config: NetworkInput) -> Sample:
-    """A network input from a decoded image (3,H,W), as evaluation makes it."""
+def as_sample(picture: Decoded, image_id: int, config: NetworkInput) -> Sample:
+    """A network input from a decoded image, as evaluation makes it."""
     no_boxes, no_labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     images = config.images
     resized, boxes, labels = transform(
-        picture, no_boxes, no_labels, no_augmentation(images), antialias=images.antialias
+        picture.pixels,
+        no_boxes,
+        no_labels,
+        no_augmentation(images),
+        antialias=images.antialias,
+        whole=picture.size,
     )
-    height, width = picture.shape[-2:]
+    width, height = picture.size
     return Sample(resized, (height, width), image_id, boxes, labels)
 
 

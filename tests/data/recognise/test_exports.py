@@ -26,7 +26,7 @@ def check(found: Initialised, pictures: dict[str, int], format_: str) -> None:
     names = {category.id: category.name for category in found.dataset.categories}
     for split in found.dataset.splits:
         assert all((names[box.category_id] == "cat") == (box.bbox[0] < 10) for box in split.boxes)
-    assert "snakemake --cores all --config study=own dataset=mine" in found.output
+    assert "snakemake --cores all --config study=own dataset=mine seeds=1" in found.output
 
 
 def roboflow_coco(export: Export, splits: dict[str, int], categories: list[dict] = OF_GROUP) -> None:
