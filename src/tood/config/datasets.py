@@ -100,17 +100,19 @@ class _OnDisk(Config):
         return []
 
 
-UnreadableRule = Literal["refuse", "drop"]
-"""What becomes of a picture that cannot be decoded."""
+LossRule = Literal["refuse", "drop"]
+"""What becomes of a picture that cannot be used."""
 
 
 class _Annotated(_OnDisk):
     """Fields shared by data sets that can be trained on."""
 
-    unreadable: UnreadableRule = Field(
+    unreadable: LossRule = Field(
         "refuse", description="Pictures that cannot be decoded: refuse the data, or drop them with their annotations."
     )
-
+    missing: LossRule = Field(
+        "refuse", description="Pictures that are annotated but not there: refuse the data, or drop their annotations."
+    )
     drop_empty: bool | None = Field(
         None,
         description="Train without images that have no annotation or a side below 32 px; left out, own data ('root') "
@@ -277,6 +279,11 @@ def drops_empty(config: DatasetConfig) -> bool | None:
 def drops_unreadable(config: DatasetConfig) -> bool | None:
     """Whether pictures that cannot be decoded are left out; None where the data set has no such choice."""
     return config.unreadable == "drop" if isinstance(config, _Annotated) else None
+
+
+def drops_missing(config: DatasetConfig) -> bool | None:
+    """Whether annotations of missing pictures are left out; None where the data set has no such choice."""
+    return config.missing == "drop" if isinstance(config, _Annotated) else None
 
 
 def tile_of(config: DatasetConfig) -> TileConfig | None:

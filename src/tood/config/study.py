@@ -41,7 +41,7 @@ _NOT_SCIENCE: dict[str, bool | set[str] | dict[str, bool | set[str]]] = {
     # what drop_empty decides is in the schedule, what those after it decide in the data set's content
     "dataset": {
         **dict.fromkeys(("source", "root", "drop_empty", "duplicates", "rename", "accept", "rows", "unreadable"), True),
-        **dict.fromkeys(("leave_out", "without_folders", "labels"), True),
+        **dict.fromkeys(("missing", "leave_out", "without_folders", "labels"), True),
         "draw": {"out_of", "together"},
     },
     "method": {"inference"},

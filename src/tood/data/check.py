@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tood.config.datasets import CocoDataset, CocoSplit, DatasetConfig, ImagesDataset, ShapesDataset, drops_unreadable
+from tood.config.datasets import (
+    CocoDataset,
+    CocoSplit,
+    DatasetConfig,
+    ImagesDataset,
+    ShapesDataset,
+    drops_missing,
+    drops_unreadable,
+)
 from tood.data.duplicates import duplicate_rule, settle_duplicates
 from tood.data.findings import Finding, Findings, plural, printable
 from tood.data.formats.reading import OnDisk, read_dataset
@@ -85,7 +93,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     with an upstream is obtained there first, as ``prepare_dataset`` does. Nothing else is written. Problems
     of the data set become findings; UserError is raised only where there is nothing to look at.
     """
-    findings = Findings(drops_unreadable=drops_unreadable(config))
+    findings = Findings(drops_unreadable=drops_unreadable(config), drops_missing=drops_missing(config))
     if isinstance(config, ShapesDataset):
         prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)

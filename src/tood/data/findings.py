@@ -15,7 +15,7 @@ from tood.io.errors import UserError
 from tood.io.escape import escape
 
 Severity = Literal["error", "note"]
-_VARIABLE = re.compile(r"'[^']*'|[0-9][0-9.,]*")
+_VARIABLE = re.compile(r"'[^']*'|\S*/\S*|[0-9][0-9.,]*")
 _LONGEST = 500  # characters of a name or a sentence
 LEAVE_OUT = "; restore it or leave it out"
 SHOWN = 20  # sentences of one kind before "and N more"
@@ -57,7 +57,10 @@ class Findings:
     drops_unreadable: bool | None = None
     """Whether pictures that cannot be decoded are left out, which is noted, instead of being errors; None where the
     data set has no such choice."""
+    drops_missing: bool | None = None
+    """The same of annotated pictures that are not there."""
     _unreadable: dict[Path, str] = field(default_factory=dict)
+    _missing: set[tuple[str, str]] = field(default_factory=set)
     _found: dict[tuple[Severity, str, str], int] = field(default_factory=dict)
     _shared: dict[SharedKind, dict[str, Any]] = field(default_factory=dict)
 
@@ -79,21 +82,38 @@ class Findings:
         else:
             self.error(path, text)
 
+    def missing(self, where: object, text: str) -> None:
+        """Record an annotated picture that is not there; the text may end with ``LEAVE_OUT``."""
+        self._missing.add((printable(where), printable(text)))
+        if self.drops_missing:
+            self.note(where, f"its annotations are left out: {text.removesuffix(LEAVE_OUT)}")
+        else:
+            self.error(where, text)
+
+    @property
+    def missing_pictures(self) -> int:
+        """How many annotated pictures are not there."""
+        return len(self._missing)
+
     @property
     def unreadable_pictures(self) -> Set[Path]:
         """The files of pictures that cannot be decoded, as far as they were found yet."""
         return self._unreadable.keys()
 
-    def unreadable_advice(self) -> str | None:
-        """How many pictures cannot be decoded and what to do, where they are errors and there is a choice."""
-        count = len(self._unreadable)
-        if not count or self.drops_unreadable is not False:
-            return None
-        them = "it" if count == 1 else "them"
-        return (
-            f"{plural(count, 'picture')} cannot be read; restore {them}, or leave {them} out with the annotations by "
-            "'unreadable: drop'"
-        )
+    def advice(self) -> list[str]:
+        """How many pictures cannot be decoded or are missing and what to do, where they are errors with a choice."""
+        sentences = []
+        for count, choice, what, rule in (
+            (len(self._missing), self.drops_missing, "{} missing", "missing: drop"),
+            (len(self._unreadable), self.drops_unreadable, "cannot be read", "unreadable: drop"),
+        ):
+            if count and choice is False:
+                are, them = ("is", "it") if count == 1 else ("are", "them")
+                sentences.append(
+                    f"{plural(count, 'picture')} {what.format(are)}; restore {them}, or leave {them} out with the "
+                    f"annotations by '{rule}'"
+                )
+        return sentences
 
     def share(self, kind: SharedKind, image: object, detail: Any = None) -> None:
         """Record that the image file has a finding which is an error if most images share it (see ``data.shared``)."""
@@ -144,5 +164,5 @@ class Findings:
         rest = len(others) - 1
         if rest > 0:
             others[0] += f" ({plural(rest, 'further problem')}; 'tood data check {name}' lists all)"
-        advice = [f"data set '{name}': {self.unreadable_advice()}"] if self.unreadable_advice() else []
+        advice = [f"data set '{name}': {sentence}" for sentence in self.advice()]
         raise UserError(*(text if text.endswith("?") else f"{text}." for text in [*others[:1], *advice, *unreadable]))

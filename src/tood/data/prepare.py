@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset, drops_unreadable
+from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset, drops_missing, drops_unreadable
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -66,7 +66,7 @@ _WORK = ".work"
 _ANNOTATIONS = "annotations"
 _PIECE = 10_000  # annotations that are turned into text together
 _NO_CONTENT = {"root", "source", "name", "drop_empty", "tile"}
-_LATER = {"duplicates", "rename", "accept", "rows", "unreadable", "leave_out", "without_folders", "labels"}
+_LATER = {"duplicates", "rename", "accept", "rows", "unreadable", "missing", "leave_out", "without_folders", "labels"}
 _LATER_OF_DRAW = {"out_of", "together"}
 """Fields that came after results were recorded: at their defaults they are no part of the fingerprint."""
 
@@ -164,7 +164,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     root = locate(config, folder, mirror=mirror, params_root=params_root)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     log.info("%s: reading %s", config.name, root)
-    findings = Findings(drops_unreadable=drops_unreadable(config))
+    findings = Findings(drops_unreadable=drops_unreadable(config), drops_missing=drops_missing(config))
     with consulted() as asked:
         dataset = read_dataset(config, root, findings)
     name_unused(dataset, asked.files, config, root, findings)

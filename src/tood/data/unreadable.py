@@ -1,4 +1,4 @@
-"""Pictures that cannot be decoded: refused together, or left out with their annotations (``unreadable: drop``)."""
+"""Pictures that cannot be decoded or are missing: refused together, or left out (``unreadable``, ``missing: drop``)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +10,21 @@ from tood.data.pictures import pictures_of
 
 
 def settle_unreadable(dataset: RawDataset, config: OnDisk, root: Path, findings: Findings) -> RawDataset:
-    """Leave out the pictures that were found unreadable, or note how many there are and the remedy.
+    """Leave out the pictures that were found unreadable; note how many there and missing ones are, or the remedy.
 
     Splits are drawn before, so that every other picture stays where it is. One of which nothing is left is an error.
     """
-    unreadable = findings.unreadable_pictures
-    if not unreadable:
-        return dataset
     where = f"data set '{config.name}'"
-    if not findings.drops_unreadable:
-        if advice := findings.unreadable_advice():
-            findings.note(where, advice)
+    for advice in findings.advice():
+        findings.note(where, advice)
+    if findings.missing_pictures and findings.drops_missing:
+        count = plural(findings.missing_pictures, "picture")
+        findings.note(where, f"{count} left out with the annotations, since they are not there ('missing: drop')")
+        for split in dataset.splits:
+            if not split.images:
+                findings.error(f"split '{split.name}'", "has no picture that is there; restore some")
+    unreadable = findings.unreadable_pictures
+    if not unreadable or not findings.drops_unreadable:
         return dataset
     total = len(unreadable | pictures_of(dataset).keys())
     findings.note(

@@ -179,6 +179,10 @@ def test_archives_lists_and_missing_folders_are_refused(export: Export, init: In
     export.text("export.zip", "PK")
     export.text("train.txt", "a.png")
     assert "is an archive; unpack it" in refused(init, "export.zip")
+    assert "if export.zip has the pictures, unpack it first" in refused(init)
+    export.text("data.yaml", "names: [cat]\ntrain: images\nval: images\n")
+    assert "if export.zip has the pictures, unpack it first" in refused(init)
+    (export.root / "data.yaml").unlink()
     assert "give the folder" in refused(init, "train.txt")
     assert "no such file or folder" in refused(init, "nothing")
 

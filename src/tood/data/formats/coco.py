@@ -16,6 +16,7 @@ from tood.data.formats.folder_files import FolderNames, tails
 from tood.data.formats.headers import Frame, settle_frame
 from tood.data.formats.records import Category, ImageRecord, RawDataset, RawSplit
 from tood.data.formats.splits import draw_splits, part_of
+from tood.io.consulted import note_absent
 from tood.io.errors import UserError
 from tood.io.names import twin
 from tood.io.read import read_json
@@ -180,7 +181,8 @@ def _images(
         file = names.meant(folder / name)
         if not os.path.lexists(file):
             where = _where_it_is(name, folder, root, names, listed)
-            findings.error(path, f"{named} has the file_name '{name}', but {where}")
+            note_absent(folder / name)
+            findings.missing(path, f"{named} has the file_name '{name}', but {where}")
             images[number] = ImageRecord(number, name, 0, 0)
             continue
         name = str(PurePosixPath(name).with_name(file.name))

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tood.data.findings import LEAVE_OUT, Findings
 from tood.data.formats.early_end_flag import early_end_accepted
+from tood.io.consulted import note_absent
 from tood.io.errors import UserError
 from tood.io.escape import is_unicode
 from tood.io.text import without_path
@@ -202,7 +203,8 @@ def settle_frame(path: Path, annotated: tuple[int, int] | None, findings: Findin
         header = read_header(path)
     except FileNotFoundError:
         link = f", only a link to {os.readlink(path)}" if path.is_symlink() else ""
-        findings.error(where, f"the image file is missing{link}; restore it or leave it out")
+        note_absent(path)
+        findings.missing(where, f"the image file is missing{link}; restore it or leave it out")
         return None
     except UnidentifiedImageError:
         findings.unreadable(path, f"the image file {unreadable(path)}")

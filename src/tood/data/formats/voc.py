@@ -140,7 +140,7 @@ def _read_picture(
         says = f" and <filename> says '{named}'" if named else ""
         near = names.nearest(folder / (PureWindowsPath(named).name or f"{PurePosixPath(stem).name}.jpg"))
         hint = f"; did you mean '{near}'?" if near else ""
-        findings.error(document, f"the image file is missing: there is no {images / stem}.*{says}{hint}")
+        findings.missing(document, f"the image file is missing: there is no {images / stem}.*{says}{hint}")
         return None
     frame = settle_frame(image, _annotated_size(tree), findings, str(image))
     if frame is None:

@@ -10,6 +10,7 @@ from tood.data.formats.folder_files import FolderNames, list_images, tails
 from tood.data.formats.headers import IMAGE_SUFFIXES
 from tood.data.formats.list_files import Line, read_lines, repeated
 from tood.data.formats.splits import draw_splits
+from tood.io.consulted import note_absent
 from tood.io.escape import escape
 
 _SUFFIXES = sorted(IMAGE_SUFFIXES)
@@ -102,7 +103,8 @@ def _listed(line: Line, root: Path, list_file: Path, names: FolderNames, finding
     if path is None:
         near = names.nearest(root / written[1])
         hint = f"; did you mean '{near}'?" if near else ""
-        findings.error(where, f"lists '{shown}', but there is no such image in {root}{hint}")
+        note_absent(root / written[1])
+        findings.missing(where, f"lists '{shown}', but there is no such image in {root}{hint}")
     elif path.suffix.lower() not in IMAGE_SUFFIXES:
         findings.error(where, f"lists '{shown}', which is not an image file that is read here")
     else:

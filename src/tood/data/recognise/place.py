@@ -17,6 +17,7 @@ _NAMED = 6
 _SAMPLE = 500  # names that are compared of a folder
 _NO_DATA = ("__MACOSX", "node_modules")
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 Names = Mapping[str, Sequence[str]]
 """Names of files by their folder below the root, which itself is ``.``."""
 
@@ -56,13 +57,15 @@ class Place:
         return {folder: {stem_of(name) for name in names} for folder, names in self.images.items()}
 
     def content(self) -> str:
-        """How many files of which kinds there are, as ``12 pictures, 12 .xml``."""
+        """How many files of which kinds there are, as ``12 pictures, 12 .xml``, and where pictures may still be."""
         counts = Counter(
             {suffix or "without suffix": sum(map(len, names.values())) for suffix, names in self._by_suffix.items()}
         )
         pictures = sum(counts.pop(suffix, 0) for suffix in IMAGE_SUFFIXES)
         others = [f"{count:,} {suffix}" for suffix, count in counts.most_common()]
-        return listed([plural(pictures, "picture"), *others], _NAMED) if pictures or others else "no files"
+        archives = self.files(*_ARCHIVES)
+        packed = f"; if {archives[0]} has the pictures, unpack it first" if archives and not pictures else ""
+        return (listed([plural(pictures, "picture"), *others], _NAMED) if pictures or others else "no files") + packed
 
     def best_match(self, stems: Iterable[str], folders: Mapping[str, Collection[str]]) -> list[str]:
         """The folders, of those given with their stems, that have the most of ``stems``; none where none has any."""
@@ -79,7 +82,7 @@ def look_at(path: Path) -> Place:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give the folder of your pictures and annotations.")
-    if path.is_file() and path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"):
+    if path.is_file() and path.suffix.lower() in _ARCHIVES:
         raise UserError(f"{path}: is an archive; unpack it and give the folder.")
     root = path if path.is_dir() else path.parent
     by_suffix: dict[str, dict[str, list[str]]] = {}
