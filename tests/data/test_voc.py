@@ -112,6 +112,19 @@ def test_several_problems_are_all_found(voc_root: Path) -> None:
     assert "c.jpg: the image file is damaged or not in a known format" in text
 
 
+def test_another_annotated_picture_is_not_what_was_meant(voc_root: Path) -> None:
+    xml = (voc_root / "Annotations" / "a.xml").read_text()
+    picture = (voc_root / "JPEGImages" / "a.jpg").read_bytes()
+    for name in ("photo_0011", "photo_0012"):
+        (voc_root / "Annotations" / f"{name}.xml").write_text(xml.replace("a.jpg", f"{name}.jpg"))
+    (voc_root / "ImageSets" / "Main" / "train.txt").write_text("photo_0011\nphoto_0012\n")
+    (voc_root / "JPEGImages" / "photo_0012.jpg").write_bytes(picture)
+    assert "did you mean" not in errors(read(voc_root)[1])
+    (voc_root / "JPEGImages" / "photo_011.jpg").write_bytes(picture)
+    assert "photo_0011.xml: the image file is missing" in errors(read(voc_root)[1])
+    assert "did you mean 'photo_011.jpg'?" in errors(read(voc_root)[1])
+
+
 def test_lists_may_have_flags_extensions_and_spaces(voc_root: Path, make_image) -> None:
     make_image(voc_root / "JPEGImages" / "photo 1.jpg")
     (voc_root / "Annotations" / "photo 1.xml").write_text((voc_root / "Annotations" / "a.xml").read_text())

@@ -51,6 +51,26 @@ def test_several_formats_are_asked_for(export: Export, init: Init) -> None:
         assert found.boxes == {"train": 16, "val": 4}
 
 
+def test_a_file_that_describes_what_is_not_here_is_passed_over(export: Export, init: Init) -> None:
+    for name in numbered(10):
+        export.picture(f"pictures/{name}")
+        export.xml(f"pictures/{Path(name).stem}.xml", name)
+    export.text("dataset/data.yaml", "names: [cat, dog]\ntrain: images/train\nval: images/val\n")
+    elsewhere = {"images": [{"id": 1, "file_name": "elsewhere.jpg"}], "annotations": [], "categories": []}
+    export.text("other.json", json.dumps(elsewhere))
+    found = init()
+    assert found.config.format == "voc"
+    assert found.boxes == {"train": 16, "val": 4}
+    assert "passed over: " in found.output
+    assert "dataset/data.yaml: describes a YOLO data set" in found.output
+    assert "other.json: lists 1 picture (such as 'elsewhere.jpg')" in found.output
+    (export.root / "other.json").unlink()
+    for path in (export.root / "pictures").glob("*.xml"):
+        path.unlink()
+    Path("params/datasets/mine.yaml").unlink()
+    assert "describes a YOLO data set" in refused(init)
+
+
 def test_class_names_are_asked_for(export: Export, init: Init) -> None:
     labelled(export)
     assert "labels of at least 2 classes, and no file names them" in refused(init)

@@ -139,7 +139,8 @@ def _read_picture(
     if image is None:
         says = f" and <filename> says '{named}'" if named else ""
         near = names.nearest(folder / (PureWindowsPath(named).name or f"{PurePosixPath(stem).name}.jpg"))
-        hint = f"; did you mean '{near}'?" if near else ""
+        taken = near is not None and str(PurePosixPath(stem).with_name(PurePosixPath(near).stem)) in place.documents
+        hint = f"; did you mean '{near}'?" if near and not taken else ""
         findings.missing(document, f"the image file is missing: there is no {images / stem}.*{says}{hint}")
         return None
     frame = settle_frame(image, _annotated_size(tree), findings, str(image))

@@ -12,7 +12,7 @@ from tood.data.findings import plural
 from tood.data.formats.coco_values import whole
 from tood.data.formats.folder_files import composed
 from tood.data.recognise.place import Place, look_at, spread
-from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.recognised import Choices, Field, NotHereError, Recognised
 from tood.data.recognise.split_choice import decide_splits, split_of, split_of_path
 from tood.io.errors import UserError, listed
 from tood.io.read import read_json
@@ -175,7 +175,7 @@ def _pictures(one: _Json, place: Place, pictures_at: Place, choices: Choices) ->
                 whole_names[str(PurePosixPath(*parts[: len(parts) - len(above)]))] += 1
     counts, without = (whole_names, False) if whole_names else (last_parts, True)
     if not counts:
-        raise UserError(
+        raise NotHereError(
             f"{place.root / one.path}: lists {plural(len(one.file_names), 'picture')} (such as "
             f"'{one.file_names[0] if one.file_names else ''}'), and none of them is below {pictures_at.root}; export "
             "with the pictures (CVAT: 'Save images'; Label Studio: 'COCO with images'), or give their folder by "

@@ -1,12 +1,13 @@
 """Which format the files of a folder have, tried one after another; what is none of them is described in words."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from tood.data.formats.xml_files import read_xml
 from tood.data.recognise.coco_layouts import recognise_coco
 from tood.data.recognise.place import Place
-from tood.data.recognise.recognised import Choices, Format, Recognised
+from tood.data.recognise.recognised import Choices, Format, NotHereError, Recognised
 from tood.data.recognise.voc_layouts import recognise_voc
 from tood.data.recognise.yolo_layouts import recognise_yolo
 from tood.io.errors import UserError
@@ -37,13 +38,16 @@ def recognise(place: Place, choices: Choices) -> Recognised:
             found[name] = one
     if not found:
         raise UserError(_not_recognised(place, choices))
+    here = {name: one for name, one in found.items() if not isinstance(one, NotHereError)}
+    passed_over = [f"passed over: {one}" for name, one in found.items() if here and name not in here]
+    found = here or found
     if len(found) > 1:
         formats = " and ".join(found)
         raise UserError(f"{place.shown}: holds annotations in the formats {formats}; say which count by --format.")
     (result,) = found.values()
     if isinstance(result, UserError):
         raise result
-    return result
+    return replace(result, said=(*result.said, *passed_over))
 
 
 def _formats(place: Place, choices: Choices) -> Sequence[Format]:

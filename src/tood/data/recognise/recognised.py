@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tood.config.datasets import RowKind
+from tood.io.errors import UserError
 
 Format = Literal["coco", "voc", "yolo"]
 
@@ -35,6 +36,10 @@ class Field:
     name: str
     value: Any
     why: str
+
+
+class NotHereError(UserError):
+    """A file describes a data set of which neither pictures nor labels are here."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from tood.data.findings import plural
 from tood.data.formats.yolo import label_path
 from tood.data.formats.yolo_rows import YoloRow, meaning_by_description, meaning_of_rows, parse_row
 from tood.data.recognise.place import Place, join, one_pair, spread, stem_of
-from tood.data.recognise.recognised import Choices, Field, Recognised
+from tood.data.recognise.recognised import Choices, Field, NotHereError, Recognised
 from tood.data.recognise.split_choice import Splits, decide_splits, split_of_path
 from tood.data.recognise.yolo_described import Described, described_by_darknet, described_by_yaml
 from tood.io.errors import UserError, listed
@@ -28,7 +28,7 @@ def recognise_yolo(place: Place, choices: Choices) -> Recognised | None:
     pairs = _used(_chosen(_labelled(place), place, choices), described, said)
     if not pairs:
         if described is not None and described.is_certain:
-            raise UserError(
+            raise NotHereError(
                 f"{place.root / described.source}: describes a YOLO data set, but no picture with a label file of its "
                 f"name is below {place.root} ({place.content()}); export with the pictures, or give the folder of both."
             )
