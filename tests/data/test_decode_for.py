@@ -19,7 +19,6 @@ from tood.data.split_table import SplitTable
 from tood.data.training_targets import TrainingTargets
 from tood.data.transforms import transform
 from tood.io.errors import UserError
-from tood.verbs import predict as verb
 
 ORIENTATION = 0x0112
 SIZE = (640, 480)
@@ -132,7 +131,7 @@ def dataset(folder: Path, images: ImagesConfig, *, train: bool) -> DetectionData
         ({}, False),
     ],
 )
-def test_training_reads_a_part_only_where_every_pixel_counts(
+def test_training_reads_a_part_where_the_whole_is_shrunk_with_antialiasing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, object], reduced: bool
 ) -> None:
     data = dataset(tmp_path, ImagesConfig.model_validate({"short": 60, "long": 80, **setting}), train=True)
@@ -150,13 +149,3 @@ def test_training_reads_a_part_only_where_every_pixel_counts(
         assert sample.original_size == SIZE[::-1]
         assert data.input_size(0, visit) == (sample.image.shape[2], sample.image.shape[1])
     assert {size != SIZE for size in read} == {reduced}
-
-
-def test_evaluation_and_predict_see_the_same_pixels(tmp_path: Path) -> None:
-    images = ImagesConfig(short=60, long=80, antialias=True)
-    data = dataset(tmp_path, images, train=False)
-    evaluated = data[0]
-    given = verb.as_sample(decode_for(tmp_path / "a.jpg", Bounds(60, 80)), 7, data.config)
-    assert torch.equal(given.image, evaluated.image)
-    assert (given.original_size, given.image_id) == (evaluated.original_size, 7)
-    assert evaluated.boxes.tolist() == [[10, 7.5, 40, 15]]

@@ -3,52 +3,36 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tood.config.datasets import CocoDataset, DatasetConfig, VocDataset, YoloDataset
+from tood.config.datasets import DatasetConfig
 from tood.data.check import check_dataset
 from tood.data.findings import SHOWN
 from tood.data.made_from import data_state
-from tood.data.prepare import prepare_dataset
-from tood.data.prepared import PreparedDataset
+from tood.data.prepared import content_fingerprint
 from tood.io.errors import UserError
 
-
-def coco(root: Path, **fields: object) -> CocoDataset:
-    splits = {name: {"images": name, "annotations": f"annotations/{name}.json"} for name in ("train", "val")}
-    return CocoDataset.model_validate({"name": "mine", "format": "coco", "root": str(root), "splits": splits, **fields})
+from .own_layouts import SPLITS, coco, content_of, prepare, voc, yolo
 
 
-def voc(root: Path, **fields: object) -> VocDataset:
-    lists = {name: f"ImageSets/Main/{name}.txt" for name in ("train", "val")}
-    return VocDataset.model_validate({"name": "mine", "format": "voc", "root": str(root), "splits": lists, **fields})
-
-
-def yolo(root: Path, **fields: object) -> YoloDataset:
-    for name in ("train", "val"):
-        files = sorted(path.relative_to(root).as_posix() for path in (root / "images" / name).glob("*.png"))
+def listed_yolo(root: Path, **fields: object) -> DatasetConfig:
+    """The splits as list files, which name pictures that may be gone."""
+    for name in SPLITS:
         if not (root / f"{name}.txt").exists():
+            files = sorted(path.relative_to(root).as_posix() for path in (root / "images" / name).glob("*.png"))
             (root / f"{name}.txt").write_text("\n".join(files))
-    lists = {name: f"{name}.txt" for name in ("train", "val")}
-    return YoloDataset.model_validate({"name": "mine", "format": "yolo", "root": str(root), "splits": lists, **fields})
+    return yolo(root, splits={name: f"{name}.txt" for name in SPLITS}, **fields)
 
 
 LAYOUTS = [
     ("coco_root", coco, "train/a.jpg", "train/b.jpg"),
     ("voc_root", voc, "JPEGImages/a.jpg", "JPEGImages/b.jpg"),
-    ("yolo_root", yolo, "images/train/b.png", "images/train/a.png"),
+    ("yolo_root", listed_yolo, "images/train/b.png", "images/train/a.png"),
 ]
 layouts = pytest.mark.parametrize(("layout", "config", "lost", "other"), LAYOUTS)
 Make = Callable[..., DatasetConfig]
-
-
-def prepare(config: DatasetConfig, folder: Path) -> PreparedDataset:
-    return prepare_dataset(config, folder, mirror=None, params_root=folder.parent / "params")
-
-
-def content_of(prepared: PreparedDataset, split: str) -> dict[str, list[dict[str, object]]]:
-    return json.loads(prepared.split(split).annotations.read_text())
 
 
 @layouts
@@ -110,8 +94,20 @@ def test_many_missing_pictures_are_few_lines(tmp_path: Path, coco_root: Path) ->
     assert errors[-1] == f"{100 - SHOWN} more of this kind"
 
 
-def test_the_default_is_no_part_of_recorded_fingerprints(tmp_path: Path, coco_root: Path) -> None:
-    first = prepare(coco(coco_root), tmp_path / "data" / "mine")
-    assert "missing" not in json.loads((tmp_path / "data" / "mine" / "dataset.json").read_text())["made_from"]
-    dropping = prepare(coco(coco_root, missing="drop"), tmp_path / "data" / "other")
-    assert dropping.content == first.content
+@pytest.mark.parametrize("field", ["missing", "unreadable"])
+def test_only_a_choice_is_part_of_the_fingerprint(
+    tmp_path: Path, coco_root: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """So that data sets that were prepared before there was the field keep theirs."""
+    made_by: list[dict[str, object]] = []
+
+    def fingerprint(**content: Any) -> str:
+        made_by.append(content["made_by"])
+        return content_fingerprint(**content)
+
+    monkeypatch.setattr("tood.data.prepare.content_fingerprint", fingerprint)
+    default = prepare(coco(coco_root), tmp_path / "data" / "mine")
+    chosen = prepare(coco(coco_root, **{field: "drop"}), tmp_path / "data" / "other")
+    assert [one.get(field) for one in made_by] == [None, "drop"]
+    assert chosen.fingerprint != default.fingerprint
+    assert chosen.content == default.content

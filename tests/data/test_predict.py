@@ -5,19 +5,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tood.config.study import RunConfig, load_study
-from tood.data.loader import Batch
+from tood.data.decode import Decoded, decode_image
+from tood.data.loader import Batch, collate
+from tood.data.split_table import SplitTable
 from tood.detection.detector import Detector, build_detector
 from tood.detection.postprocess import Detections
+from tood.evaluation import detections
 from tood.evaluation.detections import detect_batch
 from tood.io.errors import UserError
 from tood.verbs import predict as verb
-from tood.verbs.predict import model_of, predict
-from tood.weights.model_file import save_model
+from tood.verbs.predict import as_sample, model_of, predict
+from tood.weights.model_file import load_detection_model, save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
 
@@ -57,6 +61,43 @@ def test_images_are_normalised_as_the_models_backbone_takes_them(
     predict(tmp_path / "model.pt", tmp_path / "a.png", tmp_path / "out", 0.3, "0", 1)
     (batch,) = seen
     torch.testing.assert_close(batch.images[0].mean((1, 2)), torch.tensor([1.0, -2.0, 0.2]))
+
+
+def test_a_large_photograph_is_seen_as_evaluation_sees_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = torch.load(run / "model.pt", weights_only=True)
+    config = json.loads(content["config"])
+    config["schedule"]["images"]["antialias"] = True
+    torch.save({**content, "config": json.dumps(config)}, tmp_path / "model.pt")
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    Image.fromarray(pixels).resize((640, 480)).save(tmp_path / "a.jpg")
+    listing = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
+        "annotations": [],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(listing))
+    seen: list[Batch] = []
+
+    def detecting(detector: Detector, batch: Batch, *options: Any) -> list[Detections]:
+        seen.append(batch)
+        return detect_batch(detector, batch, *options)
+
+    monkeypatch.setattr(verb, "detect_batch", detecting)
+    monkeypatch.setattr(detections, "detect_batch", detecting)
+    predict(tmp_path / "model.pt", tmp_path / "a.jpg", tmp_path / "out", 0.3, "0", 1)
+    model = load_detection_model(tmp_path / "model.pt")
+    table = SplitTable.of_json(tmp_path / "val.json")
+    given, device = model.network_input, torch.device("cpu")
+    found = detections.detect_split(model.detector, table, tmp_path, given, model.method.inference, device=device)
+    predicted, evaluated = seen
+    assert torch.equal(predicted.images, evaluated.images)
+    assert torch.equal(predicted.scales, evaluated.scales)
+    whole = as_sample(Decoded(decode_image(tmp_path / "a.jpg"), (640, 480)), 1, given)
+    assert not torch.equal(collate([whole], given.pixels).images, predicted.images), "it is not decoded whole"
+    kept = json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"]
+    assert [(one["bbox"], one["score"]) for one in kept] == [(one["bbox"], one["score"]) for one in found.results]
 
 
 @pytest.fixture

@@ -7,28 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tood.config.datasets import CocoDataset, DatasetConfig, VocDataset, YoloDataset
+from tood.config.datasets import DatasetConfig
 from tood.data.check import check_dataset
 from tood.data.made_from import data_state
-from tood.data.prepare import prepare_dataset
-from tood.data.prepared import PreparedDataset
 from tood.io.errors import UserError
 
-
-def coco(root: Path, **fields: object) -> CocoDataset:
-    splits = {name: {"images": name, "annotations": f"annotations/{name}.json"} for name in ("train", "val")}
-    return CocoDataset.model_validate({"name": "mine", "format": "coco", "root": str(root), "splits": splits, **fields})
-
-
-def voc(root: Path, **fields: object) -> VocDataset:
-    lists = {name: f"ImageSets/Main/{name}.txt" for name in ("train", "val")}
-    return VocDataset.model_validate({"name": "mine", "format": "voc", "root": str(root), "splits": lists, **fields})
-
-
-def yolo(root: Path, **fields: object) -> YoloDataset:
-    splits = {name: f"images/{name}" for name in ("train", "val")}
-    return YoloDataset.model_validate({"name": "mine", "format": "yolo", "root": str(root), "splits": splits, **fields})
-
+from .own_layouts import coco, content_of, prepare, voc, yolo
 
 LAYOUTS = [
     ("coco_root", coco, "train/a.jpg", "train/b.jpg"),
@@ -43,14 +27,6 @@ def no_picture(path: Path) -> None:
 
 def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-
-
-def prepare(config: DatasetConfig, folder: Path) -> PreparedDataset:
-    return prepare_dataset(config, folder, mirror=None, params_root=folder.parent / "params")
-
-
-def content_of(prepared: PreparedDataset, split: str) -> dict[str, list[dict[str, object]]]:
-    return json.loads(prepared.split(split).annotations.read_text())
 
 
 @pytest.mark.parametrize(("layout", "config", "broken", "other"), LAYOUTS)

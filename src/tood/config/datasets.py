@@ -276,14 +276,11 @@ def drops_empty(config: DatasetConfig) -> bool | None:
     return False if config.drop_empty is None and config.root is not None else config.drop_empty
 
 
-def drops_unreadable(config: DatasetConfig) -> bool | None:
-    """Whether pictures that cannot be decoded are left out; None where the data set has no such choice."""
-    return config.unreadable == "drop" if isinstance(config, _Annotated) else None
-
-
-def drops_missing(config: DatasetConfig) -> bool | None:
-    """Whether annotations of missing pictures are left out; None where the data set has no such choice."""
-    return config.missing == "drop" if isinstance(config, _Annotated) else None
+def drops(config: DatasetConfig, loss: Literal["unreadable", "missing"]) -> bool | None:
+    """Whether pictures that cannot be used for that reason are left out; None where the data set has no such choice."""
+    if not isinstance(config, _Annotated):
+        return None
+    return (config.unreadable if loss == "unreadable" else config.missing) == "drop"
 
 
 def tile_of(config: DatasetConfig) -> TileConfig | None:

@@ -13,11 +13,9 @@ from tood.config.datasets import (
     DatasetConfig,
     ImagesDataset,
     ShapesDataset,
-    drops_missing,
-    drops_unreadable,
 )
 from tood.data.duplicates import duplicate_rule, settle_duplicates
-from tood.data.findings import Finding, Findings, plural, printable
+from tood.data.findings import Finding, Findings, findings_of, plural, printable
 from tood.data.formats.reading import OnDisk, read_dataset
 from tood.data.formats.records import ImageRecord, RawDataset, RawSplit
 from tood.data.pictures import examine_pictures, note_changes, pictures_of
@@ -93,7 +91,7 @@ def check_dataset(config: DatasetConfig, folder: Path, *, mirror: Path | None, p
     with an upstream is obtained there first, as ``prepare_dataset`` does. Nothing else is written. Problems
     of the data set become findings; UserError is raised only where there is nothing to look at.
     """
-    findings = Findings(drops_unreadable=drops_unreadable(config), drops_missing=drops_missing(config))
+    findings = findings_of(config)
     if isinstance(config, ShapesDataset):
         prepare_dataset(config, folder, mirror=mirror, params_root=params_root)
         prepared = open_prepared(folder)

@@ -11,13 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tood.config.schedule import RepeatConfig
-from tood.data.augmentation import (
-    Augmentation,
-    Visit,
-    bounds_to_decode_for,
-    draw_augmentation,
-    no_augmentation,
-)
+from tood.data.augmentation import Augmentation, Visit, bounds_to_decode_for, draw_augmentation, no_augmentation
 from tood.data.decode import Decoded, decode_for
 from tood.data.epoch_plan import repeat_factors, visits_of
 from tood.data.input_sizes import Bounds, bounds_drawn, plain_bounds, resized_size, resized_sizes

@@ -32,7 +32,7 @@ _WHITE_IS_ZERO = 0
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _BITS = (8, 10, 12, 14, 16)
 _PARTS = (8, 4, 2)  # by which a JPEG's decoder can divide both sides
-_LEAST = 2  # times the sides that a picture is resized to
+_TIMES_NEEDED = 2  # the sides that a picture is resized to
 _LEAST_HIGH_BYTE = 64  # of colours of 16 bits; 14 bits or fewer stay below
 Change = Literal["transparency", "sixteen_bits", "few_bits", "cmyk", "pages", "one_colour", "ended_early"]
 """What the pixels of a picture differ in from its file, or what is odd about them."""
@@ -138,8 +138,8 @@ def _reduce(image: Image.Image, bounds: Bounds) -> tuple[int, int] | None:
         # Only exactly, for otherwise the last column and row, which are decoded whole, would move all others.
         if (
             not (width % part or height % part)
-            and width >= part * _LEAST * new_width
-            and height >= part * _LEAST * new_height
+            and width >= part * _TIMES_NEEDED * new_width
+            and height >= part * _TIMES_NEEDED * new_height
         ):
             image.draft(None, (width // part, height // part))
             break

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tood.config.datasets import SharedKind
+from tood.config.datasets import DatasetConfig, SharedKind, drops
 from tood.io.errors import UserError
 from tood.io.escape import escape
 
@@ -166,3 +166,8 @@ class Findings:
             others[0] += f" ({plural(rest, 'further problem')}; 'tood data check {name}' lists all)"
         advice = [f"data set '{name}': {sentence}" for sentence in self.advice()]
         raise UserError(*(text if text.endswith("?") else f"{text}." for text in [*others[:1], *advice, *unreadable]))
+
+
+def findings_of(config: DatasetConfig) -> Findings:
+    """None yet, with what the data set says of pictures that cannot be used."""
+    return Findings(drops_unreadable=drops(config, "unreadable"), drops_missing=drops(config, "missing"))

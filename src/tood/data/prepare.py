@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset, drops_missing, drops_unreadable
+from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -26,7 +26,7 @@ from tood.data.content import (
 )
 from tood.data.duplicates import duplicate_rule, settle_duplicates
 from tood.data.fetch.sources import obtain, obtained
-from tood.data.findings import Findings
+from tood.data.findings import findings_of
 from tood.data.formats.reading import OnDisk, own_places, read_dataset
 from tood.data.formats.records import Category, RawSplit, to_coco
 from tood.data.made_from import (
@@ -164,7 +164,7 @@ def _convert(config: OnDisk, folder: Path, mirror: Path | None, params_root: Pat
     root = locate(config, folder, mirror=mirror, params_root=params_root)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     log.info("%s: reading %s", config.name, root)
-    findings = Findings(drops_unreadable=drops_unreadable(config), drops_missing=drops_missing(config))
+    findings = findings_of(config)
     with consulted() as asked:
         dataset = read_dataset(config, root, findings)
     name_unused(dataset, asked.files, config, root, findings)

@@ -10,7 +10,7 @@ from tood.data.pictures import pictures_of
 
 
 def settle_unreadable(dataset: RawDataset, config: OnDisk, root: Path, findings: Findings) -> RawDataset:
-    """Leave out the pictures that were found unreadable; note how many there and missing ones are, or the remedy.
+    """Leave out the pictures that were found unreadable; note how many they and missing ones are, or the remedy.
 
     Splits are drawn before, so that every other picture stays where it is. One of which nothing is left is an error.
     """
@@ -18,11 +18,7 @@ def settle_unreadable(dataset: RawDataset, config: OnDisk, root: Path, findings:
     for advice in findings.advice():
         findings.note(where, advice)
     if findings.missing_pictures and findings.drops_missing:
-        count = plural(findings.missing_pictures, "picture")
-        findings.note(where, f"{count} left out with the annotations, since they are not there ('missing: drop')")
-        for split in dataset.splits:
-            if not split.images:
-                findings.error(f"split '{split.name}'", "has no picture that is there; restore some")
+        _note_missing(dataset, where, findings)
     unreadable = findings.unreadable_pictures
     if not unreadable or not findings.drops_unreadable:
         return dataset
@@ -42,3 +38,12 @@ def settle_unreadable(dataset: RawDataset, config: OnDisk, root: Path, findings:
     dataset = replace(dataset, splits=splits)
     look_for_objects(dataset, config, root, findings)
     return dataset
+
+
+def _note_missing(dataset: RawDataset, where: str, findings: Findings) -> None:
+    """How many were left out already where the data set was read."""
+    count = plural(findings.missing_pictures, "picture")
+    findings.note(where, f"{count} left out with the annotations, since they are not there ('missing: drop')")
+    for split in dataset.splits:
+        if not split.images:
+            findings.error(f"split '{split.name}'", "has no picture that is there; restore some")
