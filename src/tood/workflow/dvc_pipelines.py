@@ -42,8 +42,8 @@ SHARED = Path("workflow/dvc/dvc.yaml")
 CODE = Path("workflow/dvc/code.yaml")
 REPORTED = Path("workflow/dvc/reported/dvc.yaml")
 _RUN = ("config.yaml", "history.csv", "train.json")
-_EVALUATION = ("metrics.json", "detections.json", "pr.csv")
-_COMPARISON = ("comparison.csv", "comparison.md", "comparison.tex", "figures", "report.html")
+_EVALUATION = ("metrics.json", "detections.json", "pr.csv", "thresholds.json")
+_COMPARISON = ("comparison.csv", "details.csv", "comparison.md", "comparison.tex", "figures", "report.html")
 
 
 def pipeline_path(study: str) -> Path:
@@ -176,16 +176,20 @@ def pipeline(study: Study) -> dict[str, Any]:
     folder, file = f"results/{study.name}", f"params/studies/{study.name}.yaml"
     dataset = f"data/{study.dataset.name}/dataset.json"
     backbones = sorted({f"data/pretrained/{run.backbone.name}.pt" for run in _pretrained(study)})
-    run = f"{folder}/${{key}}"
-    shared = [key for key in ("common",) if key in read_yaml(study.file)]
-    chosen = [{file: [*shared, "runs.${key}"]}, *({block: None} for block in _blocks(study))]
+    written = read_yaml(study.file)
+    repeated = written.get("seeds") is not None  # its runs are not those that the file names
+    name = "${item}" if repeated else "${key}"
+    run = f"{folder}/{name}"
+    shared = [key for key in ("common", "seeds") if key in written]
+    chosen = [{file: [*shared, "runs" if repeated else "runs.${key}"]}, *({block: None} for block in _blocks(study))]
     own, parts = _code_parts(study)
 
     def stage(target: str, verb: str, wanted: Sequence[str], **fields: Any) -> dict[str, Any]:
         code = {CODE.as_posix(): [verb, *(parts if verb == "train" else [])]}
         params = [*chosen, *fields.pop("params", []), code]
         made = {"deps": fields.pop("deps"), "params": params, "outs": _persistent(*wanted)}
-        return {"foreach": "${runs}", "do": _stage(up, target, f"study={study.name}", **made)}
+        runs: str | list[str] = list(study.runs) if repeated else "${runs}"
+        return {"foreach": runs, "do": _stage(up, target, f"study={study.name}", **made)}
 
     stages: dict[str, Any] = {
         "train": stage(
@@ -210,7 +214,7 @@ def pipeline(study: Study) -> dict[str, Any]:
             deps=[dataset, *(f"{run}/{name}" for name in used)],
         )
     if study.submission is not None:
-        wanted, images = submission_files(study, "${key}"), study.submission.name
+        wanted, images = submission_files(study, name), study.submission.name
         stages["submit"] = stage(
             f"{run}/{wanted[0]}",
             "submit",
@@ -231,7 +235,7 @@ def pipeline(study: Study) -> dict[str, Any]:
         ],
         outs=_persistent(*(f"{folder}/{name}" for name in (*_COMPARISON, *analysis_tables(study)))),
     )
-    return {"vars": [f"{up}/{file}" if up else file], "stages": stages}
+    return {**({} if repeated else {"vars": [f"{up}/{file}" if up else file]}), "stages": stages}
 
 
 def _blocks(study: Study) -> list[str]:
