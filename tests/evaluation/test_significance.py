@@ -12,13 +12,7 @@ import pytest
 from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import evaluate_detections, match_detections
 from tood.evaluation.match_records import MatchRecords
-from tood.evaluation.significance import (
-    draw_runs,
-    draw_weights,
-    percentile_interval,
-    resampled_ap,
-    resampled_means,
-)
+from tood.evaluation.significance import draw_weights, percentile_interval, resampled_ap
 
 
 def copied(scene: Any, weights: np.ndarray, folder: Path) -> tuple[SplitTable, list[dict[str, Any]]]:
@@ -99,24 +93,6 @@ def test_weights_are_the_same_for_the_same_seed_and_sum_to_the_images() -> None:
     assert (weights.sum(axis=0) == 30).all()
     np.testing.assert_array_equal(weights, draw_weights(30, 50, seed=3))
     assert (weights != draw_weights(30, 50, seed=4)).any()
-
-
-def test_several_seeds_are_averaged_within_each_resample() -> None:
-    each = np.random.default_rng(0).random((20, 2))
-    once_each = np.tile([1, 0], (20, 1))
-    np.testing.assert_allclose(resampled_means(each, once_each), each.mean(axis=1))
-
-
-def test_resampled_runs_vary_as_the_mean_of_so_many_seeds_does() -> None:
-    """With no choice of images, the spread of the resampled means is the standard error over the runs."""
-    values = [0.31, 0.36, 0.29]
-    each = np.tile(values, (20_000, 1))
-    found = resampled_means(each, draw_runs(3, 20_000, 0, 1))
-    assert found.mean() == pytest.approx(np.mean(values), abs=2e-3)
-    assert found.std() == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=0.03)
-    other = draw_runs(3, 20_000, 0, 2)
-    assert (draw_runs(3, 20_000, 0, 1) != other).any()
-    assert (other == draw_runs(3, 20_000, 0, 2)).all()
 
 
 def test_interval_is_narrower_when_differences_are_paired(make_scene: Callable[..., Any]) -> None:

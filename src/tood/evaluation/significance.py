@@ -3,8 +3,7 @@
 An image drawn w times counts as w copies, so AP of a resample is AP of precision-recall curves in which
 every detection has the weight of its image: matching happens once, only the counting is repeated. The result
 equals what pycocotools computes on the copied images. All runs are resampled alike, so the images'
-difficulty cancels in differences between runs. Where a row has runs of several seeds, these are resampled too, each
-row's by itself.
+difficulty cancels in differences between runs.
 """
 
 from dataclasses import dataclass
@@ -48,11 +47,6 @@ def draw_weights(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> C
     return np.stack([np.bincount(draw, minlength=images) for draw in draws], axis=1).astype(np.int32)
 
 
-def draw_runs(runs: int, resamples: int, seed: int, row: int) -> NDArray[np.intp]:
-    """Which of a row's runs each resample takes, with replacement: (S,R); other numbers for every ``row``."""
-    return np.random.default_rng([seed, row]).integers(0, runs, size=(resamples, runs))
-
-
 def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval | None:
     """The central part of resampled values (S,), ignoring undefined ones; None if none is defined."""
     defined = values[~np.isnan(values)]
@@ -63,37 +57,35 @@ def percentile_interval(values: Floats, confidence: float = CONFIDENCE) -> Inter
     return Interval(float(low), float(high))
 
 
-def resampled_means(each: Floats, draws: NDArray[np.intp]) -> Floats:
-    """Resampled AP (S,) of a row: means over runs drawn by ``draws`` (S,R), from the AP (S,R) of its runs.
-
-    With R runs drawn from R, the mean varies sqrt((R - 1) / R) times as much as it should, so its deviations are
-    stretched by the inverse (Rao & Wu 1988).
-    """
-    runs = each.shape[1]
-    mean: Floats = each.mean(axis=1)
-    if runs == 1:
-        return mean
-    drawn = np.take_along_axis(each, draws, axis=1).mean(axis=1)
-    stretched: Floats = mean + np.sqrt(runs / (runs - 1)) * (drawn - mean)
-    return stretched
-
-
 def resampled_ap(records: MatchRecords, weights: Counts) -> Floats:
-    """AP (IoU 0.5:0.95, mean over classes with objects) of each resample.
+    """AP (mean over IoU thresholds and classes with objects) of each resample.
 
     ``weights`` (I,S) from ``draw_weights``; returns (S,), NaN where a resample holds no object at all.
     """
+    return mean_over_classes(resampled_class_ap(records, weights))
+
+
+def resampled_class_ap(records: MatchRecords, weights: Counts) -> Floats:
+    """AP (mean over IoU thresholds) of each class in each resample: (C,S), NaN where it holds no object of a class."""
     rows = list(np.ascontiguousarray(weights, np.int32))  # one (S,) view for each image
     objects = (records.objects.astype(np.float64) @ weights.astype(np.float64)).astype(np.int32)  # (C,S)
-    total = np.zeros(weights.shape[1])
+    found = np.full(objects.shape, np.nan)
     for c, present in enumerate(objects):
         if not present.any():
             continue
         part = slice(records.offsets[c], records.offsets[c + 1])
         order, row_of = _spread_ties(records, part, rows)
         hits, ignored = records.true_positive[:, part][:, order], records.ignored[:, part][:, order]
-        total += _class_ap(hits, ignored, row_of, present)
-    classes = (objects > 0).sum(axis=0)
+        found[c] = np.where(present > 0, _class_ap(hits, ignored, row_of, present), np.nan)
+    return found
+
+
+def mean_over_classes(values: Floats) -> Floats:
+    """Mean (S,) of the defined values of (C,S), class after class; NaN where none is defined."""
+    total = np.zeros(values.shape[1])
+    for one in values:
+        total += np.where(np.isnan(one), 0.0, one)
+    classes = (~np.isnan(values)).sum(axis=0)
     return np.where(classes > 0, total / np.maximum(classes, 1), np.nan)
 
 
