@@ -28,7 +28,7 @@ def test_metrics_and_curves_agree(make_scene: Callable[..., Any], tmp_path: Path
     assert metrics["per_class"]["class5"] == {"AP": None, "AP50": None}
 
     curves = pd.read_csv(tmp_path / "pr.csv")
-    assert list(curves.columns) == ["class", "iou", "recall", "precision"]
+    assert list(curves.columns) == ["class", "iou", "recall", "precision", "score"]
     assert sorted(curves["class"].unique()) == ["class2", "class9"]
     for name, curve in curves.groupby("class"):
         assert len(curve) == 101

@@ -44,6 +44,7 @@ rule evaluate:
         metrics=in_place(f"{RESULTS}/{{run}}/metrics.json"),
         detections=in_place(f"{RESULTS}/{{run}}/detections.json"),
         curves=in_place(f"{RESULTS}/{{run}}/pr.csv"),
+        thresholds=in_place(f"{RESULTS}/{{run}}/thresholds.json"),
         samples=directory(f"{RESULTS}/{{run}}/samples"),
     params:
         folder=f"{RESULTS}/{{run}}",

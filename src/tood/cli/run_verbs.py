@@ -108,7 +108,7 @@ def evaluate(
     """Evaluate a run's last checkpoint, or imported weights, with the COCO protocol.
 
     \b
-    Example:  tood evaluate --run results/bccd/tood --split test --out test-results
+    Example:  tood evaluate --run results/bccd/tood-0 --split val --out test-results
               tood evaluate --weights tood_r50.pt --dataset coco2017
     """
     open_log(log)
@@ -129,8 +129,12 @@ def predict(
     run: SomeRunOption = None,
     weights: WeightsOption = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="Lowest score that is drawn.")
-    ] = 0.3,
+        str | None,
+        typer.Option(
+            "--threshold",
+            help="Lowest score that is drawn: a number, best, precision=0.9 or recall=0.9; best where it is known.",
+        ),
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option("--tile", min=64, help="Side px of tiles to cut the images into; default as it was trained."),
@@ -142,6 +146,7 @@ def predict(
 
     Example:  tood predict --run results/demo/tood photos/ --out found/
     """
+    from tood.verbs.chosen_threshold import chosen_threshold
     from tood.verbs.predict import model_of
     from tood.verbs.predict import predict as verb
 
@@ -149,7 +154,7 @@ def predict(
         weights = model_of(run)
     elif run is not None or weights is None:
         raise UserError("predict: give either --run FOLDER or --weights FILE.")
-    verb(weights, images, out, threshold, gpu, thread_count(threads), tile)
+    verb(weights, images, out, chosen_threshold(threshold, weights), gpu, thread_count(threads), tile)
 
 
 def analyse(

@@ -22,7 +22,7 @@ from tood.data.split_table import SplitTable
 from tood.evaluation.coco_matching import Matching, match
 from tood.evaluation.coco_tables import fill_tables
 from tood.evaluation.ground_truth import found_in
-from tood.evaluation.match_records import MatchRecords, match_records
+from tood.evaluation.match_records import MatchRecords, match_records, scores_at_recalls
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -52,6 +52,8 @@ class CocoResult:
     stats: Mapping[str, float | None]
     per_class: Mapping[str, ClassResult]
     precision: np.ndarray
+    scores: np.ndarray
+    """(C,101) the score at which each recall is reached at IoU 0.5, 0 where it is not, NaN as in ``precision``."""
     matches: MatchRecords
 
 
@@ -90,12 +92,14 @@ def evaluate_detections(
     per_class = {
         name: ClassResult(_defined(precision[:, :, c]), _defined(at_50[c])) for c, name in enumerate(table.classes)
     }
+    records = match_records(matching, table.image_ids)
     return CocoResult(
         images=len(table.image_ids),
         stats=tables.stats,
         per_class=per_class,
         precision=at_50,
-        matches=match_records(matching, table.image_ids),
+        scores=scores_at_recalls(records, RECALLS, int(np.argmin(np.abs(_THRESHOLDS - PR_IOU)))),
+        matches=records,
     )
 
 

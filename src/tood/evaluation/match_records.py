@@ -38,3 +38,19 @@ def match_records(matching: Matching, image_ids: np.ndarray) -> MatchRecords:
         true_positive=matched & ~ignored,
         ignored=ignored,
     )
+
+
+def scores_at_recalls(records: MatchRecords, recalls: np.ndarray, threshold: int) -> np.ndarray:
+    """The score at which each of ``recalls`` (R,) is reached at an IoU threshold, by class: (C,R).
+
+    0 where it is not reached, NaN for classes without objects.
+    """
+    found = np.full((len(records.objects), len(recalls)), np.nan)
+    for label, count in enumerate(records.objects.sum(axis=1).tolist()):
+        if not count:
+            continue
+        part = slice(records.offsets[label], records.offsets[label + 1])
+        hits = np.append(records.scores[part][records.true_positive[threshold, part]], 0.0)
+        needed = np.maximum(np.searchsorted(np.arange(count + 1) / count, recalls), 1)
+        found[label] = hits[np.minimum(needed - 1, len(hits) - 1)]
+    return found

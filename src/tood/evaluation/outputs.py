@@ -69,7 +69,7 @@ def write_evaluation(
 
 
 def precision_recall_table(result: CocoResult) -> pd.DataFrame:
-    """Columns class, iou, recall, precision: 101 rows for each class that has objects."""
+    """Columns class, iou, recall, precision, score: 101 rows for each class that has objects."""
     names = np.asarray(list(result.per_class), dtype=object)
     defined = ~np.isnan(result.precision[:, 0])
     return pd.DataFrame(
@@ -78,5 +78,6 @@ def precision_recall_table(result: CocoResult) -> pd.DataFrame:
             "iou": PR_IOU,
             "recall": np.tile(RECALLS.round(2), int(defined.sum())),
             "precision": result.precision[defined].ravel().round(6),
+            "score": result.scores[defined].ravel().round(6),
         }
     )

@@ -24,8 +24,16 @@ from tood.reporting.run_folder import RunFolder
 from tood.workflow.standing import changed_since
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
-_RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv", "alignment.json")
-_STUDY_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "report.html", "alignment.csv", "alignment.md")
+_RUN_FILES = ("config.yaml", "train.json", "metrics.json", "history.csv", "pr.csv", "thresholds.json", "alignment.json")
+_STUDY_FILES = (
+    "comparison.csv",
+    "details.csv",
+    "comparison.md",
+    "comparison.tex",
+    "report.html",
+    "alignment.csv",
+    "alignment.md",
+)
 _ALIGNMENT = ("pcc_top50", "iou_top10", "correct", "redundant", "error")
 _NOT_CURVES = ("step", "epoch", "time")
 _MAX_NOTE = 5000

@@ -13,9 +13,12 @@ from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.tiles import in_tiles
 from tood.evaluation.coco_metrics import evaluate_detections
-from tood.evaluation.detections import detect_split, write_results
+from tood.evaluation.detections import SplitDetections, detect_split, write_results
+from tood.evaluation.error_kinds import find_errors
 from tood.evaluation.outputs import MadeOf, write_evaluation
 from tood.evaluation.samples import write_samples
+from tood.evaluation.threshold_file import NAME as THRESHOLDS_FILE
+from tood.evaluation.threshold_file import SplitErrors, write_thresholds
 from tood.io.console import run_log
 from tood.io.digests import file_digest
 from tood.io.errors import UserError
@@ -30,6 +33,9 @@ from tood.weights.model_file import DetectionModel, load_detection_model
 from tood.workflow.code_digest import code_behind
 from tood.workflow.standing import measurement_standing
 
+WATCHED = "val"
+"""The split on which score thresholds are chosen for another."""
+
 
 @dataclass(frozen=True)
 class _EvaluationJob:
@@ -43,11 +49,13 @@ class _EvaluationJob:
     classes: tuple[str, ...]
     target: Path
     tile: TileConfig | None
+    watched: PreparedSplit | None = None
+    """Another split, on which score thresholds are chosen."""
     made_of: MadeOf | None = None
 
 
 def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, threads: int) -> None:
-    """Write ``detections.json``, ``pr.csv``, ``metrics.json`` and ``samples/`` into the run's folder.
+    """Write ``detections.json``, ``pr.csv``, ``thresholds.json``, ``metrics.json`` and ``samples/`` for the run.
 
     An evaluation that is up to date is left as it is, apart from missing sample images. A split other than the
     study's needs a folder ``out`` of its own, since the comparison reads the run's.
@@ -60,7 +68,8 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
         raise UserError(f"--split {split_name}: give --out FOLDER too; {folder} keeps the results on {study.split}.")
     code = code_behind("evaluate")
     run = RunFolder(folder, config)
-    if out is None and measurement_standing(folder, "evaluate", config, split_name, code).state == "current":
+    standing = measurement_standing(folder, "evaluate", config, split_name, code)
+    if out is None and standing.state == "current" and (folder / THRESHOLDS_FILE).is_file():
         prepared = open_dataset(config.dataset)
         if not (folder / "samples").is_dir():
             split = prepared.split(split_name)
@@ -81,6 +90,7 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
             model.classes,
             out or folder,
             model.tile,
+            prepared.splits.get(WATCHED) if split_name != WATCHED else None,
             made_of,
         )
         _evaluate(job, gpu, threads)
@@ -118,22 +128,34 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
     log = run_log(__name__, job.name)
     torch.set_num_threads(threads)
     table = SplitTable.of_split(job.split, job.classes)
-    with one_device(gpu) as device:
-        count = f"{job.split.image_count:,}"
-        log.info("detecting objects in %s images of %s%s", count, job.split.name, in_tiles(job.tile))
-        found = detect_split(
+
+    def detections_of(split: PreparedSplit, table: SplitTable, device: torch.device) -> SplitDetections:
+        log.info("detecting objects in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(job.tile))
+        return detect_split(
             job.model.detector.to(device),
             table,
-            job.split.images,
+            split.images,
             job.model.network_input,
             job.inference,
             tile=job.tile,
             device=device,
             workers=threads if device.type == "cuda" else 0,
         )
+
+    def errors_of(split: PreparedSplit, table: SplitTable, found: SplitDetections) -> SplitErrors:
+        return SplitErrors(split.name, len(table.image_ids), find_errors(table, found.results))
+
+    watched = None
+    with one_device(gpu) as device:
+        found = detections_of(job.split, table, device)
+        if job.watched is not None:
+            other = SplitTable.of_split(job.watched, job.classes)
+            watched = errors_of(job.watched, other, detections_of(job.watched, other, device))
     result = evaluate_detections(table, found.results)
     write_results(job.target / "detections.json", found.results)
     write_samples(job.target / "samples", table, job.split.images, found.results)
+    fingerprint = job.config.fingerprint if isinstance(job.config, RunConfig) else None
+    write_thresholds(job.target, errors_of(job.split, table, found), watched, job.classes, fingerprint)
     write_evaluation(
         job.target,
         result,
