@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from tood.config.study import load_study
 from tood.data.prepared import PreparedSplit
 from tood.evaluation.coco_metrics import match_detections
 from tood.evaluation.significance import default_resamples, draw_weights, resampled_ap
+from tood.evaluation.simultaneous import t_quantile
 from tood.io.errors import UserError
 from tood.io.write import write_json, write_yaml
-from tood.reporting import comparison
+from tood.reporting import resampling
 from tood.reporting.comparison import ComparisonStudy, compare, comparison_study
-from tood.reporting.table_files import write_tables
-from tood.reporting.wording import headline
+from tood.reporting.table_files import marked_rows, write_tables
+from tood.reporting.wording import headline, unlike_note
 
 MakeStudy = Callable[..., ComparisonStudy]
 
@@ -54,9 +56,11 @@ def test_intervals_come_from_the_same_resamples_of_images(make_study: MakeStudy)
     }
     delta = result.row("tood").delta
     assert delta is not None
-    low, high = np.percentile(resampled["tood"] - resampled["atss"], [2.5, 97.5])
-    assert delta.interval.low == pytest.approx(low)
-    assert delta.interval.high == pytest.approx(high)
+    images = result.images
+    half = t_quantile(0.95, images - 1) * (resampled["tood"] - resampled["atss"]).std(ddof=1)
+    half *= np.sqrt(images / (images - 1))
+    assert delta.interval.low == pytest.approx(delta.value - half)
+    assert delta.interval.high == pytest.approx(delta.value + half)
     assert delta.value == pytest.approx(result.row("tood").ap - result.row("atss").ap)
 
 
@@ -81,27 +85,98 @@ def test_identical_rows_differ_by_exactly_nothing(make_study: MakeStudy) -> None
     delta = result.row("twin").delta
     assert delta is not None
     assert (delta.value, delta.interval.low, delta.interval.high) == (0, 0, 0)
-    assert not delta.clear
-    assert "includes zero" in headline(result)
+    assert not delta.estimate.clear
+    assert result.runs_to_decide(result.row("twin")) is None
 
 
-@pytest.mark.parametrize(
-    ("baseline", "expected"),
-    [
-        ("atss", "tood leads with AP"),
-        ("tood", "Nothing beats the baseline tood"),
-    ],
-)
-def test_headline_names_the_leader_and_the_verdict(make_study: MakeStudy, baseline: str, expected: str) -> None:
-    text = headline(compare(make_study(baseline=baseline), resamples=200))
-    assert text.startswith(expected)
-    assert "excludes zero" in text
-    assert "gfl" in text
+ONE_RUN_WORDS = ("lead", "best", "beat", "clear", "above", "excludes", "better", "worse")
+
+
+@pytest.mark.parametrize("baseline", ["atss", "tood"])
+def test_one_run_a_row_ranks_nothing(make_study: MakeStudy, baseline: str) -> None:
+    result = compare(make_study(baseline=baseline), resamples=200)
+    assert not result.ranks
+    assert result.leaders() == ()
+    text = headline(result).lower()
+    assert not [word for word in ONE_RUN_WORDS if word in text]
+    assert "three seeds" in text
+    for row in result.rows:
+        assert not result.is_clear(row)
+        if row.delta is not None:
+            assert row.delta.estimate.simultaneous is None
+            assert row.delta.estimate.break_even_seed_sd is not None
+
+
+def test_several_runs_a_row_rank_methods_that_differ_clearly(make_study: MakeStudy) -> None:
+    rows = {"atss": ("atss", 0.4), "gfl": ("gfl", 0.4), "tood": ("tood", 0.9)}
+    result = compare(make_study(rows=rows, seeds=3, images=40), resamples=200)
+    assert result.ranks
+    assert [row.name for row in result.leaders()] == ["tood"]
+    assert [result.is_clear(row) for row in result.rows] == [False, False, True]
+    text = headline(result)
+    assert text.startswith("Best of 3: tood with AP")
+    assert "clearly above every other row" in text
+    estimate = result.row("tood").delta.estimate
+    assert estimate.simultaneous.low < estimate.interval.low < estimate.value < estimate.interval.high
+    runs = result.runs_to_decide(result.row("gfl"))
+    assert runs is None or runs > 3
+
+
+def test_rows_that_cannot_be_told_apart_share_the_lead(make_study: MakeStudy) -> None:
+    rows = {"atss": ("atss", 0.3), "gfl": ("gfl", 0.8), "tood": ("tood", 0.8)}
+    result = compare(make_study(rows=rows, seeds=3, images=40), resamples=200)
+    assert sorted(row.name for row in result.leaders()) == ["gfl", "tood"]
+    assert "not told apart from" in headline(result)
+
+
+def test_where_all_rows_share_the_lead_none_is_marked(make_study: MakeStudy) -> None:
+    same = compare(make_study(rows=dict.fromkeys("ab", ("atss", 0.6)), seeds=3, baseline="a"), resamples=200)
+    assert len(same.leaders()) == 2
+    assert headline(same).startswith("No row can be told apart")
+    assert not marked_rows(same)
+
+
+def test_a_row_that_still_rises_keeps_the_table_from_ranking(make_study: MakeStudy) -> None:
+    study = make_study(rows={"atss": ("atss", 0.4), "tood": ("tood", 0.9)}, seeds=2, images=30)
+    for run in study.rows[0].runs:
+        history = pd.read_csv(run.path / "history.csv")
+        measured = history["val_AP"].notna()
+        history.loc[measured, "val_AP"] = 0.9 * history.loc[measured, "step"] / history["step"].max()
+        history.to_csv(run.path / "history.csv", index=False)
+    result = compare(study, resamples=100)
+    assert result.row("atss").rising
+    assert not result.row("tood").rising
+    assert not result.ranks
+    assert not result.is_clear(result.row("tood"))
+    assert headline(result).startswith("No ranking of methods")
+    assert "atss" in headline(result)
+
+
+def test_a_row_with_one_run_among_rows_with_several_decides_nothing(make_study: MakeStudy) -> None:
+    study = make_study(rows={"atss": ("atss", 0.4), "tood": ("tood", 0.9)}, seeds=2, images=30)
+    study = replace(study, rows=(study.rows[0], replace(study.rows[1], runs=study.rows[1].runs[:1])))
+    result = compare(study, resamples=100)
+    assert not result.ranks
+    assert not result.is_clear(result.row("tood"))
+    assert "One run of tood decides nothing" in headline(result)
+
+
+def test_what_else_differs_from_the_baseline_is_named(make_study: MakeStudy) -> None:
+    study = make_study(images=6)
+    path = study.rows[2].runs[0].path
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["schedule"]["lr"] = 0.02
+    write_yaml(path / "config.yaml", config)
+    edit(path / "train.json", steps=960)
+    result = compare(study, resamples=20)
+    assert result.row("tood").unlike == ("steps: 480 -> 960", "schedule.lr: 0.01 -> 0.02")
+    assert result.row("gfl").unlike == ()
+    assert "schedule.lr: 0.01 -> 0.02" in unlike_note(result)
 
 
 def test_a_single_row_has_nothing_to_be_compared_with(make_study: MakeStudy) -> None:
     result = compare(make_study(rows={"atss": ("atss", 0.5)}), resamples=50)
-    assert result.lead is None
+    assert not result.with_best
     assert "nothing to compare" in headline(result)
 
 
@@ -281,7 +356,7 @@ def test_an_evaluation_with_older_settings_is_refused(
 def test_several_processes_find_the_same(make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(seeds=2)
     alone = compare(study, resamples=50)
-    monkeypatch.setattr(comparison, "_MANY_IMAGES", 1)
+    monkeypatch.setattr(resampling, "_MANY_IMAGES", 1)
     together = compare(study, resamples=50, processes=2)
     assert [(row.name, row.interval, row.delta) for row in together.rows] == [
         (row.name, row.interval, row.delta) for row in alone.rows
@@ -292,11 +367,11 @@ def test_a_killed_process_and_a_refusal_in_one_are_sentences(
     make_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study()
-    monkeypatch.setattr(comparison, "_MANY_IMAGES", 1)
+    monkeypatch.setattr(resampling, "_MANY_IMAGES", 1)
     broken = study.rows[1].runs[0].path / "detections.json"
     broken.write_text("[{}]")
     with pytest.raises(UserError, match=r"detections\.json: entry 0 needs image_id"):
         compare(study, resamples=5, processes=2)
-    monkeypatch.setattr(comparison, "match_detections", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(resampling, "match_detections", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match="was killed, probably for lack of memory"):
         compare(study, resamples=5, processes=2)

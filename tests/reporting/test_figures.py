@@ -19,7 +19,18 @@ from tood.reporting.style import spread
 
 MakeStudy = Callable[..., ComparisonStudy]
 WithoutObjects = Callable[[ComparisonStudy], ComparisonStudy]
-ALL = ["deltas", "ap_by_epoch", "precision_recall", "sizes", "cost", "side_by_side"]
+ALL = [
+    "deltas",
+    "ap_by_epoch",
+    "precision_recall",
+    "sizes",
+    "errors",
+    "f1",
+    "reliability",
+    "cost",
+    "side_by_side",
+    "worst_errors",
+]
 
 
 def test_all_figures_have_content_and_words(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -37,7 +48,7 @@ def test_figures_are_the_same_for_the_same_files(make_study: MakeStudy, tmp_path
     comparison = compare(make_study(rows={"atss": ("atss", 0.5)}, images=4), resamples=20)
     first = draw_figures(comparison, tmp_path / "one")
     second = draw_figures(comparison, tmp_path / "two")
-    assert [a.path.read_bytes() == b.path.read_bytes() for a, b in zip(first, second, strict=True)] == [True] * 5
+    assert [a.path.read_bytes() == b.path.read_bytes() for a, b in zip(first, second, strict=True)] == [True] * 9
     assert "deltas" not in [figure.path.stem for figure in first]
 
 
@@ -123,7 +134,7 @@ def test_curves_say_the_split_of_training_and_the_sheet_that_of_the_comparison(
 
 def test_dollars_in_names_are_no_mathematics(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study(rows={r"a$\b$": ("atss", 0.5)}, baseline=r"a$\b$", images=4)
-    assert len(draw_figures(compare(study, resamples=20), tmp_path)) == 5
+    assert len(draw_figures(compare(study, resamples=20), tmp_path)) == 9
 
 
 @given(st.lists(st.floats(0, 100), max_size=12).map(sorted), st.floats(0.1, 10))

@@ -53,7 +53,7 @@ def test_tables_report_and_figures_take_any_name(named: ComparisonStudy, tmp_pat
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # also of glyphs that a font does not have
         figures = draw_figures(comparison, tmp_path / "figures")
-    assert len(figures) == 6
+    assert len(figures) == 10
     write_tables(comparison, tmp_path)
     write_report(comparison, figures, tmp_path / "report.html")
 

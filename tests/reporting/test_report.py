@@ -28,7 +28,7 @@ def test_report_holds_conclusion_table_figures_and_configurations(
     comparison, figures, page = write(make_study(name="cells@mine"), tmp_path)
     text = html.unescape(page)
     assert headline(comparison) in text
-    assert page.count('src="data:image/png;base64,') == len(figures) == 6
+    assert page.count('src="data:image/png;base64,') == len(figures) == 10
     for row in comparison.rows:
         assert f"<td>{row.name}</td>" in page
         assert f"Resolved configuration of {row.name}" in text
@@ -40,7 +40,7 @@ def test_report_holds_conclusion_table_figures_and_configurations(
 def test_report_fetches_nothing(make_study: Callable[..., ComparisonStudy], tmp_path: Path) -> None:
     _, _, page = write(make_study(images=6), tmp_path)
     without_pictures = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
-    assert re.findall(r"""(?:src|href)\s*=|url\(|@import|<script|https?:""", without_pictures) == ["src="] * 6
+    assert re.findall(r"""(?:src|href)\s*=|url\(|@import|<script|https?:""", without_pictures) == ["src="] * 10
 
 
 def test_names_are_escaped(make_study: Callable[..., ComparisonStudy], tmp_path: Path) -> None:

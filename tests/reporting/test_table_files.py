@@ -45,22 +45,45 @@ def test_markdown_says_what_a_reader_must_know(comparison: Comparison) -> None:
     assert len({line.count("|") for line in rows}) == 1
     for needed in (
         "percent",
-        "Split val of cells, 24 images",
+        "Split val of cells, which was watched during training, 24 images",
         "last (epoch 12)",
         "200 resamples",
-        "excludes zero",
+        "One run a row decides nothing",
     ):
         assert needed in text
-    best = comparison.row("tood")
-    assert f"**{percent(best.stats['AP'])}**" in rows[-1]
-    assert "**" not in rows[2]
+    assert "**" not in text, "one run a row has no best"
+    assert "Δ AP of these runs, images only" in rows[0]
+    assert "break-even seed SD" in rows[0]
 
 
 def test_latex_has_a_cell_for_each_column(comparison: Comparison) -> None:
     lines = [line for line in latex(comparison).splitlines() if line.endswith(r"\\")]
     assert len(lines) == 1 + 3
     assert {line.count("&") for line in lines} == {10}
-    assert r"\textbf{" in lines[-1]
+    assert r"\textbf{" not in latex(comparison)
+
+
+def test_what_is_clear_and_best_is_marked_alike_in_all_tables(
+    make_study: Callable[..., ComparisonStudy], tmp_path: Path
+) -> None:
+    rows = {"atss": ("atss", 0.4), "gfl": ("gfl", 0.4), "tood": ("tood", 0.9)}
+    comparison = compare(make_study(rows=rows, seeds=3, images=40), resamples=200)
+    write_tables(comparison, tmp_path)
+    table = pd.read_csv(tmp_path / "comparison.csv", dtype=str, keep_default_na=False).set_index("run")
+    assert table["delta_clear"].to_dict() == {"atss": "", "gfl": "false", "tood": "true"}
+    assert table["leader"].to_dict() == {"atss": "false", "gfl": "false", "tood": "true"}
+    assert set(table["still_rising"]) == {"false"}
+    tood = comparison.row("tood")
+    shown = f"{percent(tood.stats['AP'])} ± {percent(tood.std['AP'])}"
+    assert re.findall(r"\*\*(.*?)\*\*", markdown(comparison)) == [shown]
+    assert re.findall(r"\\textbf\{(.*?)\}", latex(comparison)) == [shown.replace("±", r"$\pm$")]
+    lines = {line.split("|")[1].strip(): line for line in markdown(comparison).splitlines() if line.startswith("|")}
+    assert f"{points(tood.delta.value)} clear" in lines["tood"]
+    assert "clear" not in lines["gfl"]
+    write_report(comparison, [], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r'class="best">(.*?)<', page) == [shown]
+    assert len(re.findall(r'class="clear">', page)) == 1
 
 
 def test_latex_escapes_names(make_study: Callable[..., ComparisonStudy]) -> None:

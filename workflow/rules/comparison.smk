@@ -20,6 +20,7 @@ rule compare:
         ),
     output:
         csv=f"{RESULTS}/comparison.csv",
+        details=f"{RESULTS}/details.csv",
         md=f"{RESULTS}/comparison.md",
         tex=f"{RESULTS}/comparison.tex",
         analysis=expand(f"{RESULTS}/{{file}}", file=analysis_tables(STUDY)),

@@ -1,24 +1,32 @@
-"""Commands on whole studies: ``tood compare``, ``show``, ``sync`` (MLflow), ``dvc`` (pipelines)."""
+"""Commands on whole studies: ``tood compare``, ``plan``, ``show``, ``sync`` (MLflow), ``dvc`` (pipelines)."""
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tood.cli.options import LogOption, StudyOption, ThreadsOption
 from tood.io.console import open_log, thread_count
+from tood.io.errors import UserError, listed
+
+if TYPE_CHECKING:
+    from tood.config.study_file import Selection
 
 logger = logging.getLogger(__name__)
 
 
+SeedsOption = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="Seeds of each method; of studies that repeat their runs.")
+]
+MethodsOption = Annotated[
+    str | None, typer.Option("--methods", help="Methods, with commas; of studies that repeat their runs.")
+]
+
+
 def compare(
     study: StudyOption = "demo",
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Seeds of each method; of studies that repeat their runs.")
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option("--methods", help="Methods, with commas; of studies that repeat their runs.")
-    ] = None,
+    seeds: SeedsOption = None,
+    methods: MethodsOption = None,
     threads: ThreadsOption = 0,
     log: LogOption = None,
 ) -> None:
@@ -27,11 +35,63 @@ def compare(
     Example:  tood compare --study demo
     """
     open_log(log)
-    from tood.config.study_file import Selection
     from tood.verbs.compare import compare as verb
 
-    chosen = tuple(name.strip() for name in methods.split(",")) if methods else ()
-    verb(study, Selection(seeds, chosen), thread_count(threads))
+    verb(study, _selection(seeds, methods), thread_count(threads))
+
+
+def plan(
+    study: Annotated[str | None, typer.Option("--study", help="A finished study, to learn the spreads from.")] = None,
+    difference: Annotated[
+        float, typer.Option("--difference", min=0.01, max=100, help="What should be seen, points of AP.")
+    ] = 1.0,
+    power: Annotated[
+        float, typer.Option("--power", min=0.5, max=0.999, help="Probability with which it should be clear.")
+    ] = 0.8,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=2, help="Rows of the table; by default the study's, or 2.")
+    ] = None,
+    seed_sd: Annotated[
+        float | None,
+        typer.Option("--seed-sd", min=0, max=50, help="Assumed standard deviation of AP over seeds, points."),
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=2, help="Without a study: images of the split.")] = None,
+    image_sd: Annotated[
+        float | None,
+        typer.Option(
+            "--image-sd", min=0, max=50, help="Without a study: of a difference, over so many images, points."
+        ),
+    ] = None,
+    seeds: SeedsOption = None,
+    methods: MethodsOption = None,
+    threads: ThreadsOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs; AP as fractions.")] = False,
+) -> None:
+    """Say how many runs and images a difference needs to be seen.
+
+    Example:  tood plan --study own@mine --difference 0.5
+    Example:  tood plan --images 100 --image-sd 1.0 --seed-sd 1.0 --difference 2     (before the first run)
+    """
+    from tood.verbs.plan import plan_assumed, plan_study
+
+    assumed = {"--images": images, "--image-sd": image_sd}
+    if study is not None:
+        wrong = [name for name, value in assumed.items() if value is not None]
+        if wrong:
+            raise UserError(f"{' and '.join(wrong)}: not with --study, whose runs say it.")
+        chosen = _selection(seeds, methods)
+        plan_study(study, chosen, difference, power, rows, seed_sd, thread_count(threads), as_json)
+        return
+    missing = [name for name, value in {**assumed, "--seed-sd": seed_sd}.items() if value is None]
+    if images is None or image_sd is None or seed_sd is None:
+        raise UserError(f"without --study, also give {listed(missing)} (docs/statistics.md has typical values).")
+    plan_assumed(images, image_sd, seed_sd, difference, power, rows or 2, as_json)
+
+
+def _selection(seeds: int | None, methods: str | None) -> "Selection":
+    from tood.config.study_file import Selection
+
+    return Selection(seeds, tuple(name.strip() for name in methods.split(",")) if methods else ())
 
 
 def show(study: StudyOption = "demo") -> None:

@@ -1,39 +1,37 @@
 """Comparison of a study's rows: COCO metrics, costs, and significance of differences in AP."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cached_property, partial
-from multiprocessing import get_context
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tood.config.published_table import PublishedTable
 from tood.config.study import Study
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
-from tood.evaluation.coco_metrics import match_detections
 from tood.evaluation.ground_truth import count_objects
-from tood.evaluation.significance import (
-    SEED,
-    Interval,
-    default_resamples,
-    draw_runs,
-    draw_weights,
-    percentile_interval,
-    resampled_ap,
-    resampled_means,
+from tood.evaluation.planning import Aim, Spread, runs_needed
+from tood.evaluation.row_differences import (
+    RowDifference,
+    SeedVariance,
+    pooled_seed_variance,
+    row_difference,
+    row_interval,
 )
+from tood.evaluation.significance import SEED, Interval, default_resamples, draw_weights
 from tood.io.errors import UserError
-from tood.reporting.convergence import unconverged
+from tood.reporting.convergence import still_rising
+from tood.reporting.resampling import resample_runs
+from tood.reporting.row_details import MeasuredRuns, RowDetails, detailed_rows
 from tood.reporting.run_folder import RunFolder
+from tood.reporting.unlike import unlike_settings
 
+ASSUMED_SEED_SD = 0.01
+"""Standard deviation of AP over seeds that plans assume where no row has several runs."""
 MEASURED = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SPREAD = ("AP", "AP50", "AP75")  # those whose standard deviation over seeds is given
-_MANY_IMAGES = 1000  # from which on a run takes long enough for processes to be worth starting
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,20 @@ class ComparisonStudy:
 
 @dataclass(frozen=True)
 class Difference:
-    """``first`` minus ``second`` in AP, a fraction, with its 95 % interval over images (paired) and seeds."""
+    """Row ``first`` minus row ``second`` in AP."""
 
     first: str
     second: str
-    value: float
-    interval: Interval
+    estimate: RowDifference
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.interval.excludes_zero()
+    def value(self) -> float:
+        return self.estimate.value
+
+    @property
+    def interval(self) -> Interval:
+        """95 %, over images and seeds, or over images alone where a row has one run."""
+        return self.estimate.interval
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class ComparedRow:
     interval: Interval | None
     std: Mapping[str, float | None]
     delta: Difference | None
+    details: RowDetails
     parameters: float | None
     gflops: float | None
     training_seconds: float
@@ -107,8 +109,10 @@ class ComparedRow:
     images_per_second: float | None
     epochs: int | None
     checkpoint: str
-    unconverged: tuple[str, ...]
-    """Its runs whose AP on val still rose at the end."""
+    rising: bool
+    """Whether its AP on val still rose at the end of the training."""
+    unlike: tuple[str, ...]
+    """How its training differs from the baseline's beyond the method: ``schedule.lr: 0.01 -> 0.02``."""
     versions: Mapping[str, str]
     """Versions and hardware that trained its runs: torch, torchvision and the processor, if known."""
 
@@ -132,22 +136,57 @@ class ComparedRow:
 class Comparison:
     """A compared study.
 
-    ``lead`` is the difference between the best row and the next best one, ``objects`` the number of objects
-    of each class in the split, crowds left out.
+    ``seed_variance`` is that of AP from seed to seed, pooled over rows; None where no row has several runs.
+    ``with_best`` has the difference between the best row and each other one. ``objects`` is the number of objects of
+    each class in the split, crowds left out.
     """
 
     study: ComparisonStudy
     rows: tuple[ComparedRow, ...]
-    lead: Difference | None
+    seed_variance: SeedVariance | None
+    with_best: Mapping[str, Difference]
     images: int
     objects: Mapping[str, int]
     resamples: int
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the table may rank methods: several runs a row, and none of them still rising."""
+        decided = [difference.estimate.decides for difference in self.with_best.values()]
+        return bool(decided) and all(decided) and not any(row.rising for row in self.rows)
 
     def best(self) -> ComparedRow:
         return max(self.rows, key=lambda row: row.ap)
 
     def row(self, name: str) -> ComparedRow:
         return next(row for row in self.rows if row.name == name)
+
+    def leaders(self) -> tuple[ComparedRow, ...]:
+        """The best row and those that cannot be told apart from it; none where the table ranks nothing."""
+        if not self.ranks:
+            return ()
+        best = self.best().name
+        return tuple(row for row in self.rows if row.name == best or not self.with_best[row.name].estimate.clear)
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Standard deviation of AP over seeds, pooled over rows."""
+        return None if self.seed_variance is None else float(np.sqrt(self.seed_variance.value))
+
+    def runs_to_decide(self, row: ComparedRow) -> int | None:
+        """Runs of each row that would make a difference as large as the row's clear; None where no number would."""
+        if row.delta is None:
+            return None
+        seeds = ASSUMED_SEED_SD**2 if self.seed_variance is None else self.seed_variance.value
+        estimate, count = row.delta.estimate, len(self.rows)
+        spread = Spread(self.images, estimate.image_variance, 0.0, seeds)
+        return runs_needed(spread, Aim(count, count - 1), estimate.value, self.images)
+
+    def is_clear(self, row: ComparedRow) -> bool:
+        """Whether the row's difference to the baseline is one between methods."""
+        if row.delta is None or row.rising or self.row(self.study.baseline).rising:
+            return False
+        return row.delta.estimate.clear
 
 
 def comparison_study(
@@ -179,46 +218,50 @@ def comparison_study(
 def compare(
     study: ComparisonStudy, *, resamples: int | None = None, seed: int = SEED, processes: int = 1
 ) -> Comparison:
-    """Read all runs and compare them, every row with the baseline and the best with the next best.
+    """Read all runs and compare them, every row with the baseline and with the best.
 
-    All rows are resampled with the same ``resamples`` draws of images (``default_resamples`` of them unless
-    given), and each row's runs of several seeds by draws of its own. Runs on a large split are worked on by up to
-    ``processes`` processes. Raises UserError if a run's files are missing, broken, made with other settings than the
-    study's or on another split, or disagree with each other.
+    All runs are resampled with the same ``resamples`` draws of images (``default_resamples`` of them unless given), on
+    a large split by up to ``processes`` processes. Raises UserError if a run's files are missing, broken, made with
+    other settings than the study's or on another split, or disagree with each other.
     """
+    resamples = default_resamples(len(study.table.image_ids)) if resamples is None else resamples
+    measured = measure_rows(study, resamples=resamples, seed=seed, processes=processes)
+    resampled = {name: row.ap() for name, row in measured.items()}
+    pooled = pooled_seed_variance(list(resampled.values()))
+
+    def difference(first: str, second: str) -> Difference | None:
+        found = row_difference(resampled[first], resampled[second], pooled, comparisons=len(resampled) - 1)
+        return None if found is None else Difference(first, second, found)
+
+    baseline = next(row for row in study.rows if row.name == study.baseline)
+    details = detailed_rows(measured, study.baseline, study.table.classes)
+    rows = tuple(
+        _compared_row(
+            row,
+            baseline,
+            row_interval(resampled[row.name], pooled),
+            difference(row.name, study.baseline) if row.name != study.baseline else None,
+            details[row.name],
+        )
+        for row in study.rows
+    )
+    best = max(rows, key=lambda row: row.ap).name
+    with_best = {row.name: difference(best, row.name) for row in rows if row.name != best}
+    known = {name: one for name, one in with_best.items() if one is not None}
+    return Comparison(study, rows, pooled, known, len(study.table.image_ids), count_objects(study.table), resamples)
+
+
+def measure_rows(
+    study: ComparisonStudy, *, resamples: int, seed: int = SEED, processes: int = 1
+) -> dict[str, MeasuredRuns]:
+    """What all runs measure in the same resamples of the split's images, by row; UserError as ``compare``."""
     runs = [run for row in study.rows for run in row.runs]
     for run in runs:
         run.check_settings()
         _check_split(run, study.split.name)
-    image_count = len(study.table.image_ids)
-    resamples = default_resamples(image_count) if resamples is None else resamples
-    each = iter(_resample(runs, study.table, draw_weights(image_count, resamples, seed), processes))
-    resampled = {
-        row.name: resampled_means(
-            np.stack([next(each) for _ in row.runs], axis=1), draw_runs(len(row.runs), resamples, seed, number)
-        )
-        for number, row in enumerate(study.rows)
-    }
-    points = {row.name: _mean(run.metrics().AP for run in row.runs) for row in study.rows}
-
-    def difference(first: str, second: str) -> Difference | None:
-        a, b = points[first], points[second]
-        interval = percentile_interval(resampled[first] - resampled[second])
-        if a is None or b is None or interval is None:
-            return None
-        return Difference(first, second, a - b, interval)
-
-    rows = tuple(
-        _compared_row(
-            row,
-            percentile_interval(resampled[row.name]),
-            difference(row.name, study.baseline) if row.name != study.baseline else None,
-        )
-        for row in study.rows
-    )
-    ranked = sorted(rows, key=lambda row: row.ap, reverse=True)
-    lead = difference(ranked[0].name, ranked[1].name) if len(ranked) > 1 else None
-    return Comparison(study, rows, lead, image_count, count_objects(study.table), resamples)
+    weights = draw_weights(len(study.table.image_ids), resamples, seed)
+    each = iter(resample_runs(runs, study.table, weights, processes))
+    return {row.name: MeasuredRuns(tuple(next(each) for _ in row.runs), len(weights)) for row in study.rows}
 
 
 def _check_split(run: RunFolder, split: str) -> None:
@@ -230,41 +273,9 @@ def _check_split(run: RunFolder, split: str) -> None:
         )
 
 
-def _resample(
-    runs: Sequence[RunFolder], table: SplitTable, weights: np.ndarray, processes: int
-) -> list[NDArray[np.float64]]:
-    """Resampled AP (S,) of each run, after checking that its files belong together."""
-    once = np.ones((len(weights), 1), weights.dtype)
-    work = partial(_resample_detections, table, np.concatenate([once, weights], axis=1))
-    paths = [run.path for run in runs]
-    if min(processes, len(runs)) == 1 or len(table.image_ids) < _MANY_IMAGES:
-        found = [work(path) for path in paths]
-    else:
-        try:
-            with ProcessPoolExecutor(min(processes, len(runs)), get_context("fork")) as pool:
-                found = list(pool.map(work, paths))
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"{paths[0].parent}: a process comparing runs was killed, probably for lack of memory; "
-                "compare with fewer of them, tood compare --threads 1."
-            ) from error
-    for run, values in zip(runs, found, strict=True):
-        recorded = run.metrics().AP
-        if abs(values[0] - (np.nan if recorded is None else recorded)) > 1e-6:
-            raise UserError(
-                f"{run.path / 'metrics.json'}: AP is {recorded}, but the detections.json beside it "
-                f"has AP {values[0]:.6f}; evaluate the run again."
-            )
-    return [values[1:] for values in found]
-
-
-def _resample_detections(table: SplitTable, weights: np.ndarray, path: Path) -> NDArray[np.float64]:
-    """AP of the detections in a run's folder for each column of weights (I,S)."""
-    records = match_detections(table, RunFolder(path).detections(), source=path / "detections.json")
-    return resampled_ap(records, weights)
-
-
-def _compared_row(row: Row, interval: Interval | None, delta: Difference | None) -> ComparedRow:
+def _compared_row(
+    row: Row, baseline: Row, interval: Interval | None, delta: Difference | None, details: RowDetails
+) -> ComparedRow:
     metrics = [run.metrics() for run in row.runs]
     training = [run.training() for run in row.runs]
     memory = [one.peak_memory_gib for one in training if one.peak_memory_gib is not None]
@@ -274,6 +285,7 @@ def _compared_row(row: Row, interval: Interval | None, delta: Difference | None)
         interval=interval,
         std={name: _standard_deviation([getattr(one, name) for one in metrics]) for name in SPREAD},
         delta=delta,
+        details=details,
         parameters=_mean(one.parameters for one in training),
         gflops=_mean(one.gflops for one in training),
         training_seconds=float(np.mean([one.seconds for one in training])),
@@ -281,7 +293,8 @@ def _compared_row(row: Row, interval: Interval | None, delta: Difference | None)
         images_per_second=_mean(one.images_per_second for one in metrics),
         epochs=training[0].epochs if len({one.epochs for one in training}) == 1 else None,
         checkpoint="; ".join(dict.fromkeys(one.checkpoint for one in metrics)),
-        unconverged=unconverged(row.runs),
+        rising=still_rising([run.history() for run in row.runs]),
+        unlike=() if row.name == baseline.name else unlike_settings(baseline.runs[0], row.runs[0]),
         versions={
             name: ", ".join(dict.fromkeys(one.versions[name] for one in training if name in one.versions))
             for name in dict.fromkeys(name for one in training for name in one.versions)

@@ -10,21 +10,23 @@ import pandas as pd
 
 from tood.data.box_drawing import SHOWN_SCORE
 from tood.reporting.comparison import Comparison, Row
+from tood.reporting.comparison_figures import draw_cost, draw_deltas
+from tood.reporting.error_figure import draw_errors
+from tood.reporting.error_sheet import draw_error_sheet
 from tood.reporting.sheet import draw_sheet
 from tood.reporting.style import (
     GRID,
     INK,
-    QUIET,
     colour_of,
     dash_of,
     hatch_of,
     house_style,
     label_line_ends,
-    marker_of,
     new_figure,
     save,
 )
-from tood.reporting.wording import percent, points
+from tood.reporting.threshold_figures import draw_f1, draw_reliability
+from tood.reporting.wording import percent
 
 _MAX_PANELS = 12
 _MANY = 8  # rows from which on labels and bars at each point would cover each other
@@ -50,14 +52,18 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
     folder.mkdir(parents=True, exist_ok=True)
     study = comparison.study
     where = f"{study.dataset} {study.split.name}"
-    resampled = "images and seeds" if any(row.seeds > 1 for row in comparison.rows) else "images"
+    singles = any(row.delta is not None and not row.delta.estimate.decides for row in comparison.rows)
     plans: list[tuple[str, Callable[[Comparison], Any | None], str, str]] = [
         (
             "deltas",
             draw_deltas,
             "Difference to the baseline",
-            f"Dots are measured differences in AP, bars 95 % paired bootstrap intervals over {resampled}. "
-            f"A bar that does not cross zero is a difference that does not hang on the choice of {resampled}.",
+            "Differences in AP of single runs; bars are 95 % intervals over the choice of images alone. One run a row "
+            "decides nothing between methods."
+            if singles
+            else "Dots are differences in AP of means over seeds, bars their 95 % intervals over images and seeds, "
+            "thin bars the intervals that hold for all rows at once. A filled dot is a clear difference: its thin bar "
+            "does not cross zero.",
         ),
         (
             "ap_by_epoch",
@@ -78,6 +84,26 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
             draw_sizes,
             "AP by object size",
             "By area of the object in the original image; sizes that do not occur in the split are left out.",
+        ),
+        (
+            "errors",
+            draw_errors,
+            "Kinds of errors",
+            "AP50 that mending all errors of a kind, and nothing else, would add; thin bars are 95 % intervals. The "
+            "kinds are explained under Details.",
+        ),
+        (
+            "f1",
+            draw_f1,
+            "F1 by score threshold",
+            "Of all classes together; dots are the largest. Bands, where shown, are 95 % percentiles over the choice "
+            "of images alone.",
+        ),
+        (
+            "reliability",
+            draw_reliability,
+            "Reliability of scores",
+            "Above the thin line scores are too low, below it too high. The error is the mean distance to it, points.",
         ),
         (
             "cost",
@@ -104,6 +130,15 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
             f"Detections with a score of at least {100 * SHOWN_SCORE:.0f} %; captions are class and score in percent."
         )
         figures.append(Figure(path, "Ground truth and detections side by side", caption))
+    else:
+        path.unlink(missing_ok=True)
+    path, best = folder / "worst_errors.png", comparison.best()
+    if best.stats["AP"] is not None and draw_error_sheet(study, best.row.runs[0], path):
+        caption = (
+            f"Of {best.row.runs[0].name} on {where}: the false positives with the highest scores (boxes with a number) "
+            "and the largest missed objects, at most one of a picture; boxes without a number are objects."
+        )
+        figures.append(Figure(path, "The worst errors of each kind", caption))
     else:
         path.unlink(missing_ok=True)
     return figures
@@ -246,67 +281,4 @@ def draw_sizes(comparison: Comparison) -> Any | None:
     axes.set(title="AP by object size", ylabel="AP (%)")
     axes.grid(axis="y", color=GRID)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
-
-
-def draw_deltas(comparison: Comparison) -> Any | None:
-    """Forest plot: differences to the baseline with their intervals."""
-    rows = [(position, row.delta) for position, row in enumerate(comparison.rows) if row.delta is not None]
-    if not rows:
-        return None
-    figure, (axes,) = new_figure(7.2, 1.5 + 0.42 * len(rows))
-    for y, (position, delta) in enumerate(rows):
-        low, value, high = (100 * v for v in (delta.interval.low, delta.value, delta.interval.high))
-        colour = colour_of(position)
-        axes.plot([low, high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
-        fill = colour if delta.clear else "white"
-        axes.plot([value], [y], marker="o", markersize=8, color=colour, markerfacecolor=fill, markeredgewidth=1.8)
-        text = f"{points(delta.value)}  [{points(delta.interval.low)}, {points(delta.interval.high)}]"
-        axes.annotate(
-            text,
-            (1.0, y),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-        )
-    axes.axvline(0, color=QUIET, linewidth=1)
-    names = [f"{delta.first}" for _, delta in rows]
-    axes.set_yticks(range(len(rows)), names, color=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=GRID)
-    baseline = comparison.row(comparison.study.baseline)
-    axes.set(
-        title=f"Difference in AP to {baseline.name} (AP {percent(baseline.stats['AP'])} %)",
-        xlabel="percentage points of AP; filled dot: the 95 % interval excludes zero",
-    )
-    return figure
-
-
-def draw_cost(comparison: Comparison) -> Any | None:
-    """AP against arithmetic and against speed."""
-    panels: list[tuple[str, str]] = []
-    for key, label in (("gflops", "GFLOPs per image"), ("images_per_second", "images per second, inference")):
-        if any(getattr(row, key) is not None for row in comparison.rows):
-            panels.append((key, label))
-    if not panels or all(row.stats["AP"] is None for row in comparison.rows):
-        return None
-    figure, all_axes = new_figure(4.1 * len(panels) + 0.4, 3.6, 1, len(panels), sharey=True)
-    for axes, (key, label) in zip(all_axes, panels, strict=True):
-        for position, row in enumerate(comparison.rows):
-            cost, ap = getattr(row, key), row.stats["AP"]
-            if cost is None or ap is None:
-                continue
-            colour = colour_of(position)
-            if row.interval is not None and len(comparison.rows) <= _MANY:
-                axes.plot([cost, cost], [100 * row.interval.low, 100 * row.interval.high], color=colour, alpha=0.5)
-            axes.plot([cost], [100 * ap], marker=marker_of(position), markersize=8, color=colour, linestyle="none")
-            axes.annotate(row.name, (cost, 100 * ap), xytext=(7, 4), textcoords="offset points", color=colour)
-        axes.margins(x=0.25)
-        axes.set(xlabel=label)
-        axes.grid(color=GRID)
-    all_axes[0].set(ylabel="AP (%)")
-    figure.suptitle("AP against cost", **_SUPTITLE)
     return figure

@@ -8,20 +8,29 @@ from tood.evaluation.significance import Interval
 from tood.reporting.comparison import MEASURED, SPREAD, ComparedRow, Comparison
 from tood.reporting.published_rows import Printed, PublishedView, published_view
 
-_COUNTS = ("seeds", "parameters", "resamples", "published_epochs", "published_head_parameters", "published_parameters")
+_COUNTS = (
+    "seeds",
+    "runs_to_decide",
+    "parameters",
+    "resamples",
+    "published_epochs",
+    "published_head_parameters",
+    "published_parameters",
+)
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
     """One line per row, measured columns first; fractions, seconds, GiB; blank where undefined.
 
-    ``seeds`` counts the runs that a line is the mean of, ``AP_std``, ``AP50_std`` and ``AP75_std`` are sample
-    standard deviations over them. Where published numbers compare, ``kind`` tells ``measured`` lines, which may have
-    one beside them in ``published_*``, from ``published`` ones, whose other columns are blank.
+    ``delta_image_sd`` and ``delta_seed_sd`` are the two parts of the standard error of ``delta_AP``. ``seeds`` counts
+    the runs that a line is the mean of, ``AP_std``, ``AP50_std`` and ``AP75_std`` are sample standard deviations over
+    them. Where published numbers compare, ``kind`` tells ``measured`` lines, which may have one beside them in
+    ``published_*``, from ``published`` ones, whose other columns are blank.
     """
     view = published_view(comparison)
     records = [_record(row, comparison) for row in comparison.rows]
     if view is None:
-        return pd.DataFrame(records)
+        return pd.DataFrame(records).astype({"runs_to_decide": "Int64"})
     records = [
         {**record, "kind": "measured", **_published(view, view.beside.get(row.name))}
         for record, row in zip(records, comparison.rows, strict=True)
@@ -56,6 +65,7 @@ def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
     values |= {name: _rounded(row.stats[name]) for name in MEASURED}
     values["delta_AP"] = _rounded(row.delta.value if row.delta else None)
     values |= _bounds("delta_AP", row.delta.interval if row.delta else None)
+    values |= _verdict(row, comparison)
     values |= _bounds("AP", row.interval)
     values |= {f"{name}_std": _rounded(row.std[name]) for name in SPREAD}
     return values | {
@@ -73,6 +83,23 @@ def _record(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
         "checkpoint": row.checkpoint,
         "resamples": comparison.resamples,
         "changed_code": " ".join(row.row.changed_code) or None,
+    }
+
+
+def _verdict(row: ComparedRow, comparison: Comparison) -> dict[str, Any]:
+    """What the difference to the baseline says of methods; ``delta_clear`` is blank where it says nothing."""
+    estimate = row.delta.estimate if row.delta else None
+    seeds = estimate.seed_variance if estimate else None
+    decides = estimate is not None and estimate.decides
+    return {
+        "delta_clear": str(comparison.is_clear(row)).lower() if decides else None,
+        "delta_image_sd": _rounded(estimate.image_variance**0.5) if estimate else None,
+        "delta_seed_sd": None if seeds is None else _rounded(seeds**0.5),
+        "break_even_seed_sd": _rounded(estimate.break_even_seed_sd) if estimate else None,
+        "runs_to_decide": comparison.runs_to_decide(row),
+        "leader": str(row in comparison.leaders()).lower() if comparison.ranks else None,
+        "still_rising": str(row.rising).lower(),
+        "unlike_baseline": "; ".join(row.unlike) or None,
     }
 
 

@@ -20,17 +20,26 @@ from tood.reporting.alignment_table import (
     defined_terms,
     is_best_cell,
 )
-from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
+from tood.reporting.comparison import ComparedRow, Comparison
+from tood.reporting.details_table import ERROR_NOTE, class_table, confusion_tables, error_table, threshold_table
 from tood.reporting.figures import Figure
 from tood.reporting.flat_settings import differing, with_same_keys
 from tood.reporting.provenance import provenance
 from tood.reporting.published_rows import BLOCK_NOTE, incomparable_note, published_cells, published_view
 from tood.reporting.run_folder import RunFolder
-from tood.reporting.table_files import best_columns, column_note, is_best, table_cells
-from tood.reporting.wording import NONE, duration, headline, method_note, number, origin_note, percent
+from tood.reporting.table_files import column_note, marked_rows, table_cells
+from tood.reporting.wording import (
+    NONE,
+    delta_title,
+    duration,
+    headline,
+    method_note,
+    number,
+    origin_note,
+    unlike_note,
+)
 
 _TEMPLATE = "report.html.j2"
-_MAX_CLASSES = 100
 _WIDE, _SHRINK = 1300, 0.72  # narrower figures are shown smaller than drawn, so that they are crisp
 
 
@@ -110,12 +119,17 @@ def write_report(
         lines=lines,
         column_note=column_note(comparison),
         method_note=method_note(comparison),
+        unlike_note=unlike_note(comparison),
         origin_note=origin_note(comparison),
         incomparable_note=incomparable_note(comparison),
         published=_published_block(comparison),
         alignment=None if alignment is None else _alignment_block(alignment, alignment_figures),
         pictures=[_picture(figure) for figure in figures],
-        classes=_class_table(comparison.rows),
+        classes=class_table(comparison),
+        errors=error_table(comparison),
+        error_note=ERROR_NOTE,
+        thresholds=threshold_table(comparison),
+        confusions=confusion_tables(comparison),
         training=_training_table(runs),
         settings=_settings_table(runs),
         runs=[RunDetails(run.name, yaml.safe_dump(run.config(), sort_keys=False)) for run in runs],
@@ -132,14 +146,14 @@ def _escape_text(value: Any) -> Any:
 def _main_table(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """The table for people with each interval as the second line of the value it belongs to."""
     header, texts = table_cells(comparison)
-    best = best_columns(comparison)
+    marked, title = marked_rows(comparison), delta_title(comparison)
     shown = [name for name in header if not name.endswith(" interval")]
     lines = []
     for row, cells in zip(comparison.rows, texts, strict=True):
         text = dict(zip(header, cells, strict=True))
-        kinds = {name: "best" for name in MEASURED if is_best(row, name, best)}
-        kinds |= {"Δ AP": _delta_kind(row), "published AP": "published", "Δ published": "quiet"}
-        notes = {name: text[f"{name} interval"] for name in ("AP", "Δ AP") if text[f"{name} interval"] != NONE}
+        kinds = {"AP": "best"} if row.name in marked else {}
+        kinds |= {title: _delta_kind(row, comparison), "published AP": "published", "Δ published": "quiet"}
+        notes = {name: text[f"{name} interval"] for name in ("AP", title) if text[f"{name} interval"] != NONE}
         lines.append([Cell(text[name], kinds.get(name, ""), notes.get(name, "")) for name in shown])
     return shown, lines
 
@@ -168,25 +182,12 @@ def _aligned_kind(table: AlignmentTable, row: AlignedRow, name: str) -> str:
     return "best" if is_best_cell(table, row, name) else ""
 
 
-def _delta_kind(row: ComparedRow) -> str:
+def _delta_kind(row: ComparedRow, comparison: Comparison) -> str:
     if row.delta is None:
         return "quiet"
-    if not row.delta.clear:
+    if not comparison.is_clear(row):
         return "unclear"
     return "clear" if row.delta.value > 0 else "clear worse"
-
-
-def _class_table(rows: Sequence[ComparedRow]) -> list[list[str]]:
-    """Header and a line per class: AP / AP50 of each row (its first run); empty for a single class."""
-    metrics = [row.row.runs[0].metrics().per_class for row in rows]
-    classes = list(dict.fromkeys(name for one in metrics for name in one))[:_MAX_CLASSES]
-    if len(classes) < 2:
-        return []
-    lines = [["class", *(row.name for row in rows)]]
-    for name in classes:
-        found = [one.get(name) for one in metrics]
-        lines.append([name, *(f"{percent(one.AP)} / {percent(one.AP50)}" if one else "" for one in found)])
-    return lines
 
 
 def _training_table(runs: Sequence[RunFolder]) -> list[list[str]]:

@@ -12,6 +12,8 @@ from tood.config.base import PlainNumbers
 from tood.config.messages import validate_written
 from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
+from tood.evaluation.threshold_file import NAME as THRESHOLDS_FILE
+from tood.evaluation.threshold_file import StoredThresholds, read_thresholds
 from tood.io.errors import UserError
 from tood.io.escape import escape
 from tood.io.files import remedied
@@ -190,6 +192,10 @@ class RunFolder:
         if history.empty and not begins and (self.path / "train.json").is_file():
             raise UserError(f"{path}: has no rows although the run is trained; {remedy}.")
         return history
+
+    def thresholds(self) -> StoredThresholds | None:
+        """The run's score thresholds; None where its evaluation is older than they are."""
+        return read_thresholds(self.path / THRESHOLDS_FILE)
 
     def precision_recall(self) -> pd.DataFrame:
         """Columns class, iou, recall, precision, for the classes that have an AP in ``metrics.json``."""

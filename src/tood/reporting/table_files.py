@@ -9,6 +9,7 @@ import pandas as pd
 from tood.io.escape import escape, is_formula
 from tood.io.write import write_text, write_with
 from tood.reporting.comparison import MEASURED, ComparedRow, Comparison
+from tood.reporting.details_table import details_frame
 from tood.reporting.frame import comparison_frame
 from tood.reporting.published_rows import (
     BESIDE_NOTE,
@@ -19,8 +20,9 @@ from tood.reporting.published_rows import (
     published_view,
 )
 from tood.reporting.wording import (
-    MARK,
+    MORE_IMAGES,
     NONE,
+    delta_title,
     duration,
     headline,
     method_note,
@@ -30,7 +32,10 @@ from tood.reporting.wording import (
     percent,
     percent_range,
     points,
+    points_of,
     points_range,
+    row_name,
+    unlike_note,
 )
 
 _LATEX = str.maketrans(
@@ -45,9 +50,11 @@ _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|<`*"
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
-    """Write ``comparison.csv``, ``comparison.md`` and ``comparison.tex`` into ``folder``."""
+    """Write ``comparison.csv``, ``details.csv``, ``comparison.md`` and ``comparison.tex`` into ``folder``."""
     frame = harmless_cells(comparison_frame(comparison))
     write_with(folder / "comparison.csv", lambda path: frame.to_csv(path, index=False))
+    details = harmless_cells(details_frame(comparison))
+    write_with(folder / "details.csv", lambda path: details.to_csv(path, index=False))
     write_text(folder / "comparison.md", markdown(comparison))
     write_text(folder / "comparison.tex", latex(comparison))
 
@@ -69,16 +76,33 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table for people: AP in percent, differences in percentage points."""
     with_seeds = any(row.seeds > 1 for row in comparison.rows)
     view = published_view(comparison)
-    header = ["run", *MEASURED, "AP interval", "Δ AP", "Δ AP interval"]
+    title = delta_title(comparison)
+    header = ["run", *MEASURED, "AP interval", title, f"{title} interval"]
+    header += _planning_header(comparison)
     header += ["published AP", "Δ published"] if view else []
     header += ["seeds"] if with_seeds else []
     header += ["parameters", "GFLOPs", "training", "memory", "images/s"]
     return header, [_cells(row, comparison, view, with_seeds) for row in comparison.rows]
 
 
+def _planning_header(comparison: Comparison) -> list[str]:
+    if len(comparison.rows) == 1:
+        return []
+    single = any(row.delta is not None and not row.delta.estimate.decides for row in comparison.rows)
+    return [*(["break-even seed SD"] if single else []), "runs to decide"]
+
+
+def _planning_cells(row: ComparedRow, comparison: Comparison) -> list[str]:
+    header = _planning_header(comparison)
+    if row.delta is None or not header:
+        return [NONE] * len(header)
+    runs = comparison.runs_to_decide(row)
+    wanted = NONE if comparison.is_clear(row) else MORE_IMAGES if runs is None else str(runs)
+    return [*([points_of(row.delta.estimate.break_even_seed_sd)] if len(header) > 1 else []), wanted]
+
+
 def _cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None, with_seeds: bool) -> list[str]:
-    name = f"{row.name} {MARK}" if row.row.changed_code else row.name
-    cells = [name, *(percent(row.stats[name]) for name in MEASURED)]
+    cells = [row_name(row), *(percent(row.stats[name]) for name in MEASURED)]
     if row.std["AP"] is not None:
         cells[1] += f" ± {percent(row.std['AP'])}"
     cells.append(percent_range(row.interval))
@@ -86,7 +110,9 @@ def _cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None,
         cells += ["baseline", NONE]
     else:
         delta = row.delta
-        cells += [points(delta.value if delta else None), points_range(delta.interval if delta else None)]
+        clear = " clear" if comparison.is_clear(row) else ""
+        cells += [points(delta.value if delta else None) + clear, points_range(delta.interval if delta else None)]
+    cells += _planning_cells(row, comparison)
     if view is not None:
         beside = view.beside.get(row.name)
         cells += [beside.text, points(beside.delta)] if beside else [NONE, NONE]
@@ -102,20 +128,10 @@ def _cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None,
     ]
 
 
-def best_columns(comparison: Comparison) -> dict[str, float]:
-    """The largest value of each measured column, which the tables set in bold."""
-    found = {}
-    for name in MEASURED:
-        values = [row.stats[name] for row in comparison.rows]
-        known = [round(value, 3) for value in values if value is not None]
-        if len(comparison.rows) > 1 and known:
-            found[name] = max(known)
-    return found
-
-
-def is_best(row: ComparedRow, name: str, best: dict[str, float]) -> bool:
-    value = row.stats[name]
-    return value is not None and name in best and round(value, 3) == best[name]
+def marked_rows(comparison: Comparison) -> frozenset[str]:
+    """Rows whose AP the tables set in bold: the best and those not told apart from it, unless that is all."""
+    leaders = comparison.leaders()
+    return frozenset(row.name for row in leaders) if len(leaders) < len(comparison.rows) else frozenset()
 
 
 COLUMN_NOTE = (
@@ -133,18 +149,18 @@ def column_note(comparison: Comparison) -> str:
 def markdown(comparison: Comparison) -> str:
     """The table with the conclusion above it and what the reader must know below it."""
     header, lines = table_cells(comparison)
-    best = best_columns(comparison)
+    marked = marked_rows(comparison)
     for cells, row in zip(lines, comparison.rows, strict=True):
         cells[0] = markdown_text(cells[0])
-        for column, name in enumerate(MEASURED, start=1):
-            if is_best(row, name, best):
-                cells[column] = f"**{cells[column]}**"
+        if row.name in marked:
+            cells[1] = f"**{cells[1]}**"
     parts = [
         f"# {markdown_text(comparison.study.title)}",
         markdown_text(headline(comparison)),
         markdown_table(header, lines),
         column_note(comparison),
         markdown_text(method_note(comparison)),
+        markdown_text(unlike_note(comparison)),
         markdown_text(origin_note(comparison)),
         markdown_text(incomparable_note(comparison)),
         *_markdown_published(comparison),
@@ -189,10 +205,9 @@ def _pad(cell: str, width: int, column: int) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """A booktabs table; the best value of each column is bold. Published numbers get a second one."""
-    best = best_columns(comparison)
+    """A booktabs table; bold as in the other tables. Published numbers get a second one."""
     view = published_view(comparison)
-    header = [*(_latex_stat(name) for name in MEASURED), "$\\Delta$AP"]
+    header = [*(_latex_stat(name) for name in MEASURED), delta_title(comparison).replace("Δ ", "$\\Delta$")]
     header += ["published AP", "$\\Delta$ published"] if view else []
     header += ["params", "GFLOPs", "images/s"]
     lines = [
@@ -203,12 +218,16 @@ def latex(comparison: Comparison) -> str:
         "\\toprule",
         " & ".join(["method", *header]) + r" \\",
         "\\midrule",
-        *(" & ".join(_latex_cells(row, view, best)) + r" \\" for row in comparison.rows),
+        *(" & ".join(_latex_cells(row, comparison, view)) + r" \\" for row in comparison.rows),
         "\\bottomrule",
         "\\end{tabular}",
         *(_latex_published(view) if view else []),
     ]
-    lines[3:3] = [_comment(note) for note in (origin_note(comparison), incomparable_note(comparison)) if note]
+    lines[3:3] = [
+        _comment(note)
+        for note in (unlike_note(comparison), origin_note(comparison), incomparable_note(comparison))
+        if note
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -238,18 +257,22 @@ def _latex_published(view: PublishedView) -> list[str]:
     ]
 
 
-def _latex_cells(row: ComparedRow, view: PublishedView | None, best: dict[str, float]) -> list[str]:
-    cells = [_escaped(row.name) + (r"$^\dagger$" if row.row.changed_code else "")]
+def _latex_cells(row: ComparedRow, comparison: Comparison, view: PublishedView | None) -> list[str]:
+    marks = r"$^\dagger$" * bool(row.row.changed_code) + r"$^\uparrow$" * row.rising
+    cells = [_escaped(row.name) + marks]
     for name in MEASURED:
         text = percent(row.stats[name])
         if name == "AP" and row.std["AP"] is not None:
             text += f" $\\pm$ {percent(row.std['AP'])}"
-        cells.append(f"\\textbf{{{text}}}" if is_best(row, name, best) else text)
+        bold = name == "AP" and row.name in marked_rows(comparison)
+        cells.append(f"\\textbf{{{text}}}" if bold else text)
     if row.delta is None:
         cells.append("--")
     else:
         low, high = (f"{100 * bound:+.1f}" for bound in (row.delta.interval.low, row.delta.interval.high))
-        cells.append(f"${100 * row.delta.value:+.1f}$ $[{low}, {high}]$")
+        cells.append(
+            f"${100 * row.delta.value:+.1f}$ $[{low}, {high}]$" + (" clear" if comparison.is_clear(row) else "")
+        )
     if view is not None:
         beside = view.beside.get(row.name)
         cells.append(_escaped(beside.text) if beside else NONE)

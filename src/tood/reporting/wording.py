@@ -2,12 +2,19 @@
 
 from tood.evaluation.significance import CONFIDENCE, Interval
 from tood.io.errors import listed
-from tood.reporting.comparison import Comparison, Difference
+from tood.reporting.comparison import ASSUMED_SEED_SD, ComparedRow, Comparison
 
 NONE = "–"
 MINUS = "\u2212"
 MARK = "†"
 """Behind the name of a row whose code changed since."""
+MORE_IMAGES = "more images"
+"""In place of a number of runs where none would do."""
+RISING = "↑"
+"""Behind the name of a row that was still improving at the end of its training."""
+WATCHED = "val"
+"""The split on which trainings are watched; nothing is chosen by it."""
+_MOST_SETTINGS = 6
 CONFIDENCE_TEXT = f"{100 * CONFIDENCE:.0f} %"
 
 
@@ -54,47 +61,72 @@ def duration(seconds: float | None) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """Which row has the highest AP, whether its lead is significant, and whether that can be trusted."""
-    return f"{_leader(comparison)}{_reservation(comparison)}"
-
-
-def _reservation(comparison: Comparison) -> str:
-    """What limits the conclusion: trainings that were too short."""
-    runs = [name for row in comparison.rows for name in row.unconverged]
-    if not runs:
-        return ""
-    still = (
-        "was still improving when its training ended"
-        if len(runs) == 1
-        else ("were still improving when their training ended")
-    )
-    return (
-        f" But {listed(runs)} {still} (AP on val rose by more than a tenth in the last quarter of the steps), so "
-        "differences say little about the methods: train longer."
-    )
-
-
-def _leader(comparison: Comparison) -> str:
-    best = comparison.best()
-    unit = f"AP {percent(best.stats['AP'])} % on {comparison.study.dataset} ({comparison.study.split.name})"
+    """What the table says of the methods, or why it says nothing of them."""
+    best, where = comparison.best(), f"{comparison.study.dataset} ({comparison.study.split.name})"
     if best.stats["AP"] is None:
         return f"No AP is defined: the split {comparison.study.split.name} has no object that counts."
-    if comparison.lead is None:
-        return f"{best.name} reaches {unit}; there is nothing to compare it with."
-    if best.name == comparison.study.baseline:
-        return f"Nothing beats the baseline {best.name}: {unit}, {_over(comparison.lead, 'the next best')}."
+    if len(comparison.rows) == 1:
+        return f"{best.name} reaches AP {percent(best.stats['AP'])} % on {where}; there is nothing to compare it with."
+    if not comparison.ranks:
+        return _no_ranking(comparison, where)
+    leaders, reached = comparison.leaders(), f"AP {percent(best.stats['AP'])} % on {where}"
+    others = [row.name for row in leaders if row.name != best.name]
+    if len(leaders) == len(comparison.rows):
+        text = f"No row can be told apart from {best.name}, the best of {len(comparison.rows)} with {reached}"
+    elif others:
+        text = f"Best of {len(comparison.rows)}: {best.name} with {reached}, not told apart from {listed(others)}"
+    else:
+        text = f"Best of {len(comparison.rows)}: {best.name} with {reached}, clearly above every other row"
+    return f"{text}. {_to_baseline(comparison, best)}"
+
+
+def _no_ranking(comparison: Comparison, where: str) -> str:
+    """Which runs there are to rank, and what is needed before they can be."""
+    known = [row.ap for row in comparison.rows if row.stats["AP"] is not None]
+    reached = f"AP {percent(min(known))} to {percent(max(known))} % on {where}"
+    rising = [row.name for row in comparison.rows if row.rising]
+    if rising:
+        still = "was still improving when its training" if len(rising) == 1 else "were still improving when training"
+        return (
+            f"No ranking of methods ({reached}): {listed(rising)} {still} ended, so differences say little about the "
+            "methods. Train longer."
+        )
+    single = [row.name for row in comparison.rows if row.seeds == 1]
+    which = "One run a row decides" if len(single) == len(comparison.rows) else f"One run of {listed(single)} decides"
+    return (
+        f"{which} nothing between methods: the rows reach {reached}, and with another seed each would reach another "
+        "value. Train three seeds or more of each row for a conclusion (docs/statistics.md)."
+    )
+
+
+def _to_baseline(comparison: Comparison, best: ComparedRow) -> str:
     if best.delta is None:
-        return f"{best.name} leads with {unit}."
-    text = f"{best.name} leads with {unit}: {_over(best.delta, 'the baseline')}"
-    if comparison.lead.second != comparison.study.baseline:
-        text += f" and {_over(comparison.lead, 'the runner-up')}"
-    return text + "."
+        return f"It is the baseline ({comparison.study.baseline})."
+    verdict = "clear" if comparison.is_clear(best) else "not clear"
+    interval = f"{CONFIDENCE_TEXT} interval {points_range(best.delta.interval)}"
+    return f"Difference to the baseline {best.delta.second}: {points(best.delta.value)} points ({interval}, {verdict})."
 
 
-def _over(difference: Difference, role: str) -> str:
-    verdict = "excludes zero" if difference.clear else "includes zero, so no clear difference"
-    interval = f"{CONFIDENCE_TEXT} interval {points_range(difference.interval)}, {verdict}"
-    return f"{points(difference.value)} points over {role} {difference.second} ({interval})"
+def delta_title(comparison: Comparison) -> str:
+    """Title of the column of differences to the baseline: single runs are not methods."""
+    decides = all(row.delta.estimate.decides for row in comparison.rows if row.delta is not None)
+    return "Δ AP" if decides else "Δ AP of these runs, images only"
+
+
+def unlike_note(comparison: Comparison) -> str:
+    """How rows were trained otherwise than the baseline, beyond their method; empty where none was."""
+    return " ".join(
+        f"{row.name} was trained otherwise than {comparison.study.baseline} beyond its method "
+        f"({'; '.join(row.unlike[:_MOST_SETTINGS])}{'; and more' if len(row.unlike) > _MOST_SETTINGS else ''})."
+        for row in comparison.rows
+        if row.unlike
+    )
+
+
+def row_name(row: ComparedRow) -> str:
+    """A row's name with the marks that the notes explain."""
+    marks = [MARK] * bool(row.row.changed_code) + [RISING] * row.rising
+    return " ".join([row.name, *marks])
 
 
 def origin_note(comparison: Comparison) -> str:
@@ -115,19 +147,48 @@ def origin_note(comparison: Comparison) -> str:
 
 
 def method_note(comparison: Comparison) -> str:
-    """How the numbers were measured: split, checkpoint, resampling and what it does not cover."""
+    """How the numbers were measured: split, checkpoint, what intervals are of and what they do not cover."""
     study = comparison.study
     checkpoints = ", ".join(dict.fromkeys(row.checkpoint for row in comparison.rows))
-    seeds = max(row.seeds for row in comparison.rows)
+    watched = ", which was watched during training" if study.split.name == WATCHED else ""
     text = (
-        f"Split {study.split.name} of {study.dataset}, {comparison.images} images; checkpoint: {checkpoints}. "
-        f"Intervals: {CONFIDENCE_TEXT} percentile, paired bootstrap over images, "
-        f"{comparison.resamples:,} resamples, the same for all rows. "
+        f"Split {study.split.name} of {study.dataset}{watched}, {comparison.images} images; checkpoint: {checkpoints}. "
+        f"Intervals: {CONFIDENCE_TEXT}, paired bootstrap over images, {comparison.resamples:,} resamples, the same for "
+        "all rows; that of AP is for another set of as many such images. "
     )
-    if seeds == 1:
-        return text + "They say how much depends on the choice of images, not on the seed: there is one run per row."
-    return text + (
+    if any(row.rising for row in comparison.rows):
+        text += f"{RISING} AP on {WATCHED} still rose in the last third of the steps, so the row enters no ranking. "
+    return text + (_seeds_note(comparison) if comparison.seed_sd is not None else _single_note(comparison))
+
+
+def _single_note(comparison: Comparison) -> str:
+    if len(comparison.rows) == 1:
+        return "They say how much depends on the choice of images, not on the seed: there is one run."
+    return (
+        "Differences are of two runs each, not of their methods; their intervals cover the choice of images alone. "
+        "Break-even seed SD: if AP varies from seed to seed by more than this standard deviation (points), the "
+        f"difference is within chance. Runs to decide: of each row, if that deviation is {points_of(ASSUMED_SEED_SD)} "
+        f"point (assumed) and the true difference is the one seen; {MORE_IMAGES}: no number of runs would do on these."
+    )
+
+
+def _seeds_note(comparison: Comparison) -> str:
+    text = (
         "Seeds counts the runs of a row, which differ in their seed only: its values are means over them (memory "
         "is the largest); ± is the standard deviation over them, here of AP only, in comparison.csv of AP50 and AP75 "
-        "too. Intervals resample a row's runs as well, so they cover the choice of seeds as far as so few show it."
+        f"too; pooled over rows it is {points_of(comparison.seed_sd)} points of AP. Intervals of rows with several "
+        "seeds cover seeds and images (Student's t, Satterthwaite's degrees of freedom). "
     )
+    if len(comparison.rows) == 1:
+        return text
+    comparisons = len(comparison.rows) - 1
+    return text + (
+        f"Clear: the interval that holds for all comparisons with one row at once ({comparisons}; Dunnett) excludes "
+        "zero. Bold AP: the best row and those not told apart from it, unless that is all. Runs to decide: of each "
+        f"row, if the true difference is the one seen; {MORE_IMAGES}: no number of runs would do on these."
+    )
+
+
+def points_of(value: float | None) -> str:
+    """A size in percentage points, without a sign."""
+    return NONE if value is None else f"{100 * value:.2g}"
