@@ -43,7 +43,7 @@ SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "ot
     ],
 )
 def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[str, Any]) -> None:
-    config = run("bccd")
+    config = run("bccd", "tood-0")
     assert changed(config, changes).fingerprint == config.fingerprint
 
 
@@ -81,12 +81,12 @@ def test_what_training_does_not_depend_on_leaves_the_fingerprint(changes: dict[s
     ],
 )
 def test_what_training_depends_on_changes_the_fingerprint(changes: dict[str, Any]) -> None:
-    config = run("bccd")
+    config = run("bccd", "tood-0")
     assert changed(config, changes).fingerprint != config.fingerprint
 
 
 def test_the_draw_is_part_of_the_fingerprint() -> None:
-    config = changed(run("bccd"), {"dataset": {"splits": None, "draw": {"val": 0.3}}})
+    config = changed(run("bccd", "tood-0"), {"dataset": {"splits": None, "draw": {"val": 0.3}}})
     assert changed(config, {"dataset": {"draw": {"seed": 5}}}).fingerprint != config.fingerprint
 
 
@@ -99,9 +99,9 @@ def test_generated_data_is_identified_by_size_and_seeds() -> None:
 def test_fingerprints_are_those_of_the_versions_before() -> None:
     """So that finished trainings are recognised; from before data sets could decide about images without objects."""
     known = {
-        "bccd:atss": "acd41c1a30f410c0",
-        "bccd:gfl": "78d03bae3d54b6ff",
-        "bccd:tood": "736d55ac88b00f56",
+        "bccd:atss-0": "acd41c1a30f410c0",
+        "bccd:gfl-0": "78d03bae3d54b6ff",
+        "bccd:tood-0": "736d55ac88b00f56",
         "coco_tiny:tood": "e760b916f5ecbcb1",
         "coco_1x:atss": "d051614de2584181",
         "coco_1x:gfl": "087e598b78bc3e8e",

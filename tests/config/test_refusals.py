@@ -87,9 +87,9 @@ def test_drawn_splits_need_a_share_for_val(params: Path) -> None:
 
 
 def test_another_split_than_val_can_be_chosen(params: Path) -> None:
+    assert load_study("bccd", params).split == "test", "of [test, val] the first that there is"
+    edit(params / "studies/bccd.yaml", split="val")
     assert load_study("bccd", params).split == "val"
-    edit(params / "studies/bccd.yaml", split="test")
-    assert load_study("bccd", params).split == "test"
     for wrong in ("train", "tset"):
         edit(params / "studies/bccd.yaml", split=wrong)
         assert f"bccd.yaml: field 'split' is '{wrong}'" in refusal(params, "bccd")

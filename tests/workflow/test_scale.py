@@ -37,7 +37,7 @@ def test_braces_in_a_title_are_text(fresh: Project) -> None:
     ("config", "runs", "backbones"),
     [
         (("study=family",), 24, 1),
-        (("study=family_bccd",), 8, 1),
+        (("study=family_bccd",), 24, 1),
     ],
 )
 def test_every_run_of_a_study_is_planned(fresh: Project, config: tuple[str, ...], runs: int, backbones: int) -> None:

@@ -18,8 +18,17 @@ from tiny_project import Project, planned
 from tood.weights.model_file import load_model
 
 RUN_FILES = {"config.yaml", "history.csv", "train.json", "model.pt", "metrics.json", "detections.json", "pr.csv"}
+RUN_FILES |= {"thresholds.json"}
 RUN_FILES |= {"alignment.json", "alignment.npz"}
-STUDY_FILES = {"comparison.csv", "comparison.md", "comparison.tex", "report.html", "tracked.json", "figures"}
+STUDY_FILES = {
+    "comparison.csv",
+    "details.csv",
+    "comparison.md",
+    "comparison.tex",
+    "report.html",
+    "tracked.json",
+    "figures",
+}
 STUDY_FILES |= {"alignment.csv", "alignment.md"}
 
 
@@ -124,14 +133,17 @@ def test_every_mistake_of_a_study_is_refused_at_once_in_a_line_of_its_own(fresh:
     assert ["'runs.tood.method'" in lines[0], "'baseline'" in lines[1], len(lines)] == [True, True, 2]
 
 
-@pytest.mark.parametrize("study", ["coco_1x", "bccd", pytest.param("coco_tiny", marks=pytest.mark.long)])
-def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str) -> None:
+@pytest.mark.parametrize(
+    ("study", "runs", "total"),
+    [("coco_1x", 3, 10), ("bccd", 9, 23), pytest.param("coco_tiny", 3, 11, marks=pytest.mark.long)],
+)
+def test_the_plan_of_every_study_can_be_shown(fresh: Project, study: str, runs: int, total: int) -> None:
     jobs = planned(fresh.snakemake("-n", "--config", f"study={study}"))
-    assert jobs["total"] == (10 if study == "coco_1x" else 11)
+    assert jobs["total"] == total
     assert {name: jobs[name] for name in ("prepare_data", "train", "evaluate", "compare", "track")} == {
         "prepare_data": 1,
-        "train": 3,
-        "evaluate": 3,
+        "train": runs,
+        "evaluate": runs,
         "compare": 1,
         "track": 1,
     }

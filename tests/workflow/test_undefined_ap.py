@@ -29,7 +29,16 @@ from tood.weights.model_file import save_model
 from tood.workflow.code_digest import code_behind
 
 RESULTS = Path("results/demo")
-FILES = {"comparison.csv", "comparison.md", "comparison.tex", "report.html", "alignment.csv", "alignment.md", "figures"}
+FILES = {
+    "comparison.csv",
+    "details.csv",
+    "comparison.md",
+    "comparison.tex",
+    "report.html",
+    "alignment.csv",
+    "alignment.md",
+    "figures",
+}
 """What Snakemake expects of a comparison."""
 NOTHING, ONE_CLASS, CROWDS = "no objects", "objects of one class", "crowds only"
 
