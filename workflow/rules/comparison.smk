@@ -15,6 +15,7 @@ rule compare:
                 "metrics.json",
                 "detections.json",
                 "pr.csv",
+                "thresholds.json",
                 *analysis_files(STUDY),
             ],
         ),
