@@ -50,6 +50,17 @@ def test_a_study_runs_to_its_report(finished: Project) -> None:
     assert "Alignment of score and IoU" in page
 
 
+def test_a_finished_study_plans_the_next_one(finished: Project) -> None:
+    said = finished.run("tood", "plan", "--study", "demo", "--difference", "5", status=2)
+    assert "results/demo" in said
+    assert "--seed-sd 1" in said, "one run a row does not show how AP varies from seed to seed"
+    plan = finished.run("tood", "plan", "--study", "demo", "--difference", "5", "--seed-sd", "1", "--json")
+    found = json.loads(plan[plan.index("{") :])
+    assert (found["rows"], found["difference"], found["seed_sd"]) == (2, 0.05, 0.01)
+    assert [one["rows"] for one in found["pairs"]] in ([["tood", "atss"]], [["atss", "tood"]])
+    assert "not with --study" in finished.run("tood", "plan", "--study", "demo", "--images", "9", status=2)
+
+
 def test_a_second_run_does_nothing(finished: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished.folder / "results/demo").rglob("*.pt")}
     assert "Nothing to be done" in finished.snakemake()

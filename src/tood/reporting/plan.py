@@ -223,9 +223,10 @@ def _least_images(plan: Plan) -> int:
 def _floors(plan: Plan) -> str:
     runs = [int(np.ceil(least_runs(one, plan.aim, plan.difference))) for one in plan.spreads]
     ranged = f"{runs[1]}" if runs[0] == runs[2] else f"{runs[1]} ({runs[0]} to {runs[2]})"
+    noun = "run" if ranged == "1" else "runs"
     text = (
         f"Fewer than {_least_images(plan):,} images are not enough however many runs there are, and fewer than "
-        f"{ranged} runs of each row\nnot however many images. More images means new images of the same kind in the "
+        f"{ranged} {noun} of each row\nnot however many images. More images means new images of the same kind in the "
         "split that is scored."
     )
     return text if plan.seconds is None else f"{text} Training time is that recorded, one run after the other."
