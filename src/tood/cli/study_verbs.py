@@ -72,7 +72,7 @@ def plan(
     Example:  tood plan --study own@mine --difference 0.5
     Example:  tood plan --images 100 --image-sd 1.0 --seed-sd 1.0 --difference 2     (before the first run)
     """
-    from tood.verbs.plan import plan_assumed, plan_study
+    from tood.verbs.plan_runs import plan_assumed, plan_study
 
     assumed = {"--images": images, "--image-sd": image_sd}
     if study is not None:

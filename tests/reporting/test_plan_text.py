@@ -7,8 +7,8 @@ import pytest
 
 from tood.evaluation.planning import Aim, Spread, estimate_spread
 from tood.reporting.comparison import ComparisonStudy, measure_rows
-from tood.reporting.plan import MORE_IMAGES, RUNS, Plan, pairs, plan_record, plan_text
-from tood.verbs.plan import plan_assumed
+from tood.reporting.plan_text import MORE_IMAGES, RUNS, Plan, pairs, plan_record, plan_text
+from tood.verbs.plan_runs import plan_assumed
 
 ROWS = {"atss": ("atss", 0.5), "gfl": ("gfl", 0.55), "tood": ("tood", 0.8)}
 

@@ -12,7 +12,7 @@ from tood.evaluation.planning import Aim, Spread, assumed_spread, estimate_sprea
 from tood.evaluation.significance import default_resamples
 from tood.io.errors import UserError
 from tood.reporting.comparison import comparison_study, measure_rows
-from tood.reporting.plan import Pair, Plan, pairs, plan_record, plan_text
+from tood.reporting.plan_text import Pair, Plan, pairs, plan_record, plan_text
 from tood.verbs.folders import PARAMS, RESULTS
 from tood.verbs.open_run import open_dataset
 
