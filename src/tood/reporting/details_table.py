@@ -62,17 +62,15 @@ def _record(row: str, group: str, name: str, detail: Detail, count: float | None
 
 def class_table(comparison: Comparison) -> list[list[str]]:
     """Header and a line per class: objects, and AP of each row with its interval; empty for a single class."""
-    classes = [name for name, count in comparison.objects.items() if count][:_MAX_CLASSES]
+    classes = list(comparison.objects)[:_MAX_CLASSES]
     if len(classes) < 2:
         return []
     lines = [["class", "objects", *(row.name for row in comparison.rows)]]
     for name in classes:
         count = comparison.objects[name]
-        few = " (few)" if count < FEW_OBJECTS else ""
-        found = [row.details.classes[name] for row in comparison.rows]
-        lines.append(
-            [name, f"{count:,}{few}", *(f"{percent(one.value)} [{percent_range(one.interval)}]" for one in found)]
-        )
+        few = " (few)" if 0 < count < FEW_OBJECTS else ""
+        cells = [_with_interval(row.details.classes[name]) for row in comparison.rows]
+        lines.append([name, f"{count:,}{few}", *cells])
     return lines
 
 
@@ -87,8 +85,12 @@ def error_table(comparison: Comparison) -> list[list[str]]:
     return lines
 
 
+def _with_interval(detail: Detail) -> str:
+    return NONE if detail.value is None else f"{percent(detail.value)} [{percent_range(detail.interval)}]"
+
+
 def _cost(detail: Detail, count: float) -> str:
-    return f"{percent(detail.value)} [{percent_range(detail.interval)}], n = {number(count, 0)}"
+    return f"{_with_interval(detail)}, n = {number(count, 0)}"
 
 
 def _difference(detail: Detail) -> str:

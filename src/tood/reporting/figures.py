@@ -110,7 +110,7 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
             draw_cost,
             "AP against cost",
             "Up is better; left is cheaper in the first panel, right is faster in the second. "
-            "Thin bars, where shown, are 95 % bootstrap intervals of AP.",
+            "Thin bars, where shown, are 95 % intervals of AP.",
         ),
     ]
     figures = []

@@ -158,17 +158,29 @@ def method_note(comparison: Comparison) -> str:
     )
     if any(row.rising for row in comparison.rows):
         text += f"{RISING} AP on {WATCHED} still rose in the last third of the steps, so the row enters no ranking. "
-    return text + (_seeds_note(comparison) if comparison.seed_sd is not None else _single_note(comparison))
+    if len(comparison.rows) == 1 and comparison.seed_sd is None:
+        return text + "They say how much depends on the choice of images, not on the seed: there is one run."
+    if comparison.seed_sd is not None:
+        text += _seeds_note(comparison)
+    if any(row.delta is not None and not row.delta.estimate.decides for row in comparison.rows):
+        text += _single_note()
+    return text + (_planning_note(comparison) if len(comparison.rows) > 1 else "")
 
 
-def _single_note(comparison: Comparison) -> str:
-    if len(comparison.rows) == 1:
-        return "They say how much depends on the choice of images, not on the seed: there is one run."
+def _single_note() -> str:
     return (
-        "Differences are of two runs each, not of their methods; their intervals cover the choice of images alone. "
-        "Break-even seed SD: if AP varies from seed to seed by more than this standard deviation (points), the "
-        f"difference is within chance. Runs to decide: of each row, if that deviation is {points_of(ASSUMED_SEED_SD)} "
-        f"point (assumed) and the true difference is the one seen; {MORE_IMAGES}: no number of runs would do on these."
+        "A difference of rows of which one has a single run is of those runs, not of their methods, and its interval "
+        "covers the choice of images alone. Break-even seed SD: if AP varies from seed to seed by more than this "
+        "standard deviation (points), the difference is within chance. "
+    )
+
+
+def _planning_note(comparison: Comparison) -> str:
+    assumed = comparison.seed_sd is None
+    deviation = f"that deviation is {points_of(ASSUMED_SEED_SD)} point (assumed) and " if assumed else ""
+    return (
+        f"Runs to decide: of each row, if {deviation}the true difference is the one seen; {MORE_IMAGES}: no number of "
+        "runs would do on these."
     )
 
 
@@ -184,8 +196,7 @@ def _seeds_note(comparison: Comparison) -> str:
     comparisons = len(comparison.rows) - 1
     return text + (
         f"Clear: the interval that holds for all comparisons with one row at once ({comparisons}; Dunnett) excludes "
-        "zero. Bold AP: the best row and those not told apart from it, unless that is all. Runs to decide: of each "
-        f"row, if the true difference is the one seen; {MORE_IMAGES}: no number of runs would do on these."
+        "zero. Bold AP: the best row and those not told apart from it, unless that is all. "
     )
 
 
