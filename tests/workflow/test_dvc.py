@@ -166,7 +166,12 @@ def test_a_changed_label_of_ones_own_is_seen_by_dvc(versioned: Project, tmp_path
     assert "up to date" in versioned.run("dvc", "status", stage)
 
 
-@pytest.mark.parametrize("study", ["demo", "paper/table5", "paper/table6"])
+def _of_run(path: str, run: str) -> str:
+    """A path of a stage for each run, by key of the study file's runs or by item of a list."""
+    return path.replace("${key}", run).replace("${item}", run)
+
+
+@pytest.mark.parametrize("study", ["demo", "bccd", "paper/table5", "paper/table6"])
 def test_stages_make_what_rules_make_of_what_they_take(fresh: Project, study: str) -> None:
     """Outputs and dependencies of every stage are those of the rule behind it, as Snakemake plans it, but stamps."""
     plan = fresh.snakemake("-n", "--quiet", "host", "--config", f"study={study}")
@@ -179,8 +184,8 @@ def test_stages_make_what_rules_make_of_what_they_take(fresh: Project, study: st
     for stage in pipeline(composed)["stages"].values():
         body = stage.get("do", stage)
         for run in composed.runs if "do" in stage else ("",):
-            wanted = {path.replace("${key}", run) for path in body["deps"]}
-            for path in (next(iter(out)).replace("${key}", run) for out in body["outs"]):
+            wanted = {_of_run(path, run) for path in body["deps"]}
+            for path in (_of_run(next(iter(out)), run) for out in body["outs"]):
                 assert inputs[path] == wanted, path
                 compared.add(path)
     rest = {path for path in inputs if not path.startswith("data/")} - compared
