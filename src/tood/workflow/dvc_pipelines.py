@@ -181,7 +181,7 @@ def pipeline(study: Study) -> dict[str, Any]:
     name = "${item}" if repeated else "${key}"
     run = f"{folder}/{name}"
     shared = [key for key in ("common", "seeds") if key in written]
-    chosen = [{file: [*shared, "runs" if repeated else "runs.${key}"]}, *({block: None} for block in _blocks(study))]
+    chosen = [{file: [*shared, "runs" if repeated else "runs.${key}"]}, dict.fromkeys(_blocks(study))]
     own, parts = _code_parts(study)
 
     def stage(target: str, verb: str, wanted: Sequence[str], **fields: Any) -> dict[str, Any]:
