@@ -24,6 +24,8 @@ from tood.io.files import read_bytes, remedied
 from tood.io.read import read_json
 from tood.io.write import write_json
 
+WATCHED = "val"
+"""The split on which trainings are watched, and score thresholds are chosen for another."""
 DATASET_FILE = "dataset.json"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tood.data.box_drawing import SHOWN_SCORE
+from tood.data.prepared import WATCHED
 from tood.reporting.comparison import Comparison, Row
 from tood.reporting.comparison_figures import draw_cost, draw_deltas
 from tood.reporting.error_figure import draw_errors
@@ -16,10 +17,9 @@ from tood.reporting.error_sheet import draw_error_sheet
 from tood.reporting.sheet import draw_sheet
 from tood.reporting.style import (
     GRID,
-    INK,
     colour_of,
     dash_of,
-    hatch_of,
+    draw_bars,
     house_style,
     label_line_ends,
     new_figure,
@@ -30,7 +30,6 @@ from tood.reporting.wording import percent
 
 _MAX_PANELS = 12
 _MANY = 8  # rows from which on labels and bars at each point would cover each other
-_TRAINING_SPLIT = "val"  # what history.csv is measured on, whatever the comparison is on
 _SUPTITLE: dict[str, Any] = {"fontsize": 10.5, "fontweight": "bold", "x": 0.01, "ha": "left"}
 _SIZES = (("APs", "small\n< 32² px"), ("APm", "medium\n32² to 96² px"), ("APl", "large\n> 96² px"))
 
@@ -69,7 +68,7 @@ def draw_figures(comparison: Comparison, folder: Path) -> list[Figure]:
             "ap_by_epoch",
             draw_ap_by_epoch,
             "AP by epoch",
-            f"AP on {study.dataset} {_TRAINING_SPLIT} during training. With several seeds thin lines are runs and the "
+            f"AP on {study.dataset} {WATCHED} during training. With several seeds thin lines are runs and the "
             "thick line is their mean.",
         ),
         (
@@ -164,7 +163,7 @@ def draw_ap_by_epoch(comparison: Comparison) -> Any | None:
             ends.append((float(mean.index[-1]), 100 * float(mean.iloc[-1]), name, colour))
             top = max(top, 100 * float(mean.max()))
     axes.set(
-        title=f"AP by epoch on {comparison.study.dataset} {_TRAINING_SPLIT}",
+        title=f"AP by epoch on {comparison.study.dataset} {WATCHED}",
         xlabel="epoch",
         ylabel="AP (%)",
     )
@@ -252,22 +251,12 @@ def draw_sizes(comparison: Comparison) -> Any | None:
         return None
     count = len(comparison.rows)
     figure, (axes,) = new_figure(min(max(5.2, 1.2 + 0.42 * count * len(present)), 12), 3.7)
-    wide = 0.8 / count
-    for position, row in enumerate(comparison.rows):
-        at = [group - 0.4 + wide * (position + 0.5) for group in range(len(present))]
-        heights = [100 * (row.stats[key] or 0.0) for key, _ in present]
-        axes.bar(
-            at,
-            heights,
-            wide * 0.9,
-            color=colour_of(position),
-            hatch=hatch_of(position),
-            edgecolor="white",
-            linewidth=0,
-            label=row.name,
-        )
+    heights = [[100 * (row.stats[key] or 0.0) for key, _ in present] for row in comparison.rows]
+    named = [(row.name, one) for row, one in zip(comparison.rows, heights, strict=True)]
+    places = draw_bars(axes, [label for _, label in present], named)
+    for row, at, high in zip(comparison.rows, places, heights, strict=True):
         if count <= _MANY:
-            for x, height, (key, _) in zip(at, heights, present, strict=True):
+            for x, height, (key, _) in zip(at, high, present, strict=True):
                 axes.annotate(
                     percent(row.stats[key]),
                     (x, height),
@@ -276,9 +265,5 @@ def draw_sizes(comparison: Comparison) -> Any | None:
                     ha="center",
                     fontsize=8,
                 )
-    axes.set_xticks(range(len(present)), [label for _, label in present], color=INK)
-    axes.tick_params(axis="x", length=0)
     axes.set(title="AP by object size", ylabel="AP (%)")
-    axes.grid(axis="y", color=GRID)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -40,6 +40,22 @@ _SETTINGS = {
 }
 
 
+def draw_bars(axes: Any, labels: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> list[list[float]]:
+    """A group of bars for each label, in it a bar for each row (name, heights); where the bars of each row stand."""
+    wide = 0.8 / len(rows)
+    places = []
+    for position, (name, heights) in enumerate(rows):
+        at = [group - 0.4 + wide * (position + 0.5) for group in range(len(labels))]
+        look = {"color": colour_of(position), "hatch": hatch_of(position), "edgecolor": "white", "linewidth": 0}
+        axes.bar(at, heights, wide * 0.9, label=name, **look)
+        places.append(at)
+    axes.set_xticks(range(len(labels)), labels, color=INK)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", color=GRID)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return places
+
+
 def colour_of(position: int) -> str:
     """Colour of the row at ``position`` of the table, the same in every figure."""
     return _COLOURS[position % len(_COLOURS)]

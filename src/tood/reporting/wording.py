@@ -1,5 +1,6 @@
 """Wording of numbers and conclusions, shared by tables, console and report."""
 
+from tood.data.prepared import WATCHED
 from tood.evaluation.significance import CONFIDENCE, Interval
 from tood.io.errors import listed
 from tood.reporting.comparison import ASSUMED_SEED_SD, ComparedRow, Comparison
@@ -12,8 +13,6 @@ MORE_IMAGES = "more images"
 """In place of a number of runs where none would do."""
 RISING = "↑"
 """Behind the name of a row that was still improving at the end of its training."""
-WATCHED = "val"
-"""The split on which trainings are watched; nothing is chosen by it."""
 _MOST_SETTINGS = 6
 CONFIDENCE_TEXT = f"{100 * CONFIDENCE:.0f} %"
 

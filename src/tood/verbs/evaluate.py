@@ -9,7 +9,7 @@ from tood.config.datasets import TileConfig, load_dataset, tile_of
 from tood.config.imported import ImportedConfig
 from tood.config.method import InferenceConfig
 from tood.config.study import RunConfig
-from tood.data.prepared import PreparedSplit
+from tood.data.prepared import WATCHED, PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.tiles import in_tiles
 from tood.evaluation.coco_metrics import evaluate_detections
@@ -32,9 +32,6 @@ from tood.weights.class_layer import fit_classes
 from tood.weights.model_file import DetectionModel, load_detection_model
 from tood.workflow.code_digest import code_behind
 from tood.workflow.standing import measurement_standing
-
-WATCHED = "val"
-"""The split on which score thresholds are chosen for another."""
 
 
 @dataclass(frozen=True)
