@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
 
+from tood.data.box_drawing import SHOWN_SCORE
 from tood.data.split_table import SplitTable
 from tood.evaluation.coco_metrics import RECALLS, evaluate_detections
 from tood.evaluation.error_kinds import DetectionErrors, find_errors
@@ -23,7 +24,7 @@ from tood.evaluation.score_thresholds import (
     sum_of_classes,
 )
 from tood.evaluation.significance import draw_weights
-from tood.evaluation.threshold_file import FALLBACK, HALVES, NAME, SplitErrors, read_thresholds, write_thresholds
+from tood.evaluation.threshold_file import HALVES, NAME, SplitErrors, read_thresholds, write_thresholds
 from tood.io.errors import UserError
 from tood.verbs.chosen_threshold import chosen_threshold
 
@@ -132,7 +133,7 @@ def test_predict_takes_numbers_the_best_and_wishes(
 ) -> None:
     caplog.set_level("INFO")
     weights = tmp_path / "model.pt"
-    assert chosen_threshold(None, weights) == FALLBACK
+    assert chosen_threshold(None, weights) == SHOWN_SCORE
     assert "no best threshold is known" in caplog.text
     assert chosen_threshold("0.42", weights) == 0.42
     for wrong in ("1.5", "good", "precision=2", "f1=0.5"):

@@ -45,10 +45,6 @@ KINDS = {
     ErrorKind.BACKGROUND: "no object there (IoU of 0.1 or less with every object)",
     ErrorKind.MISSED: "an object that no detection found and no class or localisation error points to",
 }
-MENDED_BY = {
-    ErrorKind.CLASS: "the class of the object, if it is free; else nothing",
-    ErrorKind.LOCALISATION: "the place of the object, if it is free; else nothing",
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,16 @@ class ThresholdCounts:
         values = (self.precision[place], self.recall[place], self.f1[place])
         return Operating(float(THRESHOLDS[place]), *(None if np.isnan(one) else float(one) for one in values))
 
+    def moved(self, threshold: float) -> "ThresholdCounts":
+        """The counts that one ``threshold`` gives, at every place."""
+        place = int(np.argmin(np.abs(THRESHOLDS - threshold)))
+        return ThresholdCounts(
+            np.full_like(self.right, self.right[place]), np.full_like(self.wrong, self.wrong[place]), self.objects
+        )
+
+    def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
+        return ThresholdCounts(self.right + other.right, self.wrong + other.wrong, self.objects + other.objects)
+
     def best(self) -> float | None:
         """The threshold with the largest F1, of equal ones the one in their middle; None without objects."""
         if not self.objects:

@@ -2,7 +2,7 @@
 another, and the curve that other wishes are read from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from tood.config.base import PlainNumbers
 from tood.config.messages import validate_written
+from tood.data.box_drawing import SHOWN_SCORE
 from tood.evaluation.error_kinds import DetectionErrors
 from tood.evaluation.score_thresholds import (
     THRESHOLDS,
@@ -17,14 +18,13 @@ from tood.evaluation.score_thresholds import (
     ThresholdCounts,
     choose_thresholds,
     counts_of_classes,
+    of_class,
     sum_of_classes,
 )
 from tood.io.read import read_json
 from tood.io.write import write_json
 
 NAME = "thresholds.json"
-FALLBACK = 0.3
-"""The threshold where none is known to be better."""
 HALVES = "halves"
 """In place of the split that was chosen on: each half of the pictures was chosen on for the other."""
 
@@ -86,7 +86,7 @@ def write_thresholds(
         overall, each = choose_thresholds(chosen, counts_of_classes(scored.errors, len(names)), names)
     else:
         chosen = counts_of_classes(scored.errors, len(names))
-        overall, each = _on_halves(scored, names)
+        overall, each = _on_halves(scored, chosen, names)
     every = sum_of_classes(chosen)
     stored = StoredThresholds(
         chosen_on=HALVES if watched is None else watched.split,
@@ -113,46 +113,32 @@ def read_thresholds(path: Path) -> StoredThresholds | None:
 
 
 def best_threshold(folder: Path) -> float:
-    """The threshold of best F1 of the run in ``folder``, ``FALLBACK`` where it is not known."""
+    """The threshold of best F1 of the run in ``folder``, ``SHOWN_SCORE`` where it is not known."""
     stored = read_thresholds(folder / NAME)
-    return FALLBACK if stored is None or stored.overall is None else stored.overall.chosen.threshold
+    return SHOWN_SCORE if stored is None or stored.overall is None else stored.overall.chosen.threshold
 
 
 def _on_halves(
-    scored: SplitErrors, names: tuple[str, ...]
+    scored: SplitErrors, whole: ThresholdCounts, names: tuple[str, ...]
 ) -> tuple[ChosenThreshold | None, dict[str, ChosenThreshold | None]]:
-    """Chosen on all; reported is what each half's own threshold gives on the other, both counted together."""
+    """Chosen on ``whole``; reported is what each half's own threshold gives on the other, both counted together."""
     even = np.arange(scored.images) % 2 == 0
     halves = [counts_of_classes(scored.errors, len(names), mask) for mask in (even, ~even)]
-    whole = counts_of_classes(scored.errors, len(names))
-    overall, each = choose_thresholds(whole, whole, names)
-    crossed = _crossed(*(sum_of_classes(half) for half in halves))
-    by_class = {
-        name: _crossed(*(ThresholdCounts(h.right[:, c], h.wrong[:, c], h.objects[c]) for h in halves))
-        for c, name in enumerate(names)
-    }
-    return _with_report(overall, crossed), {name: _with_report(each[name], by_class[name]) for name in names}
+    overall = _crossed(sum_of_classes(whole), *(sum_of_classes(half) for half in halves))
+    each = {name: _crossed(of_class(whole, c), *(of_class(half, c) for half in halves)) for c, name in enumerate(names)}
+    return overall, each
 
 
-def _crossed(first: ThresholdCounts, second: ThresholdCounts) -> ThresholdCounts | None:
-    """Counts (1,) of each half at the other's best threshold; None where a half has no object to choose by."""
-    best = first.best(), second.best()
-    if best[0] is None or best[1] is None:
+def _crossed(whole: ThresholdCounts, first: ThresholdCounts, second: ThresholdCounts) -> ChosenThreshold | None:
+    """The threshold of the whole, with what each half's own gives on the other; None where a half has no object."""
+    best = whole.best()
+    if best is None:
         return None
-    places = [int(np.argmin(np.abs(THRESHOLDS - one))) for one in best]
-    right = first.right[places[1]] + second.right[places[0]]
-    wrong = first.wrong[places[1]] + second.wrong[places[0]]
-    return ThresholdCounts(np.array([right]), np.array([wrong]), first.objects + second.objects)
-
-
-def _with_report(choice: ChosenThreshold | None, crossed: ThresholdCounts | None) -> ChosenThreshold | None:
-    if choice is None:
-        return None
-    if crossed is None:
-        return ChosenThreshold(choice.chosen, None)
-    values = (crossed.precision[0], crossed.recall[0], crossed.f1[0])
-    given = [None if np.isnan(one) else float(one) for one in values]
-    return ChosenThreshold(choice.chosen, type(choice.chosen)(choice.chosen.threshold, *given))
+    of_first, of_second = first.best(), second.best()
+    if of_first is None or of_second is None:
+        return ChosenThreshold(whole.at(best), None)
+    together = first.moved(of_second) + second.moved(of_first)
+    return ChosenThreshold(whole.at(best), replace(together.at(0.0), threshold=best))
 
 
 def _stored(choice: ChosenThreshold | None) -> StoredChoice | None:

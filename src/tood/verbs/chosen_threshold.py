@@ -4,7 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from tood.evaluation.threshold_file import FALLBACK, HALVES, NAME, StoredThresholds, read_thresholds
+from tood.data.box_drawing import SHOWN_SCORE
+from tood.evaluation.threshold_file import HALVES, NAME, StoredThresholds, read_thresholds
 from tood.io.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ def chosen_threshold(wanted: str | None, weights: Path) -> float:
     if wanted is None:
         stored = read_thresholds(path)
         if stored is None or stored.overall is None:
-            log.info("no best threshold is known (%s: not there): drawing scores of %g or more", path, FALLBACK)
-            return FALLBACK
+            log.info("no best threshold is known (%s: not there): drawing scores of %g or more", path, SHOWN_SCORE)
+            return SHOWN_SCORE
         return _best(stored, path)
     number = _number(wanted)
     if number is not None:
