@@ -149,8 +149,8 @@ def draw_rows(
     for gap in gaps:
         method = Method.draw(images, rng)
         of_runs = gap + spread * rng.standard_normal(runs)
-        ap = np.stack([resampled_ap(detect(images, method, x, rng), both) for x in of_runs], axis=1)
-        rows.append(RowResamples(ap[0], ap[1:], setting.images))
+        ap = [resampled_ap(detect(images, method, x, rng), both) for x in of_runs]
+        rows.append(RowResamples.of(ap, setting.images))
         shifts.append(of_runs)
     return rows, np.asarray(shifts)
 

@@ -44,7 +44,7 @@ def true_spread(images: int) -> Spread:
 
 @pytest.mark.parametrize(("runs", "images"), [(2, 100), (3, 400), (10, 100), (5, 1000)])
 def test_predicted_standard_errors_are_those_of_an_experiment(runs: int, images: int) -> None:
-    seen = [estimate_spread(study(6, 6, 200, seed), 200) for seed in range(30)]
+    seen = [estimate_spread(study(6, 6, 200, seed)) for seed in range(30)]
     predicted = np.mean([one.value.variance(runs, images) for one in seen if one is not None]) ** 0.5
     tables = [study(2, runs, images, 1000 + seed, resamples=0) for seed in range(1500)]
     actual = np.std([a.mean - b.mean for a, b in tables])
@@ -53,7 +53,7 @@ def test_predicted_standard_errors_are_those_of_an_experiment(runs: int, images:
 
 
 def test_the_range_of_the_seed_spread_is_honest() -> None:
-    seen = [estimate_spread(study(2, 3, 200, seed), 200) for seed in range(300)]
+    seen = [estimate_spread(study(2, 3, 200, seed)) for seed in range(300)]
     covered = [one.low.seed <= OF_SEED**2 <= one.high.seed for one in seen if one is not None]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.04)
     assert len(covered) == 300
@@ -94,10 +94,10 @@ def test_one_run_a_row_shows_nothing_and_more_of_them_less_and_less() -> None:
 
 def test_single_runs_tell_the_images_part_alone() -> None:
     rows = study(8, 1, 400, seed=0)
-    assert estimate_spread(rows, 400) is None
-    found = assumed_spread(rows, 400, seed_sd=0.01)
+    assert estimate_spread(rows) is None
+    found = assumed_spread(rows, seed_sd=0.01)
     assert found is not None
     assert found.seed == pytest.approx(1e-4)
     expected = true_spread(400)
     assert found.shared == pytest.approx(expected.shared + 2 * expected.single, rel=0.2)
-    assert assumed_spread(rows[:1], 400, seed_sd=0.01) is None
+    assert assumed_spread(rows[:1], seed_sd=0.01) is None

@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import chdtri, ndtri
 
-from tood.evaluation.row_differences import RowResamples, pooled_seed_variance, satterthwaite
+from tood.evaluation.row_differences import RowResamples, of_images, pooled_seed_variance, satterthwaite
 from tood.evaluation.significance import CONFIDENCE
 from tood.evaluation.simultaneous import simultaneous_quantile
 
@@ -50,7 +50,6 @@ class EstimatedSpread:
     value: Spread
     low: Spread
     high: Spread
-    freedom: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Aim:
         return simultaneous_quantile(CONFIDENCE, self.comparisons, float("inf")) + float(ndtri(self.power))
 
 
-def estimate_spread(rows: Sequence[RowResamples], images: int) -> EstimatedSpread | None:
+def estimate_spread(rows: Sequence[RowResamples]) -> EstimatedSpread | None:
     """From rows of a finished study, pooled over rows and pairs of rows; None unless two rows have several runs.
 
     With covariances over resamples, of single runs V, between runs of a row C_within and of different rows C_between:
@@ -83,7 +82,8 @@ def estimate_spread(rows: Sequence[RowResamples], images: int) -> EstimatedSprea
     if len(several) < 2 or pooled is None:
         return None
     together = np.concatenate([row.resampled for row in several], axis=1)
-    covariance = np.cov(together[~np.isnan(together).any(axis=1)], rowvar=False) * images / max(images - 1, 1)
+    images = several[0].images
+    covariance = of_images(np.cov(together[~np.isnan(together).any(axis=1)], rowvar=False), images)
     of_row = np.repeat(np.arange(len(several)), [row.runs for row in several])
     same = of_row[:, None] == of_row[None]
     itself = np.eye(len(of_row), dtype=bool)
@@ -98,11 +98,10 @@ def estimate_spread(rows: Sequence[RowResamples], images: int) -> EstimatedSprea
         value,
         replace(value, seed=max(low - single, 0.0)),
         replace(value, seed=max(high - single, 0.0)),
-        pooled.freedom,
     )
 
 
-def assumed_spread(rows: Sequence[RowResamples], images: int, seed_sd: float) -> Spread | None:
+def assumed_spread(rows: Sequence[RowResamples], seed_sd: float) -> Spread | None:
     """For rows of one run each and an assumed standard deviation over seeds; None with fewer than two rows.
 
     What single runs and their rows find hard cannot be told apart here, so all of it counts as shared: a bound from
@@ -112,7 +111,9 @@ def assumed_spread(rows: Sequence[RowResamples], images: int, seed_sd: float) ->
     apart = [a.resampled[:, 0] - b.resampled[:, 0] for a, b in combinations(known, 2)]
     if not apart:
         return None
-    return Spread(images, float(np.mean([np.nanvar(one, ddof=1) for one in apart])), 0.0, seed_sd**2)
+    images = known[0].images
+    shared = of_images(float(np.mean([np.nanvar(one, ddof=1) for one in apart])), images)
+    return Spread(images, shared, 0.0, seed_sd**2)
 
 
 def smallest_difference(spread: Spread, aim: Aim, runs: int, images: float) -> float | None:

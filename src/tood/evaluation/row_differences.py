@@ -7,6 +7,7 @@ is unknown, so the interval holds for those two runs and says nothing about the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from tood.evaluation.significance import CONFIDENCE, Interval, percentile_interv
 from tood.evaluation.simultaneous import simultaneous_quantile, t_quantile
 
 Floats = NDArray[np.float64]
+Variance = TypeVar("Variance", float, Floats)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class RowResamples:
     ap: Floats
     resampled: Floats
     images: int
+
+    @classmethod
+    def of(cls, values: Sequence[Floats], images: int) -> "RowResamples":
+        """From each run's value on the split followed by those in resamples (1+S,)."""
+        together = np.stack(values, axis=1)
+        return cls(together[0], together[1:], images)
 
     @property
     def runs(self) -> int:
@@ -59,7 +67,6 @@ class RowDifference:
     simultaneous: Interval | None
     image_variance: float
     seed_variance: float | None
-    freedom: float | None
 
     @property
     def decides(self) -> bool:
@@ -96,14 +103,15 @@ def row_interval(row: RowResamples, pooled: SeedVariance | None) -> Interval | N
 
     With several runs it covers the choice of seeds too. None where no resample has an object.
     """
+    if row.runs == 1:
+        return percentile_interval(row.resampled[:, 0])
     defined = row.resampled[~np.isnan(row.resampled).any(axis=1)]
-    if row.runs == 1 or pooled is None or len(defined) < 2:
-        return percentile_interval(row.resampled[:, 0]) if row.runs == 1 else None
-    images = _of_images(max(_between(np.cov(defined, rowvar=False)), 0.0), row.images)
+    if pooled is None or len(defined) < 2:
+        return None
+    images = of_images(max(_between(np.cov(defined, rowvar=False)), 0.0), row.images)
     seeds = _row_variance(row, pooled) / row.runs
-    return _around(
-        row.mean, images + seeds, t_quantile(CONFIDENCE, satterthwaite(images + seeds, seeds, pooled.freedom))
-    )
+    freedom = satterthwaite(images + seeds, seeds, pooled.freedom)
+    return _around(row.mean, images + seeds, t_quantile(CONFIDENCE, freedom))
 
 
 def row_difference(
@@ -123,13 +131,13 @@ def row_difference(
     value = first.mean - second.mean
     if first.runs == 1 or second.runs == 1 or pooled is None:
         apart = defined[:, : first.runs].mean(axis=1) - defined[:, first.runs :].mean(axis=1)
-        variance = _of_images(float(apart.var(ddof=1)), first.images)
+        variance = of_images(float(apart.var(ddof=1)), first.images)
         interval = _around(value, variance, t_quantile(CONFIDENCE, max(first.images - 1, 1)))
-        return RowDifference(value, interval, None, variance, None, None)
+        return RowDifference(value, interval, None, variance, None)
     covariance = np.cov(defined, rowvar=False)
     a, b = slice(0, first.runs), slice(first.runs, None)
     shared = _between(covariance[a, a]) + _between(covariance[b, b]) - 2.0 * float(covariance[a, b].mean())
-    images = _of_images(max(shared, 0.0), first.images)
+    images = of_images(max(shared, 0.0), first.images)
     seeds = _row_variance(first, pooled) / first.runs + _row_variance(second, pooled) / second.runs
     freedom = satterthwaite(images + seeds, seeds, pooled.freedom)
     return RowDifference(
@@ -138,12 +146,11 @@ def row_difference(
         _around(value, images + seeds, simultaneous_quantile(CONFIDENCE, comparisons, freedom)),
         images,
         seeds,
-        freedom,
     )
 
 
-def _of_images(variance: float, images: int) -> float:
-    """A variance over resamples as an estimate of that over sets of ``images`` images: they vary a little less."""
+def of_images(variance: Variance, images: int) -> Variance:
+    """Variances over resamples as estimates of those over sets of ``images`` images: they vary a little less."""
     return variance * images / max(images - 1, 1)
 
 

@@ -15,15 +15,16 @@ from tood.evaluation.ground_truth import count_objects
 from tood.evaluation.planning import Aim, Spread, runs_needed
 from tood.evaluation.row_differences import (
     RowDifference,
+    RowResamples,
     SeedVariance,
     pooled_seed_variance,
     row_difference,
     row_interval,
 )
-from tood.evaluation.significance import SEED, Interval, default_resamples, draw_weights
+from tood.evaluation.significance import SEED, Counts, Interval, default_resamples, draw_weights
 from tood.io.errors import UserError
 from tood.reporting.convergence import still_rising
-from tood.reporting.resampling import resample_runs
+from tood.reporting.resampling import resample_ap, resample_runs
 from tood.reporting.row_details import MeasuredRuns, RowDetails, detailed_rows
 from tood.reporting.run_folder import RunFolder
 from tood.reporting.unlike import unlike_settings
@@ -255,13 +256,27 @@ def measure_rows(
     study: ComparisonStudy, *, resamples: int, seed: int = SEED, processes: int = 1
 ) -> dict[str, MeasuredRuns]:
     """What all runs measure in the same resamples of the split's images, by row; UserError as ``compare``."""
+    runs, weights = _runs_and_weights(study, resamples, seed)
+    each = iter(resample_runs(runs, study.table, weights, processes))
+    return {row.name: MeasuredRuns(tuple(next(each) for _ in row.runs), len(weights)) for row in study.rows}
+
+
+def resampled_ap(
+    study: ComparisonStudy, *, resamples: int, seed: int = SEED, processes: int = 1
+) -> dict[str, RowResamples]:
+    """AP alone of the same, in half the time."""
+    runs, weights = _runs_and_weights(study, resamples, seed)
+    each = iter(resample_ap(runs, study.table, weights, processes))
+    return {row.name: RowResamples.of([next(each) for _ in row.runs], len(weights)) for row in study.rows}
+
+
+def _runs_and_weights(study: ComparisonStudy, resamples: int, seed: int) -> tuple[list[RunFolder], Counts]:
+    """All runs, which were made as the study has them now, and the draws of images (I,S) for all of them."""
     runs = [run for row in study.rows for run in row.runs]
     for run in runs:
         run.check_settings()
         _check_split(run, study.split.name)
-    weights = draw_weights(len(study.table.image_ids), resamples, seed)
-    each = iter(resample_runs(runs, study.table, weights, processes))
-    return {row.name: MeasuredRuns(tuple(next(each) for _ in row.runs), len(weights)) for row in study.rows}
+    return runs, draw_weights(len(study.table.image_ids), resamples, seed)
 
 
 def _check_split(run: RunFolder, split: str) -> None:

@@ -17,10 +17,13 @@ from tood.evaluation.planning import (
     smallest_difference,
 )
 from tood.evaluation.row_differences import RowResamples, pooled_seed_variance, row_difference
-from tood.reporting.wording import NONE, duration, points, points_of
+from tood.evaluation.significance import Interval
+from tood.reporting.table_files import markdown_table
+from tood.reporting.wording import NONE, duration, points, points_of, points_range
 
 RUNS = (1, 2, 3, 5, 10, 20)
 MORE_IMAGES = (1, 2, 4, 10)
+_NOT_REACHABLE = "not reachable"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Pair:
 
     names: tuple[str, str]
     value: float
-    interval: tuple[float, float]
+    interval: Interval
     image_sd: float
     seed_sd: float | None
     runs: int | None
@@ -77,7 +80,7 @@ def pairs(rows: Mapping[str, RowResamples], plan: Plan) -> list[Pair]:
             Pair(
                 (first, second),
                 estimate.value,
-                (estimate.interval.low, estimate.interval.high),
+                estimate.interval,
                 float(np.sqrt(estimate.image_variance)),
                 None if seeds is None else float(np.sqrt(seeds)),
                 runs_needed(plan.value, plan.aim, estimate.value, plan.value.images),
@@ -94,20 +97,20 @@ def plan_text(plan: Plan, seen: Sequence[Pair]) -> str:
         f"{plan.title}\n"
         f"Wanted: a difference of {points_of(plan.difference)} points of AP, clear with {100 * plan.aim.power:.0f} % "
         f"probability, between {rows} with as many runs each.",
-        f"Spread of AP on {value.images:,} images, standard deviations in points:\n"
+        f"Spread of AP on {value.images:,} images, standard deviations in points:\n\n"
         f"  a difference, by the choice of images alone   {_sd(value.shared)}\n"
         f"  a single run beside that, by its images       {_sd(value.single)}\n"
         f"  a run, from seed to seed on endless images    {_sd_range(plan)}",
     ]
     if seen:
-        parts.append("Rows seen so far:\n" + _columns([_PAIR_HEADER, *(_pair_cells(one) for one in seen)]))
+        parts.append("Rows seen so far:\n\n" + markdown_table(_PAIR_HEADER, [_pair_cells(one) for one in seen]))
     parts.append(
-        "Smallest difference that would be clear, points of AP (in brackets: as far as the seeds seen so far tell):\n"
-        + _columns([_grid_header(plan), *(_grid_cells(plan, runs) for runs in RUNS)])
+        "Smallest difference that would be clear, points of AP (in brackets: as far as the seeds seen so far tell):\n\n"
+        + markdown_table(_grid_header(plan), [_grid_cells(plan, runs) for runs in RUNS])
     )
     parts.append(
-        f"Fewest runs of each row for {points_of(plan.difference)} points:\n"
-        + _columns([_NEED_HEADER, *(_need_cells(plan, many) for many in MORE_IMAGES)])
+        f"Fewest runs of each row for {points_of(plan.difference)} points:\n\n"
+        + markdown_table(_NEED_HEADER, [_need_cells(plan, many) for many in MORE_IMAGES])
     )
     parts.append(_floors(plan))
     return "\n\n".join(parts)
@@ -130,7 +133,7 @@ def plan_record(plan: Plan, seen: Sequence[Pair]) -> dict[str, Any]:
             {
                 "rows": list(one.names),
                 "difference": one.value,
-                "interval": list(one.interval),
+                "interval": [one.interval.low, one.interval.high],
                 "image_sd": one.image_sd,
                 "seed_sd": one.seed_sd,
                 "runs_needed": one.runs,
@@ -149,10 +152,10 @@ def plan_record(plan: Plan, seen: Sequence[Pair]) -> dict[str, Any]:
         "runs_needed": [
             {
                 "images": count,
-                **dict(zip(("low", "value", "high"), _needed(plan, count), strict=True)),
-                "training_seconds": _seconds(plan, _needed(plan, count)[1]),
+                **dict(zip(("low", "value", "high"), needed, strict=True)),
+                "training_seconds": _seconds(plan, needed[1]),
             }
-            for count in images
+            for count, needed in ((count, _needed(plan, count)) for count in images)
         ],
         "least_images": _least_images(plan),
         "least_runs": [least_runs(one, plan.aim, plan.difference) for one in plan.spreads],
@@ -164,19 +167,14 @@ _NEED_HEADER = ["images", "runs a row", "trainings", "training time"]
 
 
 def _pair_cells(pair: Pair) -> list[str]:
-    low, high = pair.interval
     return [
         f"{pair.names[0]} - {pair.names[1]}",
         points(pair.value),
-        points_range_of(low, high),
+        points_range(pair.interval),
         points_of(pair.image_sd),
         points_of(pair.seed_sd),
         NONE if pair.runs is None else str(pair.runs),
     ]
-
-
-def points_range_of(low: float, high: float) -> str:
-    return f"{points(low)} to {points(high)}"
 
 
 def _grid_header(plan: Plan) -> list[str]:
@@ -202,14 +200,12 @@ def _needed(plan: Plan, images: int) -> list[int | None]:
 
 def _need_cells(plan: Plan, many: int) -> list[str]:
     images = many * plan.value.images
-    low, value, high = (_NOT_REACHABLE if one is None else str(one) for one in _needed(plan, images))
-    runs = _needed(plan, images)[1]
+    needed = _needed(plan, images)
+    low, value, high = (_NOT_REACHABLE if one is None else str(one) for one in needed)
+    runs = needed[1]
     ranged = value if low == high else f"{value} ({low} to {high})"
     trainings = NONE if runs is None else str(runs * plan.aim.rows)
     return [f"{images:,}", ranged, trainings, duration(_seconds(plan, runs))]
-
-
-_NOT_REACHABLE = "not reachable"
 
 
 def _seconds(plan: Plan, runs: int | None) -> float | None:
@@ -239,16 +235,3 @@ def _sd(variance: float) -> str:
 def _sd_range(plan: Plan) -> str:
     ranged = "" if plan.low == plan.high else f" (95 %: {_sd(plan.low.seed)} to {_sd(plan.high.seed)})"
     return f"{_sd(plan.value.seed)}{ranged}"
-
-
-def _columns(lines: Sequence[Sequence[str]]) -> str:
-    """Cells in columns, the first to the left and the others to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  "
-        + "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )

@@ -1,12 +1,13 @@
 """What is measured of every run of a comparison, on the split and in every resample of its images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from tood.evaluation.coco_metrics import match_detections
 from tood.evaluation.confusion import confusion_matrix
 from tood.evaluation.error_kinds import error_costs, find_errors
 from tood.evaluation.score_thresholds import Reliability, ThresholdCounts, counts_of_resamples, reliability
-from tood.evaluation.significance import mean_over_classes, resampled_class_ap
+from tood.evaluation.significance import Counts, Floats, mean_over_classes, resampled_ap, resampled_class_ap
 from tood.evaluation.threshold_file import best_threshold
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 
+Measured = TypeVar("Measured")
 _MANY_IMAGES = 1000  # from which on a run takes long enough for processes to be worth starting
 
 
@@ -46,38 +48,63 @@ class ResampledRun:
         return mean_over_classes(self.class_ap)
 
 
-def resample_runs(
-    runs: Sequence[RunFolder], table: SplitTable, weights: np.ndarray, processes: int
-) -> list[ResampledRun]:
+def resample_runs(runs: Sequence[RunFolder], table: SplitTable, weights: Counts, processes: int) -> list[ResampledRun]:
     """Each run measured with ``weights`` (I,S) of images, after checking that its files belong together.
 
     Runs on a large split are worked on by up to ``processes`` processes.
     """
+    found = _each(runs, table, weights, processes, _measure)
+    _check_recorded(runs, [one.ap for one in found])
+    return found
+
+
+def resample_ap(runs: Sequence[RunFolder], table: SplitTable, weights: Counts, processes: int) -> list[Floats]:
+    """The same for AP alone (1+S,), which takes half the time."""
+    found = _each(runs, table, weights, processes, _measure_ap)
+    _check_recorded(runs, found)
+    return found
+
+
+def _each(
+    runs: Sequence[RunFolder],
+    table: SplitTable,
+    weights: Counts,
+    processes: int,
+    measure: Callable[[SplitTable, Counts, Path], Measured],
+) -> list[Measured]:
+    """What ``measure`` makes of every run's detections with all images once, and with each column of weights."""
     once = np.ones((len(weights), 1), weights.dtype)
-    work = partial(_resample_detections, table, np.concatenate([once, weights], axis=1))
+    work = partial(measure, table, np.concatenate([once, weights], axis=1))
     paths = [run.path for run in runs]
     if min(processes, len(runs)) == 1 or len(table.image_ids) < _MANY_IMAGES:
-        found = [work(path) for path in paths]
-    else:
-        try:
-            with ProcessPoolExecutor(min(processes, len(runs)), get_context("fork")) as pool:
-                found = list(pool.map(work, paths))
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"{paths[0].parent}: a process comparing runs was killed, probably for lack of memory; "
-                "compare with fewer of them, tood compare --threads 1."
-            ) from error
-    for run, values in zip(runs, found, strict=True):
-        recorded, measured = run.metrics().AP, values.ap[0]
+        return [work(path) for path in paths]
+    try:
+        with ProcessPoolExecutor(min(processes, len(runs)), get_context("fork")) as pool:
+            return list(pool.map(work, paths))
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"{paths[0].parent}: a process comparing runs was killed, probably for lack of memory; "
+            "compare with fewer of them, tood compare --threads 1."
+        ) from error
+
+
+def _check_recorded(runs: Sequence[RunFolder], resampled: Sequence[Floats]) -> None:
+    for run, values in zip(runs, resampled, strict=True):
+        recorded, measured = run.metrics().AP, values[0]
         if abs(measured - (np.nan if recorded is None else recorded)) > 1e-6:
             raise UserError(
                 f"{run.path / 'metrics.json'}: AP is {recorded}, but the detections.json beside it "
                 f"has AP {measured:.6f}; evaluate the run again."
             )
-    return found
 
 
-def _resample_detections(table: SplitTable, weights: np.ndarray, path: Path) -> ResampledRun:
+def _measure_ap(table: SplitTable, weights: Counts, path: Path) -> Floats:
+    """AP of the detections in a run's folder for each column of weights (I,1+S)."""
+    detections, source = RunFolder(path).detections(), path / "detections.json"
+    return resampled_ap(match_detections(table, detections, source=source), weights)
+
+
+def _measure(table: SplitTable, weights: Counts, path: Path) -> ResampledRun:
     """The detections in a run's folder measured with each column of weights (I,1+S)."""
     detections, source = RunFolder(path).detections(), path / "detections.json"
     errors = find_errors(table, detections, source)

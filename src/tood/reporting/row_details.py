@@ -16,7 +16,7 @@ from tood.evaluation.row_differences import (
     row_interval,
 )
 from tood.evaluation.score_thresholds import Reliability
-from tood.evaluation.significance import Interval
+from tood.evaluation.significance import CONFIDENCE, Interval
 from tood.reporting.resampling import ResampledRun
 
 
@@ -38,18 +38,18 @@ class MeasuredRuns:
     """Of the split."""
 
     def ap(self) -> RowResamples:
-        return _row([run.ap for run in self.runs], self.images)
+        return RowResamples.of([run.ap for run in self.runs], self.images)
 
     def class_ap(self, label: int) -> RowResamples:
-        return _row([run.class_ap[label] for run in self.runs], self.images)
+        return RowResamples.of([run.class_ap[label] for run in self.runs], self.images)
 
     def cost(self, kind: ErrorKind) -> RowResamples:
-        return _row([run.costs[kind] for run in self.runs], self.images)
+        return RowResamples.of([run.costs[kind] for run in self.runs], self.images)
 
     def f1(self) -> Band:
         """Over all classes."""
         each = np.nan_to_num(np.mean([run.at_thresholds.f1 for run in self.runs], axis=0))
-        low, high = np.percentile(each[:, 1:], [2.5, 97.5], axis=1)
+        low, high = np.percentile(each[:, 1:], [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE], axis=1)
         return Band(each[:, 0], low, high)
 
     def count(self, kind: ErrorKind) -> float:
@@ -102,12 +102,6 @@ def detailed_rows(measured: Mapping[str, MeasuredRuns], baseline: str, classes: 
         )
         for name, row in measured.items()
     }
-
-
-def _row(values: Sequence[np.ndarray], images: int) -> RowResamples:
-    """Of values on the split followed by those in resamples (1+S,), one for each run."""
-    together = np.stack(values, axis=1)
-    return RowResamples(together[0], together[1:], images)
 
 
 def _details(rows: Mapping[str, RowResamples], baseline: str) -> dict[str, Detail]:

@@ -3,15 +3,17 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tood.config.study import load_study
 from tood.config.study_file import Selection
-from tood.evaluation.planning import Aim, Spread, assumed_spread, estimate_spread
+from tood.evaluation.planning import Aim, EstimatedSpread, Spread, assumed_spread, estimate_spread
+from tood.evaluation.row_differences import RowResamples
 from tood.evaluation.significance import default_resamples
 from tood.io.errors import UserError
-from tood.reporting.comparison import comparison_study, measure_rows
+from tood.reporting.comparison import comparison_study, resampled_ap
 from tood.reporting.plan_text import Pair, Plan, pairs, plan_record, plan_text
 from tood.verbs.folders import PARAMS, RESULTS
 from tood.verbs.open_run import open_dataset
@@ -34,28 +36,30 @@ def plan_study(
     split = open_dataset(study.dataset).split(study.split)
     compared = comparison_study(study, RESULTS / study.name, split)
     images = len(compared.table.image_ids)
-    measured = measure_rows(compared, resamples=default_resamples(images), processes=threads)
-    found = {name: row.ap() for name, row in measured.items()}
+    found = resampled_ap(compared, resamples=default_resamples(images), processes=threads)
     count = rows or len(found)
     aim = Aim(count, count - 1, power)
     seconds = float(np.mean([run.training().seconds for row in compared.rows for run in row.runs]))
     title = f"Plan from the study {study.name}, {images:,} images of {study.dataset.name} {split.name}"
-    estimated = estimate_spread(list(found.values()), images)
-    if seed_sd is not None:
-        spread = assumed_spread(list(found.values()), images, seed_sd / 100)
-        if spread is None:
-            raise UserError(f"{RESULTS / study.name}: has fewer than two rows with an AP, so there is nothing to plan.")
-        if estimated is not None:
-            spread = Spread(images, estimated.value.shared, estimated.value.single, spread.seed)
-        plan = Plan.assumed(title, spread, aim, difference / 100, seconds)
-    elif estimated is None:
+    estimated = estimate_spread(list(found.values()))
+    if estimated is None and seed_sd is None:
         raise UserError(
             f"{RESULTS / study.name}: needs two rows with two runs or more each, which show how AP varies from seed to "
             "seed; or assume it, in points of AP: --seed-sd 1"
         )
-    else:
+    if estimated is not None and seed_sd is None:
         plan = Plan.estimated(title, estimated, aim, difference / 100, seconds)
+    else:
+        spread = _with_seed_sd(list(found.values()), estimated, (seed_sd or 0.0) / 100)
+        if spread is None:
+            raise UserError(f"{RESULTS / study.name}: has fewer than two rows with an AP, so there is nothing to plan.")
+        plan = Plan.assumed(title, spread, aim, difference / 100, seconds)
     _print(plan, pairs(found, plan), as_json)
+
+
+def _with_seed_sd(rows: Sequence[RowResamples], estimated: EstimatedSpread | None, seed_sd: float) -> Spread | None:
+    """What the images do as the study shows it, and the seeds as assumed."""
+    return assumed_spread(rows, seed_sd) if estimated is None else replace(estimated.value, seed=seed_sd**2)
 
 
 def plan_assumed(
