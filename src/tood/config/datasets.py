@@ -12,6 +12,9 @@ from tood.config.base import Config, GeneratedImages, Share, refuse
 from tood.config.blocks import load_block
 from tood.config.upstream import Source
 
+TRAINING_SPLITS = ("train", "val")
+"""The splits that a training reads: it trains on the first and is watched on the second."""
+
 
 def _each_once(names: list[str]) -> list[str]:
     counts = Counter(names)
@@ -286,6 +289,12 @@ def drops(config: DatasetConfig, loss: Literal["unreadable", "missing"]) -> bool
 def tile_of(config: DatasetConfig) -> TileConfig | None:
     """How the pictures of a data set are cut into tiles; None where they are used as a whole."""
     return None if isinstance(config, ShapesDataset) else config.tile
+
+
+def training_splits(config: DatasetConfig) -> set[str]:
+    """Of the splits given in a data set's configuration, the ones that a training depends on."""
+    pool = None if isinstance(config, ShapesDataset | ImagesDataset) or config.draw is None else config.draw.out_of
+    return set(config.splits or ()) & {*TRAINING_SPLITS, pool}
 
 
 def split_names(config: DatasetConfig) -> tuple[str, ...]:

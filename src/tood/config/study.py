@@ -20,7 +20,14 @@ from tood.config.backbone import BackboneConfig, PixelsConfig
 from tood.config.base import Config, PositiveInt
 from tood.config.blocks import block_file, why_missing
 from tood.config.compose import Blocks, check_splits, check_weights, compose_run, fit_schedule
-from tood.config.datasets import DatasetConfig, ImagesDataset, drops_empty, load_dataset, split_names
+from tood.config.datasets import (
+    DatasetConfig,
+    ImagesDataset,
+    drops_empty,
+    load_dataset,
+    split_names,
+    training_splits,
+)
 from tood.config.images import ImagesConfig
 from tood.config.messages import nearest, validate
 from tood.config.method import MethodConfig
@@ -87,9 +94,12 @@ class RunConfig(Config):
         """The fields that the trained weights depend on.
 
         Left out are the names of study, run and row, where the data set's files are and come from (its name, format,
-        splits and classes are kept), inference, and how often training is evaluated and checkpointed.
+        classes and the splits that a training reads are kept), inference, and how often training is evaluated and
+        checkpointed.
         """
         kept = self.model_dump(mode="json", exclude=_NOT_SCIENCE)
+        for unread in set(self.dataset.splits or ()) - training_splits(self.dataset):
+            del kept["dataset"]["splits"][unread]
         for place, defaults in _LATER.items():
             part = reduce(lambda inner, name: inner[name], place, kept)
             for name, default in defaults.items():

@@ -96,6 +96,8 @@ def data_state(
         open_prepared(folder)
     except UserError as error:
         return DataState(entry, str(error).rstrip("."))
+    if not entry.trained_on:
+        return DataState(entry, f"{folder / DATASET_FILE}: has no digests of its splits yet", is_upgrade=True)
     if code is not None and entry.code != code:
         changed = sorted(name for name in entry.code.keys() | code.keys() if entry.code.get(name) != code.get(name))
         return DataState(entry, f"{folder}: was prepared by other code", changed_code=tuple(changed))

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from tood.config.datasets import DatasetConfig, ImagesDataset, ShapesDataset
+from tood.config.datasets import TRAINING_SPLITS, DatasetConfig, ImagesDataset, ShapesDataset
 from tood.data.content import (
     CONTENT_FILE,
     Content,
@@ -234,6 +235,8 @@ def _complete(
     work = folder / _WORK
     with _all_or_nothing(work):
         splits = {name: _split_entry(work, name, images, parts.root) for name, images in parts.images.items()}
+        digest = partial(content_digest, classes=parts.classes, splits=splits, pictures=parts.pictures)
+        splits = {name: split.model_copy(update={"content": digest(of=[name])}) for name, split in splits.items()}
         write_content(work, parts.content)
     source = None if isinstance(config, ShapesDataset) else config.source
     made_by = config.model_dump(mode="json", exclude=_no_content(config)) | {"files": parts.files}
@@ -245,7 +248,8 @@ def _complete(
         license=source.license if source else "",
         made_from=made_from,
         fingerprint=content_fingerprint(classes=parts.classes, splits=splits, made_by=made_by),
-        content=content_digest(classes=parts.classes, splits=splits, pictures=parts.pictures),
+        content=digest(),
+        trained_on=digest(of=TRAINING_SPLITS),
         code=dict(code),
         splits=splits,
         notes=parts.notes,

@@ -8,7 +8,7 @@ set's folder or, where the user's own files stay in place, absolute.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,24 @@ DATASET_FILE = "dataset.json"
 
 
 @dataclass(frozen=True)
+class DataDigests:
+    """By what results name the data that they are of."""
+
+    trained_on: str
+    """Of what a training reads."""
+    training: frozenset[str]
+    """By which trainings name the same; those of earlier versions cover all splits, or no pictures."""
+    everything: frozenset[str]
+    """The same of all splits."""
+    splits: Mapping[str, str]
+    """Of each split."""
+
+    def of_measurement(self, split: str) -> dict[str, str]:
+        """Of the splits that an evaluation on ``split`` reads: score thresholds are chosen on the watched one."""
+        return {name: self.splits[name] for name in dict.fromkeys((split, WATCHED)) if name in self.splits}
+
+
+@dataclass(frozen=True)
 class PreparedSplit:
     """One split: a COCO json and the folder that its ``file_name`` entries are relative to.
 
@@ -44,6 +62,8 @@ class PreparedSplit:
     box_count: int
     sha256: str
     table: Path | None = None
+    content: str = ""
+    """Digest of classes, annotations and pictures; empty in data sets of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +79,15 @@ class PreparedDataset:
     """Of classes, annotations and configuration, but not of the pictures; kept for results of earlier versions."""
     content: str
     """Of classes, annotations and pictures, which is all that a detector sees; empty in sets of earlier versions."""
+    trained_on: str
+    """The same of the splits that a training reads; empty in sets of earlier versions."""
     origin: str
     license: str
     notes: tuple[str, ...]
+
+    @property
+    def digests(self) -> DataDigests:
+        return _digests_of(self)
 
     def split(self, name: str) -> PreparedSplit:
         """The split called ``name``; UserError lists the ones there are."""
@@ -82,6 +108,7 @@ class SplitEntry(Config):
     box_count: int = Field(ge=0)
     sha256: str
     table_sha256: str
+    content: str = Field("", description="Digest of classes, annotations and pictures of this split.")
 
 
 class DatasetEntry(Config):
@@ -95,9 +122,21 @@ class DatasetEntry(Config):
     made_from: str = Field("", description="Digest of the configuration and manifest this was converted from.")
     fingerprint: str
     content: str = Field("", description="Digest of classes, annotations and pictures.")
+    trained_on: str = Field("", description="The same of the splits that a training reads.")
     code: dict[str, str] = Field({}, description="Digests of the modules that converted it.")
     splits: dict[str, SplitEntry] = Field(min_length=1)
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def digests(self) -> DataDigests:
+        return _digests_of(self)
+
+
+def _digests_of(dataset: "PreparedDataset | DatasetEntry") -> DataDigests:
+    trained_on = dataset.trained_on or dataset.content or dataset.fingerprint
+    everything = frozenset({dataset.content, dataset.fingerprint} - {""})
+    splits = {name: split.content for name, split in dataset.splits.items()}
+    return DataDigests(trained_on, everything | {trained_on}, everything, splits)
 
 
 def content_fingerprint(*, classes: list[str], splits: dict[str, SplitEntry], made_by: dict[str, Any]) -> str:
@@ -106,10 +145,21 @@ def content_fingerprint(*, classes: list[str], splits: dict[str, SplitEntry], ma
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
-def content_digest(*, classes: list[str], splits: dict[str, SplitEntry], pictures: dict[str, str]) -> str:
-    """sha256 over all that a detector sees; ``pictures`` are the digests of the files by name."""
-    content = [classes, sorted((key, split.sha256) for key, split in splits.items()), sorted(pictures.items())]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def content_digest(
+    *,
+    classes: list[str],
+    splits: Mapping[str, SplitEntry],
+    pictures: Mapping[str, str],
+    of: Collection[str] | None = None,
+) -> str:
+    """sha256 over all that a detector sees of the splits ``of``, by default of all.
+
+    ``pictures`` are the digests of the files by ``<split>/<name>``.
+    """
+    chosen = sorted(splits if of is None else splits.keys() & set(of))
+    annotations = [(name, splits[name].sha256) for name in chosen]
+    files = sorted(one for one in pictures.items() if one[0].partition("/")[0] in chosen)
+    return hashlib.sha256(json.dumps([classes, annotations, files]).encode()).hexdigest()
 
 
 def root_file(folder: Path) -> Path:
@@ -157,6 +207,7 @@ def open_prepared(folder: Path) -> PreparedDataset:
         splits=MappingProxyType(splits),
         fingerprint=entry.fingerprint,
         content=entry.content,
+        trained_on=entry.trained_on,
         origin=entry.origin,
         license=entry.license,
         notes=tuple(entry.notes),
@@ -174,4 +225,6 @@ def _open_split(folder: Path, name: str, entry: SplitEntry) -> PreparedSplit:
             raise UserError(f"{path}: differs from the file that {DATASET_FILE} was written for; {again}.")
     if not images.is_dir():
         raise UserError(f"{images}: the images of split '{name}' are missing; put the folder back or {again}.")
-    return PreparedSplit(name, annotations, images, entry.image_count, entry.box_count, entry.sha256, table)
+    return PreparedSplit(
+        name, annotations, images, entry.image_count, entry.box_count, entry.sha256, table, entry.content
+    )

@@ -17,7 +17,7 @@ from tood.io.write import write_json, write_with
 
 @dataclass(frozen=True)
 class MadeOf:
-    """The training that was measured, and the code that measured it, by their digests."""
+    """The training that was measured, and the code and data that measured it, by their digests."""
 
     fingerprint: str
     """As in ``train.json``."""
@@ -25,6 +25,8 @@ class MadeOf:
     """Of ``model.pt``."""
     code: Mapping[str, str]
     """By module."""
+    data: Mapping[str, str]
+    """By split."""
 
 
 def write_evaluation(

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from tood.config.base import PlainNumbers
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
+from tood.data.prepared import DataDigests
 from tood.data.schedule_fit import ScheduleFit
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
@@ -35,10 +36,7 @@ class Job:
     detector: Detector
     criterion: Criterion
     dataset: DetectionDataset
-    data: str
-    """Digest of the data set's content."""
-    earlier_data: str
-    """Digest of the same data set in unfinished trainings of earlier versions."""
+    data: DataDigests
     code: Mapping[str, str]
     """Digests of the modules that train it."""
     precision: str

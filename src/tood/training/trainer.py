@@ -97,7 +97,7 @@ class Trainer:
         if state.step == self.total and state.code != self.code:
             self._log.info("starts anew: it was complete, but the code changed since")
             return
-        if state.data not in (job.data, job.earlier_data):
+        if state.data not in job.data.training:
             raise UserError(
                 f"{self.store.folder}: this training began on other data (the data set changed since); "
                 "remove that folder to start anew, or restore the data."
@@ -124,7 +124,7 @@ class Trainer:
     def _can_continue(self, kept: Any) -> bool:
         """Whether this version wrote the checkpoint, and for the same data also with the same shapes and length."""
         state = TrainingState.of(kept)
-        if state is None or state.data not in (self.job.data, self.job.earlier_data):
+        if state is None or state.data not in self.job.data.training:
             return state is not None
         own = self.job.detector.state_dict()
         groups, own_groups = state.optimiser["param_groups"], self.optimiser.state_dict()["param_groups"]
@@ -189,7 +189,7 @@ class Trainer:
             return
         state = TrainingState(
             step=self.step,
-            data=job.data,
+            data=job.data.trained_on,
             code=self.code,
             precision=job.precision,
             world=job.group.world,

@@ -17,7 +17,7 @@ from tood.io.digests import file_digest
 from tood.io.errors import UserError
 from tood.reporting.run_folder import RunFolder
 from tood.training.processes.devices import one_device
-from tood.verbs.open_run import study_at
+from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.trained import open_trained
 from tood.workflow.code_digest import code_behind
 from tood.workflow.standing import measurement_standing
@@ -32,7 +32,8 @@ def analyse(folder: Path, gpu: str, threads: int) -> None:
     config = study.run(folder.name)
     log = run_log(__name__, config.run)
     code = code_behind("analyse")
-    if measurement_standing(folder, "analyse", config, study.split, code).state == "current":
+    digests = open_dataset(config.dataset).digests
+    if measurement_standing(folder, "analyse", config, study.split, code, digests).state == "current":
         log.info("is analysed already (same model, settings and code): %s", folder / "alignment.json")
         return
     torch.set_num_threads(threads)
@@ -67,7 +68,12 @@ def analyse(folder: Path, gpu: str, threads: int) -> None:
         config=config,
         split=split.name,
         checkpoint=measured.checkpoint,
-        made_of=MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code),
+        made_of=MadeOf(
+            run.training().fingerprint,
+            file_digest(folder / "model.pt"),
+            code,
+            prepared.digests.of_measurement(study.split),
+        ),
         definitions=alignment.DEFINITIONS | alignment_boxes.DEFINITIONS,
     )
     means = "  ".join(

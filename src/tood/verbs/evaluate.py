@@ -65,9 +65,9 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
         raise UserError(f"--split {split_name}: give --out FOLDER too; {folder} keeps the results on {study.split}.")
     code = code_behind("evaluate")
     run = RunFolder(folder, config)
-    standing = measurement_standing(folder, "evaluate", config, split_name, code)
+    prepared = open_dataset(config.dataset)
+    standing = measurement_standing(folder, "evaluate", config, split_name, code, prepared.digests)
     if out is None and standing.state == "current" and (folder / THRESHOLDS_FILE).is_file():
-        prepared = open_dataset(config.dataset)
         if not (folder / "samples").is_dir():
             split = prepared.split(split_name)
             table = SplitTable.of_split(split, prepared.classes)
@@ -76,7 +76,8 @@ def evaluate(folder: Path, split_name: str | None, out: Path | None, gpu: str, t
         log.info("is evaluated already (same model, settings and code): %s", folder / "metrics.json")
     else:
         model, prepared = open_trained(folder, config)
-        made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code)
+        data = prepared.digests.of_measurement(split_name)
+        made_of = MadeOf(run.training().fingerprint, file_digest(folder / "model.pt"), code, data)
         split = prepared.split(split_name)
         job = _EvaluationJob(
             config.run,

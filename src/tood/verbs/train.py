@@ -228,8 +228,7 @@ def _job(
         detector=setup.detector,
         criterion=setup.criterion,
         dataset=setup.dataset,
-        data=prepared.content or prepared.fingerprint,
-        earlier_data=prepared.fingerprint,
+        data=prepared.digests,
         code=code_behind("train", code_of(config.method)),
         precision=precision,
         workers=workers,
@@ -299,7 +298,7 @@ def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost
         staged / "train.json",
         {
             "fingerprint": config.fingerprint,
-            "data": job.data,
+            "data": job.data.trained_on,
             "starting_weights": starting_weights_digest(config.backbone, DATA / "pretrained"),
             "code": job.code,
             "model": model,

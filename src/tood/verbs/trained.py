@@ -28,7 +28,7 @@ def open_trained(folder: Path, config: RunConfig) -> tuple[TrainedModel, Prepare
             f"{path}: was trained with another configuration ({'; '.join(changes[:3])}); "
             f"train it again with: tood train --run {folder}"
         )
-    prepared = open_dataset(model.config.dataset)
+    prepared = open_dataset(config.dataset)
     if prepared.classes != model.classes:
         raise UserError(
             f"{path}: was trained for the classes {', '.join(model.classes)}, "

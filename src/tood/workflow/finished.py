@@ -16,8 +16,7 @@ from tood.workflow.standing import Expected, Standing, training_standing
 def expected_training(config: RunConfig, prepared: PreparedDataset, data: Path) -> Expected:
     """What a run depends on now; ``data`` is the folder of data sets and pretrained backbones."""
     weights = starting_weights_digest(config.backbone, data / "pretrained")
-    known = {prepared.content, prepared.fingerprint} - {""}
-    return Expected(config, code_behind("train", code_of(config.method)), known, weights)
+    return Expected(config, code_behind("train", code_of(config.method)), prepared.digests, weights)
 
 
 def stays(folder: Path, expected: Expected, code: CodeChoice) -> Standing | None:

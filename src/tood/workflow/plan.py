@@ -1,6 +1,6 @@
 """Plan of a study: which results are outdated and why, passed on to Snakemake by stamps."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -112,11 +112,13 @@ class Plan:
     def _measured(self, name: str) -> dict[Literal["evaluate", "analyse"], list[str]]:
         """Why the evaluation and the analysis of a run are made again, where they are."""
         run, folder = self.study.runs[name], self.place.results / self.study.name / name
+        entry = self.datasets[run.dataset.name].entry
+        digests = None if entry is None else entry.digests
         found: dict[Literal["evaluate", "analyse"], list[str]] = {}
         before = ["the run is trained again"] if self.trainings[name].because() else []
         verbs: tuple[Literal["evaluate", "analyse"], ...] = ("evaluate", "analyse")
         for verb in verbs if analysis_files(self.study) else verbs[:1]:
-            standing = measurement_standing(folder, verb, run, self.study.split, code_behind(verb))
+            standing = measurement_standing(folder, verb, run, self.study.split, code_behind(verb), digests)
             found[verb] = [*before, *self._apply_code_choice(standing).because()]
             before = ["the run is evaluated again"] if found[verb] else []
         return found
@@ -174,10 +176,7 @@ class Plan:
 
     def _training(self, run: RunConfig) -> Standing:
         state, backbone = self.datasets[run.dataset.name], self.backbones.get(run.backbone.name)
-        entry = state.entry
-        known: Collection[str] | None = (
-            None if entry is None else {entry.content or entry.fingerprint, entry.fingerprint}
-        )
+        known = None if state.entry is None else state.entry.digests
         weights = starting_weights_digest(run.backbone, self.place.data / "pretrained")
         folder = self.place.results / self.study.name / run.run
         found = training_standing(folder, Expected(run, self._code(run), known, weights))

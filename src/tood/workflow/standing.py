@@ -6,7 +6,7 @@ be older than the program. ``train.json`` and ``config.yaml`` say what a trainin
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
+from tood.data.prepared import DataDigests
 from tood.io.errors import UserError
 from tood.io.read import read_json, read_yaml
 from tood.training.results import interrupted
@@ -31,8 +32,7 @@ class Expected:
     config: RunConfig
     code: Mapping[str, str]
     """Digests of the modules that train it."""
-    data: Collection[str] | None
-    """Digests by which its data set is known."""
+    data: DataDigests | None
     weights: str | None = None
     """Digest of its starting weights; empty if it starts from no file."""
 
@@ -80,7 +80,7 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
     reasons += _changed_settings(written, expected.config)
     if expected.data is None:
         reasons.append("its data set is made again")
-    elif kept.get("data") not in expected.data:
+    elif kept.get("data") not in expected.data.training:
         reasons.append("its data set changed")
     weights = kept.get("starting_weights")
     if weights is not None and expected.weights is not None and weights != expected.weights:
@@ -96,9 +96,14 @@ def training_standing(folder: Path, expected: Expected) -> Standing:
 
 
 def measurement_standing(
-    folder: Path, verb: Literal["evaluate", "analyse"], config: RunConfig, split: str, code: Mapping[str, str]
+    folder: Path,
+    verb: Literal["evaluate", "analyse"],
+    config: RunConfig,
+    split: str,
+    code: Mapping[str, str],
+    data: DataDigests | None,
 ) -> Standing:
-    """Standing of an evaluation or analysis of the finished training in ``folder``."""
+    """Standing of an evaluation or analysis of the finished training in ``folder``; ``data`` as in ``Expected``."""
     try:
         trained = _mapping(read_json(folder / "train.json"))
         kept = _mapping(read_json(folder / _MEASUREMENTS[verb]))
@@ -108,6 +113,12 @@ def measurement_standing(
     reasons = changed_fields(kept.get("inference") or {}, inference) if kept.get("inference") != inference else []
     if kept.get("split") != split:
         reasons.append(f"split: {kept.get('split')} -> {split}")
+    if data is not None:
+        measured = kept.get("data")
+        if measured is None and trained.get("data") not in data.everything:
+            reasons.append("its data set changed")  # earlier versions did not record what was measured
+        elif measured is not None and measured != data.of_measurement(split) and kept.get("split") == split:
+            reasons.append(f"its split {split} changed")
     model = trained.get("model", kept.get("model"))  # earlier versions kept no digest of it
     if kept.get("fingerprint") != trained.get("fingerprint") or kept.get("model") != model:
         reasons.append("its model has been trained again since")
