@@ -106,7 +106,7 @@ def test_table_has_the_columns_of_the_papers(make_table: Callable[..., Alignment
     header = next(line for line in text.splitlines() if line.startswith("| run"))
     names = [cell.strip() for cell in header.strip("|").split("|")]
     assert names == ["run", "AP", "PCC top-50", "IoU top-10", "#correct", "#redundant", "#error"]
-    assert cells(text, "tood")[2:] == ["**0.457**", "**0.610**", "**71,234**", "**29**", "**39**"], "fewer is better"
+    assert cells(text, "tood")[2:] == ["0.457", "0.610", "71,234", "29", "39"], "one run a row: nothing is called best"
     assert cells(text, "atss")[2:] == ["0.400", "0.600", "70", "30", "40"]
     for term in TERMS.values():
         assert term in text, "definitions stand beside the numbers"
@@ -126,11 +126,20 @@ def test_seeds_are_averaged(make_table: Callable[..., AlignmentTable]) -> None:
     assert cells(alignment_markdown(table), "tood")[2] == "**0.450 ± 0.071**"
 
 
+def test_the_best_of_several_seeds_is_bold(make_table: Callable[..., AlignmentTable]) -> None:
+    better = {"pcc_top50": 0.4567, "iou_top10": 0.61, "correct": 71234, "redundant": 29, "error": 39}
+    text = alignment_markdown(make_table({"tood": [better, better]}, seeds=2))
+    found = [cell.partition(" ±")[0].strip("*") for cell in cells(text, "tood")[2:]]
+    assert found == ["0.457", "0.610", "71,234", "29", "39"], "fewer is better in the last two"
+    assert all(cell.startswith("**") for cell in cells(text, "tood")[2:])
+    assert "Bold" in text
+
+
 def test_undefined_is_a_dash(make_table: Callable[..., AlignmentTable]) -> None:
     table = make_table({"tood": [{"pcc_top50": None, "objects_with_pcc": 0}]})
     text = alignment_markdown(table)
     assert cells(text, "tood")[2] == "–"
-    assert cells(text, "atss")[2] == "**0.400**"
+    assert cells(text, "atss")[2] == "0.400"
     assert "at least 0 of them" in text
 
 
@@ -212,7 +221,7 @@ def test_panels_share_axes_and_colours() -> None:
 def test_report_and_figures_come_and_go_with_the_analysis(
     make_table: Callable[..., AlignmentTable], tmp_path: Path
 ) -> None:
-    table = make_table({})
+    table = make_table({}, seeds=2)
     comparison = compare(table.study, resamples=20)
     figures = draw_alignment_figures(table, tmp_path / "figures")
     assert [figure.path.name for figure in figures] == ["alignment_density.png", "alignment_anchors.png"]
@@ -225,7 +234,7 @@ def test_report_and_figures_come_and_go_with_the_analysis(
     assert page.count('src="data:image/png;base64,') == 2
     for text in (
         "Alignment of score and IoU",
-        '<td class="best">30</td>',
+        '<td class="best">30 ± 0</td>',
         *TERMS.values(),
         *(figure.caption for figure in figures),
     ):

@@ -82,7 +82,9 @@ class AlignmentTable:
         return list(dict.fromkeys(row.source for row in self.rows if row.published is not None))
 
     def best(self, measure: Measure) -> str:
-        """The best value of a column as it is printed; empty for a single row."""
+        """The best value of a column as it is printed; empty where there is one row, or a row of one run."""
+        if any(len(row.row.row.runs) < 2 for row in self.rows):
+            return ""
         values = [value for row in self.rows if (value := row.means[measure.key]) is not None]
         if len(self.rows) < 2 or not values:
             return ""
@@ -215,6 +217,8 @@ def alignment_note(table: AlignmentTable) -> str:
             "belong to an object, nor how crowds and ties count: compare the order of the rows, not the values."
             + _order(table)
         )
+    if any(table.best(measure) for measure in MEASURES):
+        text += " Bold: best of its column."
     return text
 
 

@@ -43,9 +43,10 @@ def draw_deltas(comparison: Comparison) -> Any | None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=GRID)
     baseline = comparison.row(comparison.study.baseline)
+    decides = any(delta.estimate.decides for _, delta in rows)
     axes.set(
         title=f"Difference in AP to {baseline.name} (AP {percent(baseline.stats['AP'])} %)",
-        xlabel="percentage points of AP; filled dot: a clear difference",
+        xlabel="percentage points of AP" + ("; filled dot: a clear difference" if decides else ""),
     )
     return figure
 
