@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +43,7 @@ By hand, the same chain is:
   tood sync
 """
 
+_SPINS = "3000"  # turns, a small fraction of a millisecond
 _INTERRUPTION = "interrupted; repeat the command to continue."
 _TERMINATION = "was asked to stop (SIGTERM); repeat the command to continue."
 
@@ -86,8 +87,19 @@ def _root(
         raise typer.Exit
 
 
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Let threads that wait for each other give up their core soon, unless the user has decided about that.
+
+    By default those of PyTorch (GNU OpenMP) spin for milliseconds, so that two threads beside another computation on
+    the same cores take fifteen times as long. Has to be said before PyTorch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", _SPINS)
+
+
 def main() -> None:
     """Run the command line: user errors print one sentence each, bugs a pointer to the details; exits with a status."""
+    share_cores(os.environ)
     start()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
