@@ -20,3 +20,6 @@ PASSING = (
     "whole_tood_r50_ab",
     "whole_tood_r50_dcn_c3c5",
 )
+
+TRAJECTORIES = ("trajectory_atss", "trajectory_gfl", "trajectory_tood")
+"""The recorded trainings that the loop follows; a minute each, so make test takes the first steps of two."""

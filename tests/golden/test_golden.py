@@ -10,9 +10,10 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from cases import PASSING  # noqa: E402
+from cases import PASSING, TRAJECTORIES  # noqa: E402
 from reference_check.dispatch import check_case, find_cases  # noqa: E402
-from reference_check.rows import table  # noqa: E402
+from reference_check.rows import Report, table  # noqa: E402
+from reference_check.trajectory import check_trajectory  # noqa: E402
 
 EMBEDDED = HERE / "data"
 FULL = HERE.parents[1].parent / "shared" / "golden"
@@ -37,6 +38,23 @@ def test_reference_numbers(folder: Path, case: str) -> None:
     rows = check_case(folder, case)
     failed = [row for row in rows if not row.passed]
     assert rows
+    assert not failed, "\n" + table(failed)
+
+
+@pytest.mark.skipif(not FULL.is_dir(), reason="the full reference set is not beside this repository")
+@pytest.mark.parametrize(
+    ("case", "steps"),
+    [
+        ("trajectory_atss", 8),  # past the warm-up
+        ("trajectory_tood", 14),  # past the change of phase
+        *(pytest.param(case, None, marks=pytest.mark.long) for case in TRAJECTORIES),
+    ],
+)
+def test_the_loop_follows_the_reference(case: str, steps: int | None) -> None:
+    report = Report(case)
+    check_trajectory(FULL, case, report, steps)
+    failed = [row for row in report.rows if not row.passed]
+    assert {"loss", "gradient norm", "moved", "weight norms"} <= {row.quantity for row in report.rows}
     assert not failed, "\n" + table(failed)
 
 

@@ -10,6 +10,7 @@ from reference_check.folder import read_json
 from reference_check.heads import check_head
 from reference_check.rows import Report, Row, UnsupportedError
 from reference_check.sizes import check_resize_sample, check_resize_shapes
+from reference_check.trajectory import check_trajectory
 from reference_check.whole import check_whole
 
 NOT_CASES = ("versions", "whole_inputs", "coco_*_gt", "coco_*_dets")
@@ -53,6 +54,8 @@ def _check_of(folder: Path, stem: str) -> Check:
     if isinstance(content, dict) and "kind" in content:
         if "head_config" in content:
             return check_head
+        if content["kind"] == "trajectory":
+            return check_trajectory
         if "tensors" in content:
             return check_whole
     for prefix, check in _BY_PREFIX:

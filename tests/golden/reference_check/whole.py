@@ -42,7 +42,7 @@ def check_whole(folder: Path, stem: str, report: Report) -> None:
     batch = tensor(read_arrays(folder / "whole_inputs.npz")["batch"])
     recorded = build_recorded(reference["kind"], _head_options(reference["model_config"]))
     detector = _build(reference["model_config"], recorded)
-    _load(detector, reference, report)
+    load_drawn(detector, reference, report)
     detector.eval()
     _check_outputs(detector, recorded, reference, arrays, batch, report)
     for epoch, prefix in _epochs(arrays) if recorded.phases else [(0, "")]:
@@ -95,7 +95,8 @@ def _backbone_kind(backbone: dict[str, Any]) -> str:
     raise UnsupportedError(f"backbones of type {backbone['type']} are not built yet")
 
 
-def _load(detector: Detector, reference: dict[str, Any], report: Report) -> None:
+def load_drawn(detector: Detector, reference: dict[str, Any], report: Report) -> None:
+    """Give the detector the weights that the reference began with, drawn by the recorded rule."""
     drawn = {entry["key"]: draw_tensor(reference["salt"], entry) for entry in reference["tensors"]}
     prints = [[entry["sum"], entry["l2"]] for entry in reference["tensors"]]
     own = [[values.astype(float).sum(), np.linalg.norm(values.astype(float))] for values in drawn.values()]
