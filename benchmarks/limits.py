@@ -47,7 +47,7 @@ def _step(method: str, objects: int, classes: int = 80) -> tuple[float, float]:
     batch = make_batch(SceneSize(800, 1333, images=1, objects=objects), device, seed=0)
     late = Progress(epoch=10**6, step=10**6, total_steps=10**6)
     started = time.perf_counter()
-    step_gradient(detector, build_criterion(chosen), batch, late, group=Group(rank=0, world=1, device=device))
+    step_gradient(detector, build_criterion(chosen), [batch], late, group=Group(rank=0, world=1, device=device))
     return time.perf_counter() - started, peak_mb()
 
 

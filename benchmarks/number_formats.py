@@ -84,7 +84,13 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
             optimiser.zero_grad(set_to_none=True)
             progress = Progress(epoch=epoch, step=len(losses), total_steps=steps)
             found = step_gradient(
-                detector, setup.criterion, one.to(device), progress, group=group, precision=precision, means=means
+                detector,
+                setup.criterion,
+                [images.to(device) for images in one],
+                progress,
+                group=group,
+                precision=precision,
+                means=means,
             )
             means = found.means
             if config.schedule.grad_clip is not None:

@@ -219,7 +219,8 @@ def test_occurrences_of_an_image_differ(dataset: DetectionDataset) -> None:
 
 
 def read(dataset: DetectionDataset, *, rank: int = 0, world: int = 1, **options: int) -> list[Batch]:
-    return list(train_batches(dataset, batch=4, seed=9, epoch=1, rank=rank, world=world, **{"workers": 0, **options}))
+    steps = train_batches(dataset, batch=4, seed=9, epoch=1, rank=rank, world=world, **{"workers": 0, **options})
+    return [batch for (batch,) in steps]
 
 
 def all_same(one: list[Batch], other: list[Batch]) -> bool:

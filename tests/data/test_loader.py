@@ -49,6 +49,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 def read(
     dataset: DetectionDataset, epoch: int = 1, rank: int = 0, world: int = 1, workers: int = 0, start: int = 0
 ) -> list[Batch]:
+    """The steps, of one group each."""
+    return [batch for (batch,) in steps_of(dataset, epoch, rank, world, workers, start, None)]
+
+
+def steps_of(
+    dataset: DetectionDataset, epoch: int, rank: int, world: int, workers: int, start: int, group: int | None
+) -> list[tuple[Batch, ...]]:
     return list(
         train_batches(
             dataset,
@@ -59,6 +66,7 @@ def read(
             world=world,
             workers=workers,
             start_step=start,
+            group=group,
         )
     )
 
@@ -130,6 +138,42 @@ def test_processes_together_see_what_one_would(dataset: DetectionDataset, world:
         assert sum(int(part.valid.sum()) for part in parts) == int(whole.valid.sum())
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_group_is_padded_for_itself_in_whatever_processes_it_is(
+    dataset: DetectionDataset, world: int, workers: int
+) -> None:
+    """With groups of two images and steps of four; with four processes each computes half a group."""
+    wide = dataset.targets.widths >= dataset.targets.heights
+    plan = plan_epoch(wide, batch=BATCH, seed=9, epoch=1, group=2).positions
+    shares = [steps_of(dataset, 1, rank, world, workers, 0, 2) for rank in range(world)]
+    sizes = set()
+    for step, positions in enumerate(plan):
+        batches = [batch for share in shares for batch in share[step]]
+        images = {
+            int(number): (int(group), tuple(batch.images.shape[2:]), batch.images[row], batch.sizes[row])
+            for batch in batches
+            for row, (number, group) in enumerate(zip(batch.image_ids, batch.group, strict=True))
+        }
+        numbers = dataset.targets.image_ids[positions].tolist()
+        assert set(images) == set(numbers)
+        for group, pair in enumerate((numbers[:2], numbers[2:])):
+            assert {images[number][0] for number in pair} == {group}
+            largest = torch.stack([images[number][3] for number in pair]).amax(0)
+            padded = tuple((-(-largest // 32) * 32).tolist())
+            assert {images[number][1] for number in pair} == {padded}
+        sizes |= {len({batch.images.shape[2:] for batch in batches})}
+        for share in shares:
+            shapes = [batch.images.shape[2:] for batch in share[step]]
+            assert len(shapes) == len(set(shapes)), "what has one size is computed together"
+    assert sizes == {1, 2}
+
+
+def test_a_group_that_cannot_be_shared_out_is_refused(dataset: DetectionDataset) -> None:
+    with pytest.raises(UserError, match=r"schedule\.group: 3 images .* processes of 4"):
+        steps_of(dataset, 1, 0, 1, 0, 0, 3)
+
+
 @pytest.mark.parametrize("start", [1, 5, 6])
 def test_starting_in_the_middle_continues_the_epoch(dataset: DetectionDataset, start: int) -> None:
     rest, whole = read(dataset, start=start), read(dataset)[start:]
@@ -180,7 +224,7 @@ def test_pinning_ahead_changes_nothing(
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(Batch, "pin_memory", pin)
     batches = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
-    assert all_same(read(dataset), list(batches))
+    assert all_same(read(dataset), [batch for (batch,) in batches])
     assert len(pinned) == 6
     stopped = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
     next(stopped)

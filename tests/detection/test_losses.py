@@ -118,7 +118,7 @@ def test_giou_loss_of_a_perfect_and_a_distant_box() -> None:
 
 
 def term(values: list[float], normaliser: float, **options: Any) -> LossTerm:
-    return LossTerm("loss", torch.tensor([values]), torch.tensor(normaliser), **options)
+    return LossTerm("loss", torch.tensor([values]), torch.tensor([normaliser]), **options)
 
 
 def test_combine_divides_by_the_floored_normaliser() -> None:
@@ -140,7 +140,7 @@ def test_mean_over_processes_equals_one_process(shares: tuple[float, float]) -> 
 
 def test_a_running_divisor_is_the_mean_over_steps_from_its_initial_value() -> None:
     rule = Running(momentum=0.75, initial=100.0)
-    terms = [term([1.0], 20.0, running=rule), LossTerm("plain", torch.ones(1, 1), torch.tensor(4.0))]
+    terms = [term([1.0], 20.0, running=rule), LossTerm("plain", torch.ones(1, 1), torch.tensor([4.0]))]
     first = divisors(terms)
     assert {name: value.item() for name, value in first.items()} == {"loss": 80.0, "plain": 4.0}
     means = running_means(terms, first)

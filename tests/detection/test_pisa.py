@@ -16,7 +16,9 @@ from tood.detection.criteria.base import DIVISOR_EPSILON, LossTerm
 from tood.detection.criteria.focal import FocalCriterion
 from tood.detection.criteria.pisa import Pisa, attention_weights, importance_weights, keep_sum
 from tood.detection.targets import Targets
-from tood.detection.training_batch import TrainingBatch
+from tood.detection.training_batch import Groups, TrainingBatch
+
+ONE_GROUP = torch.zeros(64, dtype=torch.int64)
 
 
 def plain_importance(iou: Tensor, gt_index: Tensor, labels: Tensor, k: float, bias: float) -> Tensor:
@@ -56,7 +58,7 @@ def ranked_samples(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
 @settings(max_examples=60, deadline=None)
 def test_importance_equals_a_plain_loop(samples: tuple[Tensor, Tensor, Tensor], rule: tuple[float, float]) -> None:
     k, bias = rule
-    weights = importance_weights(*samples, k=k, bias=bias)
+    weights = importance_weights(*samples, ONE_GROUP[: len(samples[0])], k=k, bias=bias)
     assert ((weights >= 0) & (weights <= 1)).all()
     torch.testing.assert_close(weights, plain_importance(*samples, k, bias), rtol=1e-12, atol=0)
 
@@ -65,13 +67,13 @@ def test_importance_equals_a_plain_loop(samples: tuple[Tensor, Tensor, Tensor], 
 @settings(max_examples=30, deadline=None)
 def test_importance_does_not_depend_on_any_order(samples: tuple[Tensor, Tensor, Tensor], random) -> None:  # type: ignore[no-untyped-def]
     iou, gt_index, labels = samples
-    expected = importance_weights(iou, gt_index, labels, k=2, bias=0)
+    expected = importance_weights(iou, gt_index, labels, ONE_GROUP[: len(iou)], k=2, bias=0)
     images = torch.tensor(random.sample(range(len(iou)), len(iou)))
     places = torch.tensor(random.sample(range(iou.shape[1]), iou.shape[1]))
     names = torch.tensor(random.sample(range(9), 4))
     renamed = torch.where(gt_index >= 0, names[gt_index.clamp(min=0)], -1)
     shuffled = [value[images][:, places] for value in (iou, renamed, labels)]
-    assert torch.equal(importance_weights(*shuffled, k=2, bias=0), expected[images][:, places])
+    assert torch.equal(importance_weights(*shuffled, ONE_GROUP[: len(iou)], k=2, bias=0), expected[images][:, places])
 
 
 def test_importance_by_hand() -> None:
@@ -81,17 +83,19 @@ def test_importance_by_hand() -> None:
     gt_index[0, 2], iou[0, 2] = 1, 0.8
     iou[1, 3] = 1.0
     labels = torch.tensor([[0, 0, 0, 0, 0], [1, 0, 1, 0, 0]])
-    weights = importance_weights(iou, gt_index, labels, k=1, bias=0)
+    weights = importance_weights(iou, gt_index, labels, ONE_GROUP[: len(iou)], k=1, bias=0)
     expected = torch.tensor([[0.2, 1.0, 0.8, 0.6, 0.4], [0.8, 1.0, 1.0, 1.0, 1.0]])
     torch.testing.assert_close(weights, expected)
-    squared = importance_weights(iou, gt_index, labels, k=2, bias=0.5)
+    squared = importance_weights(iou, gt_index, labels, ONE_GROUP[: len(iou)], k=2, bias=0.5)
     torch.testing.assert_close(squared[0], (0.5 + 0.5 * expected[0]).square())
 
 
 def test_objects_of_two_images_are_two_objects() -> None:
     """Both have index 0; one object would be ranked 0 to 3, two are ranked 0 1 and 0 1 first."""
     iou = torch.tensor([[0.9, 0.8], [0.5, 0.4]])
-    weights = importance_weights(iou, torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 2), k=1, bias=0)
+    weights = importance_weights(
+        iou, torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 2), ONE_GROUP[:2], k=1, bias=0
+    )
     torch.testing.assert_close(weights, torch.tensor([[1.0, 0.5], [0.75, 0.25]]))
 
 
@@ -100,7 +104,12 @@ def test_objects_of_two_images_are_two_objects() -> None:
 def test_scaled_weights_keep_the_sum_of_the_positives(samples: tuple[Tensor, Tensor, Tensor]) -> None:
     iou, gt_index, labels = samples
     positive, loss = gt_index >= 0, 1.1 - iou
-    weights = keep_sum(importance_weights(iou, gt_index, labels, k=2, bias=0), loss, positive)
+    weights = keep_sum(
+        importance_weights(iou, gt_index, labels, ONE_GROUP[: len(iou)], k=2, bias=0),
+        loss,
+        positive,
+        ONE_GROUP[: len(loss)],
+    )
     torch.testing.assert_close((weights * loss)[positive].sum(), loss[positive].sum())
     assert (weights[~positive] == 1).all()
 
@@ -109,16 +118,18 @@ def test_attention_by_hand() -> None:
     """Scores .5 and 0 weigh .6 and .2, which is 1.5 and .5 at a mean of 1."""
     positive = torch.tensor([[True, False], [False, True]])
     score = torch.tensor([[0.5, 0.9], [0.9, 0.0]])
-    weights = attention_weights(score, positive, k=1, bias=0.2)
+    weights = attention_weights(score, positive, ONE_GROUP[: len(score)], k=1, bias=0.2)
     torch.testing.assert_close(weights, torch.tensor([[1.5, 0.0], [0.0, 0.5]]))
-    assert not attention_weights(score, torch.zeros_like(positive), k=1, bias=0.2).any()
+    assert not attention_weights(score, torch.zeros_like(positive), ONE_GROUP[: len(score)], k=1, bias=0.2).any()
 
 
 @pytest.mark.parametrize(("k", "bias"), [(1.0, 0.2), (2.0, 0.0), (0.5, 0.3)])
 def test_attention_passes_gradient_through_scores_and_their_sum(k: float, bias: float) -> None:
     score = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     positive = torch.tensor([[True, True, False, True, False], [False, False, True, False, False]])
-    assert torch.autograd.gradcheck(lambda value: attention_weights(value, positive, k=k, bias=bias), (score,))
+    assert torch.autograd.gradcheck(
+        lambda value: attention_weights(value, positive, ONE_GROUP[: len(value)], k=k, bias=bias), (score,)
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -184,14 +195,15 @@ def test_importance_moves_gradient_to_the_better_boxes_and_leaves_the_loss() -> 
     assert not torch.allclose(first[positive], second[positive])
 
 
-def test_weights_are_made_from_all_images_of_a_process() -> None:
-    """Which is why a step must not be cut into micro-batches."""
-    assert Pisa.ranks_whole_batch
-    assert not FocalCriterion.ranks_whole_batch
+def test_the_images_of_a_group_are_compared_and_no_others() -> None:
+    assert Pisa().over == "group"
+    assert FocalCriterion().over == "step"
     batch = scene()
-    both = sum(term.per_location[0].sum() for term in Pisa()(batch) if term.name == "loss_cls")
-    alone = sum(term.per_location.sum() for term in Pisa()(first_image(batch)) if term.name == "loss_cls")
-    assert not torch.allclose(torch.as_tensor(both), torch.as_tensor(alone))
+    apart = replace(batch, groups=Groups(torch.arange(2), 2, 1))
+    both, each = ([term.per_location[0].sum() for term in Pisa()(one)] for one in (batch, apart))
+    alone = [term.per_location.sum() for term in Pisa()(first_image(batch))]
+    torch.testing.assert_close(each, alone)
+    assert not torch.allclose(torch.stack(both), torch.stack(alone))
 
 
 def first_image(batch: TrainingBatch) -> TrainingBatch:
@@ -286,4 +298,4 @@ def test_terms_are_all_divided_by_the_positives_of_each_image_but_at_least_one()
     batch = scene(objects=1)  # the second image has none
     terms: list[LossTerm] = Pisa()(batch)
     count = int(Pisa().assign(batch).positive.sum()) + 1
-    assert [float(term.normaliser) for term in terms] == [count] * 3
+    assert [float(term.normaliser.sum()) for term in terms] == [count] * 3

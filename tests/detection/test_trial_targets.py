@@ -127,9 +127,11 @@ class Losses(Criterion):
     assert "class Losses has losses that do not depend on what Losses assigns: that is for analysis" in note
 
 
-def test_a_criterion_that_says_that_it_ranks_the_whole_batch_may() -> None:
-    code = changed_term("per_location=term.per_location / term.normaliser.clamp(min=1)")
-    declared = code.replace("    def losses", "    ranks_whole_batch: ClassVar[bool] = True\n    def losses")
+def test_a_criterion_that_says_that_it_compares_the_images_of_a_group_may() -> None:
+    code = changed_term("per_location=term.per_location / term.normaliser.sum().clamp(min=1)")
+    declared = code.replace(
+        "    def losses", "    @property\n    def over(self):\n        return 'group'\n    def losses"
+    )
     assert try_method(method(declared)) == []
 
 

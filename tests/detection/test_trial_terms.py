@@ -29,20 +29,28 @@ TERMS = {
     ),
     "transposed": ("per_location=term.per_location.T", "'loss_bbox'", "which must be (images, locations)"),
     "not finite": ("per_location=term.per_location / 0", "'loss_bbox'", "not finite"),
-    "divisor with gradient": ("normaliser=batch.predictions.scores().sum()", "'loss_bbox'", "normaliser with gradient"),
-    "divisor by image": ("normaliser=assignment.positive.sum(1).float()", "'loss_bbox'", "normaliser of shape (2,)"),
-    "divisor of whole numbers": ("normaliser=assignment.positive.sum()", "'loss_bbox'", "torch.int64"),
+    "divisor with gradient": (
+        "normaliser=batch.predictions.scores().sum((1, 2))",
+        "'loss_bbox'",
+        "normaliser with gradient",
+    ),
+    "one divisor": ("normaliser=assignment.positive.sum().float()", "'loss_bbox'", "normaliser of shape ()"),
+    "divisor of whole numbers": ("normaliser=assignment.positive.sum(1)", "'loss_bbox'", "torch.int64"),
     "divided by 0 without objects": (
         "floor=0.0, epsilon=0.0, per_location=1 + term.per_location",
         "'loss_bbox'",
         "floor or an epsilon",
     ),
     "averaged here": (
-        "per_location=term.per_location / term.normaliser.clamp(min=1)",
+        "per_location=term.per_location / term.normaliser.sum().clamp(min=1)",
         "'loss_bbox'",
         "depend on the images beside",
     ),
-    "divisor that does not add up": ("normaliser=torch.tensor(2.0)", "'loss_bbox'", "does not add up"),
+    "divisor of all": (
+        "normaliser=assignment.positive.sum().float().expand(len(assignment.positive))",
+        "'loss_bbox'",
+        "a normaliser that depends on the images beside",
+    ),
     "divisor below 0": ("normaliser=-term.normaliser - 1", "'loss_bbox'", "not below 0"),
 }
 

@@ -3,6 +3,7 @@
 Everything is in float64, where what is left after rounding is what the formulas say.
 """
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -30,19 +31,22 @@ METHODS = sorted({path.stem for path in PARAMS.glob("*.yaml")} - ALIKE)
 WORLDS = [(4, 1, 1), (2, 2, 5)]
 """Numbers of processes, in how many parts each computes its images, and the objects to give the batch."""
 IMAGES = 8
+GROUPS = 4
+"""Of two images each."""
 CLASSES = 3
 EMPTY = 4
 """The first images, which show nothing: all of a process's, and of a micro-batch's."""
 BACKBONE = {"name": "tiny", "kind": "light", "weights": "none", "first_stage_width": 8, "width": 16, "norm_groups": 4}
 
 
-def cases() -> Iterator[tuple[str, int]]:
-    """Every method in every phase (by epoch), but for those that rank what a process computes together."""
+def cases() -> Iterator[tuple[str, int, int]]:
+    """Every method in every phase (by epoch) with a step of four groups, and of one where groups are not compared."""
     for name in METHODS:
         criterion = load_method(name).criterion
-        if not criterion.ranks_whole_batch:
-            for epoch in (0, 5) if criterion.kind in ("task_aligned", "mal") else (0,):
-                yield name, epoch
+        for epoch in (0, 5) if criterion.kind in ("task_aligned", "mal") else (0,):
+            yield name, epoch, GROUPS
+            if criterion.over == "step":
+                yield name, epoch, 1
 
 
 def load_method(name: str) -> MethodConfig:
@@ -79,6 +83,7 @@ def make_batch(objects: int) -> Batch:
         boxes=torch.cat([corner, corner + extent], dim=2).double(),
         labels=torch.randint(CLASSES, (IMAGES, objects), generator=draw),
         valid=valid,
+        group=torch.arange(IMAGES) // (IMAGES // GROUPS),
     )
 
 
@@ -87,13 +92,16 @@ def alone() -> Group:
 
 
 def gradient(
-    name: str, epoch: int, batch: Batch, *, group: Group, micro_batches: int = 1
+    name: str, epoch: int, batch: Batch, *, groups: int, group: Group, micro_batches: int = 1
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses of this process and gradients by parameter after one step."""
     detector = make_detector(name)
     criterion = build_criterion(load_method(name))
     progress = Progress(epoch=epoch, step=epoch, total_steps=10)
-    found = step_gradient(group.wrap(detector), criterion, batch, progress, group=group, micro_batches=micro_batches)
+    if groups == 1:
+        batch = dataclasses.replace(batch, group=torch.zeros_like(batch.group))
+    model = group.wrap(detector)
+    found = step_gradient(model, criterion, [batch], progress, group=group, groups=groups, micro_batches=micro_batches)
     return found.losses, {key: value.grad for key, value in detector.named_parameters() if value.grad is not None}
 
 
@@ -115,12 +123,13 @@ def _work(rank: int, ports: list[str], out: Path) -> None:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         with process_group("cpu") as group:
             batch = make_batch(objects)
-            for name, epoch in cases():
-                losses, found = gradient(name, epoch, batch.split(world)[rank], group=group, micro_batches=parts)
+            for name, epoch, groups in cases():
+                own = batch.split(world)[rank]
+                losses, found = gradient(name, epoch, own, groups=groups, group=group, micro_batches=parts)
                 mean = {key: group.sum(value) / world for key, value in losses.items()}
                 if group.is_main:
-                    whole, expected = gradient(name, epoch, batch, group=alone())
-                    case = f"{name}, epoch {epoch}, {world} processes"
+                    whole, expected = gradient(name, epoch, batch, groups=groups, group=alone())
+                    case = f"{name}, epoch {epoch}, {groups} groups, {world} processes"
                     errors[case] = max(largest_error(found, expected), largest_error(mean, whole))
     if rank == 0:
         out.write_text(json.dumps(errors))

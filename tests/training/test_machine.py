@@ -37,8 +37,10 @@ def test_starting_processes_is_not_worth_it_for_a_short_training() -> None:
 
 def test_what_depends_on_the_images_of_a_process_is_computed_by_one() -> None:
     pisa = load_study("family").run("pisa_s0")
-    assert pisa.method.criterion.ranks_whole_batch
+    assert pisa.method.criterion.over == "group"
     assert Machine(gpu="0", threads=4).processes_for(pisa, 0, MANY) == 1
+    grouped = pisa.model_copy(update={"schedule": pisa.schedule.model_copy(update={"group": 2})})
+    assert Machine(gpu="0", threads=4).processes_for(grouped, 0, MANY) == 4
     live = demo("atss")
     live = live.model_copy(update={"backbone": live.backbone.model_copy(update={"norm": "batch"})})
     assert Machine(gpu="0", threads=4).processes_for(live, 0, MANY) == 1

@@ -53,20 +53,25 @@ def contentless_batch() -> Batch:
         boxes=torch.empty(2, 5, 4),
         labels=torch.empty(2, 5, dtype=torch.int64),
         valid=torch.empty(2, 5, dtype=torch.bool),
+        group=torch.empty(2, dtype=torch.int64),
     )
 
 
 @pytest.mark.parametrize(("name", "epoch", "micro_batches"), CASES)
 def test_no_step_reads_a_value(name: str, epoch: int, micro_batches: int) -> None:
     method = validate(MethodConfig, read_block(PARAMS, "methods", name, MethodConfig, name), name)
-    if micro_batches > 1 and method.criterion.ranks_whole_batch:
-        pytest.skip("tood train refuses this")
     progress = Progress(epoch=epoch, step=epoch, total_steps=12)
     group = Group(rank=0, world=1, device=torch.device("cpu"))
     with FakeTensorMode():
         detector = build_detector(method, BACKBONE, 3).train()
         found = step_gradient(
-            detector, build_criterion(method), contentless_batch(), progress, group=group, micro_batches=micro_batches
+            detector,
+            build_criterion(method),
+            [contentless_batch()],
+            progress,
+            group=group,
+            groups=2,
+            micro_batches=micro_batches,
         )
     assert all(loss.shape == () for loss in found.losses.values())
     assert any(parameter.grad is not None for parameter in detector.parameters())

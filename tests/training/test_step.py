@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import equality
@@ -18,14 +19,14 @@ TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("objects", [1, 5])
-@pytest.mark.parametrize(("name", "epoch"), list(equality.cases()))
-def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: int, objects: int) -> None:
-    batch = equality.make_batch(objects)
-    whole, expected = equality.gradient(name, epoch, batch, group=equality.alone())
+@pytest.mark.parametrize(("name", "epoch", "groups"), list(equality.cases()))
+def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: int, groups: int, objects: int) -> None:
+    batch, group = equality.make_batch(objects), equality.alone()
+    whole, expected = equality.gradient(name, epoch, batch, groups=groups, group=group)
     assert len(expected) > 20
     assert all(value.isfinite().all() for value in expected.values())
-    for parts in (2, 8):
-        losses, found = equality.gradient(name, epoch, batch, group=equality.alone(), micro_batches=parts)
+    for parts in (2, 8 if groups == 1 else equality.GROUPS):
+        losses, found = equality.gradient(name, epoch, batch, groups=groups, group=group, micro_batches=parts)
         assert equality.largest_error(found, expected) < TOLERANCE
         assert equality.largest_error(losses, whole) < TOLERANCE
 
@@ -51,10 +52,11 @@ def free_port() -> int:
 def test_normalisers_forward_leaves_running_statistics_alone() -> None:
     """Live batch normalisation sees every micro-batch once, though it goes forward twice."""
     batch = equality.make_batch(5)
+    batch = replace(batch, group=torch.zeros_like(batch.group))
     stepped, forwarded = (equality.make_detector("gfl", norm="batch") for _ in range(2))
     criterion = build_criterion(equality.load_method("gfl"))
     progress = Progress(epoch=0, step=0, total_steps=10)
-    step_gradient(stepped, criterion, batch, progress, group=equality.alone(), micro_batches=3)
+    step_gradient(stepped, criterion, [batch], progress, group=equality.alone(), micro_batches=3)
     for part in batch.split(3):
         forwarded(part.images)
     norms = [module for module in stepped.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -63,3 +65,28 @@ def test_normalisers_forward_leaves_running_statistics_alone() -> None:
     expected = dict(forwarded.named_buffers())
     for key, value in stepped.named_buffers():
         torch.testing.assert_close(value, expected[key])
+
+
+@pytest.mark.parametrize("name", ["retinanet", "pisa", "paa", "free_anchor", "noisy_anchor", "mal"])
+def test_groups_are_normalised_each_by_itself(name: str) -> None:
+    """As the GPUs of the published set-ups, which average their gradients."""
+    batch, alone = equality.make_batch(5), equality.alone()
+    _, together = equality.gradient(name, 0, batch, groups=equality.GROUPS, group=alone)
+    each = [equality.gradient(name, 0, part, groups=1, group=alone)[1] for part in batch.split(equality.GROUPS)]
+    mean = {key: torch.stack([one[key] for one in each]).mean(0) for key in together}
+    assert equality.largest_error(together, mean) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [("tood", "frozen_statistics"), ("paa", "frozen_statistics"), ("gfl", "batch")]
+)
+def test_groups_of_one_size_may_be_computed_together_or_apart(name: str, norm: str) -> None:
+    batch = equality.make_batch(5)
+    progress = Progress(epoch=5, step=5, total_steps=10)
+    found = []
+    for batches in ([batch], batch.split(2), batch.split(4)):
+        detector = equality.make_detector(name, norm=norm)
+        criterion = build_criterion(equality.load_method(name))
+        step_gradient(detector, criterion, batches, progress, group=equality.alone(), groups=equality.GROUPS)
+        found.append({key: value.grad for key, value in detector.named_parameters() if value.grad is not None})
+    assert all(equality.largest_error(other, found[0]) < TOLERANCE for other in found[1:])

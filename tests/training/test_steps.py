@@ -143,7 +143,7 @@ def test_training_normalises_as_the_backbone_takes_pixels() -> None:
     setup = prepare_training(config, open_dataset(config.dataset), None)
     assert setup.config.images.short == 64
     batches = train_batches(setup.dataset, batch=4, seed=0, epoch=0, rank=0, world=1, workers=0, end_step=1)
-    (batch,) = batches
+    ((batch,),) = batches
     height, width = batch.sizes[0].tolist()
     pixels = batch.images[0, :, :height, :width] * 128 + 127
     torch.testing.assert_close(pixels, pixels.round(), atol=1e-3, rtol=0)

@@ -55,6 +55,7 @@ def make_batch(size: SceneSize, device: torch.device, seed: int) -> Batch:
         boxes=torch.cat(corners, dim=2),
         labels=torch.randint(CLASSES, shape, generator=draw),
         valid=torch.ones(shape, dtype=torch.bool),
+        group=torch.zeros(size.images, dtype=torch.int64),
     )
     return batch.to(device)
 

@@ -95,7 +95,7 @@ def _training_step(
 
     def run() -> StepLosses:
         optimiser.zero_grad(set_to_none=True)
-        found = step_gradient(detector, criterion, batch, _AFTER_WARMUP, group=group, precision=setup.precision)
+        found = step_gradient(detector, criterion, [batch], _AFTER_WARMUP, group=group, precision=setup.precision)
         optimiser.step()
         return found
 

@@ -90,12 +90,18 @@ class Part(Config):
 P = TypeVar("P", bound=Part)
 
 
+Over = Literal["step", "group"]
+
+
 class CriterionPart(Part):
     """A criterion as configurations check it; one that trains is a ``tood.detection.criteria.base.Criterion``."""
 
     listed: ClassVar[Mapping[str, str]] = CRITERIA
-    ranks_whole_batch: ClassVar[bool] = False
-    """Whether the loss of an image depends on the other images that a process computes with it."""
+
+    @property
+    def over(self) -> Over:
+        """Over which images losses are normalised, and samples compared: all of a step, or each group by itself."""
+        return "step"
 
     @property
     def needs(self) -> frozenset[HeadOutput]:

@@ -76,6 +76,11 @@ class ScheduleConfig(Config):
     )
     gamma: Share = 0.1
     batch: Batch = Field(16, description="Images per optimiser step over all processes.")
+    group: PositiveInt | None = Field(
+        None,
+        description="Images that belong together: they share an orientation and their padding, and some methods "
+        "normalise and rank over them; as published, those of one GPU. All of a step where it is not given.",
+    )
     lr: PositiveFloat = Field(0.01, description="Learning rate at lr_batch images a step; scaled linearly.")
     lr_batch: Batch = 16
     momentum: Share = 0.9
@@ -125,8 +130,15 @@ class ScheduleConfig(Config):
                 problems.append("milestones goes with 'epochs'; with 'steps' give milestone_shares")
             if self.evaluations is None:
                 problems.append("evaluations must be given with 'steps'")
+        if self.group is not None and self.batch % self.group:
+            problems.append(f"batch {self.batch} is no multiple of group {self.group}")
         refuse(problems)
         return self
+
+    @property
+    def groups(self) -> int:
+        """Groups of a step."""
+        return 1 if self.group is None else self.batch // self.group
 
 
 def _increase(values: Sequence[float]) -> bool:

@@ -58,7 +58,8 @@ _NOT_SCIENCE: dict[str, bool | set[str] | dict[str, bool | set[str]]] = {
 _LATER: dict[tuple[str, ...], dict[str, object]] = {
     ("dataset",): {"tile": None},
     ("backbone",): {"model": None, "pixels": PixelsConfig().model_dump(mode="json")},
-    ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None},
+    ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None, "group": None},
+    ("method", "criterion"): {"normalise_over": "step"},
     ("schedule", "warmup"): {"share": None},
     ("schedule", "images"): {"fit": None, "scale_jitter": None, "crop": None, "photometric": 0.0},
 }

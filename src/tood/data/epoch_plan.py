@@ -14,7 +14,7 @@ class EpochPlan:
     """S steps of B images."""
 
     positions: NDArray[np.int64]
-    """(S,B) positions in the data set."""
+    """(S,B) positions in the data set, one group after the other."""
     occurrences: NDArray[np.int64]
     """(S,B) how often the image was repeated in this epoch before; 0 unless images are repeated."""
     scales: NDArray[np.float64]
@@ -32,31 +32,32 @@ def plan_epoch(
     batch: int,
     seed: int,
     epoch: int,
+    group: int | None = None,
     repeats: NDArray[np.float64] | None = None,
     scales: tuple[float, float] = (1.0, 1.0),
 ) -> EpochPlan:
     """The steps of an epoch from which images are landscape (I,), their ``repeats`` (I,), and the bounds of scales.
 
-    The images are shuffled by (seed, epoch) and collected into batches of one orientation. What is left of
-    both orientations makes the last batches; the very last is filled with the images that the epoch began
-    with. Every image is seen, and all epochs have as many steps.
+    The images are shuffled by (seed, epoch) and collected into groups of one orientation, by default of a whole batch.
+    What is left of both orientations makes the last groups; the very last are filled with the images that the epoch
+    began with. Every image is seen, and all epochs have as many steps.
     """
+    size = batch if group is None else group
     if repeats is None:
         order = random_stream("shuffle", seed, epoch).permutation(len(landscape))
     else:
         order = random_stream("shuffle", seed, epoch).permutation(_repeated(repeats, seed, epoch))
-    batches: list[list[int]] = []
-    open_batches: tuple[list[int], list[int]] = ([], [])
+    groups: list[list[int]] = []
+    open_groups: tuple[list[int], list[int]] = ([], [])
     for position in order.tolist():
-        open_batch = open_batches[int(landscape[position])]
-        open_batch.append(position)
-        if len(open_batch) == batch:
-            batches.append(open_batch.copy())
-            open_batch.clear()
-    rest = open_batches[1] + open_batches[0]
-    if rest:
-        rest += np.resize(order, -len(rest) % batch).tolist()
-    positions = np.array([p for full in batches for p in full] + rest, np.int64).reshape(-1, batch)
+        open_group = open_groups[int(landscape[position])]
+        open_group.append(position)
+        if len(open_group) == size:
+            groups.append(open_group.copy())
+            open_group.clear()
+    seen = [p for full in groups for p in full] + open_groups[1] + open_groups[0]
+    seen += np.resize(order, -len(seen) % batch).tolist()
+    positions = np.array(seen, np.int64).reshape(-1, batch)
     low, high = scales
     factors = [random_stream("scale", seed, epoch, step).uniform(low, high) for step in range(len(positions))]
     occurrences = np.zeros_like(positions) if repeats is None else _occurrences(positions)

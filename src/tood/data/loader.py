@@ -1,13 +1,14 @@
 """Data loading: planned batches of padded network inputs, the same for any number of processes and workers.
 
 The images of every step are planned in advance from the annotations alone. A worker makes whole batches, padded to
-the size that the images of *all* processes need at that step, so k processes together compute on exactly the pixels
-that a single one would.
+the size that the images of a group need, in whatever processes they are, so k processes together compute on exactly the
+pixels that a single one would.
 """
 
 import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,8 @@ class Batch:
     """(B,G) int64, 0 in empty slots."""
     valid: Tensor
     """(B,G) bool, false in empty slots."""
+    group: Tensor
+    """(B,) int64 which of the step's groups an image belongs to; images of one follow each other."""
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
@@ -53,6 +56,10 @@ class Batch:
         """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
         shares = {name: value.chunk(parts) for name, value in self._tensors()}
         return [Batch(**{name: share[part] for name, share in shares.items()}) for part in range(parts)]
+
+    def pieces(self, most: int) -> list["Batch"]:
+        """The same in parts of at most so many images."""
+        return self.split(-(-len(self.images) // most)) if len(self.images) > most else [self]
 
     def pin_memory(self) -> "Batch":
         return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
@@ -66,7 +73,8 @@ class BatchPlans:
     """The B batches of a pass as arrays, which worker processes can share without ever copying them.
 
     Batch i holds the images at the positions ``members[ends[i]:ends[i + 1]]`` of the data set. It is padded to fit
-    those ``beside`` it too: in training all images of the step, of which a process computes a share.
+    those ``beside`` it too: in training all images of its group, of which a process may compute a share. ``together``
+    batches make a step; those of one padded size are put into one.
     """
 
     members: NDArray[np.int64]
@@ -80,15 +88,24 @@ class BatchPlans:
     """(B,n)"""
     scales: NDArray[np.float64]
     """(B,) factor of the sides of a batch's images."""
+    together: int = 1
+    first_group: int = 0
+    """Of a step's groups, the number of the one that its first batch belongs to."""
 
     def __len__(self) -> int:
-        return len(self.beside)
+        """Number of steps."""
+        return len(self.beside) // self.together
 
 
-def collate(samples: Sequence[Sample], pixels: PixelsConfig, padded: tuple[int, int] | None = None) -> Batch:
-    """Normalise samples, then pad them with zeros to ``padded`` (width, height) px.
+def collate(
+    samples: Sequence[Sample],
+    pixels: PixelsConfig,
+    padded: tuple[int, int] | None = None,
+    group: Sequence[int] | None = None,
+) -> Batch:
+    """Normalise samples, then pad them with zeros to ``padded`` (width, height) px; all of one ``group`` by default.
 
-    By default that is the smallest multiple of 32 in each direction that fits them all.
+    The size is by default the smallest multiple of 32 in each direction that fits them all.
     """
     sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
     original = torch.tensor([sample.original_size for sample in samples])
@@ -104,7 +121,8 @@ def collate(samples: Sequence[Sample], pixels: PixelsConfig, padded: tuple[int, 
         boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
     scales = (sizes.double() / original.double()).float().flip(1)
     image_ids = torch.tensor([sample.image_id for sample in samples])
-    return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid)
+    of_group = torch.tensor([0] * len(samples) if group is None else group)
+    return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid, of_group)
 
 
 def train_batches(
@@ -118,12 +136,14 @@ def train_batches(
     workers: int,
     start_step: int = 0,
     end_step: int | None = None,
+    group: int | None = None,
     pin_memory: bool = False,
-) -> Generator[Batch]:
-    """The batches of process ``rank`` in one epoch, its steps from ``start_step`` to ``end_step`` (see ``plan_epoch``).
+) -> Generator[tuple[Batch, ...]]:
+    """The steps of process ``rank`` in one epoch from ``start_step`` to ``end_step`` (see ``plan_epoch``).
 
-    ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images. Raises
-    UserError for a split without images, a batch that cannot be shared out, and unreadable images.
+    ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images, in one batch for
+    each padded size. Those of a ``group``, by default the whole step, share their padding. Raises UserError for a split
+    without images, a batch or group that cannot be shared out, and unreadable images.
     """
     if not len(dataset):
         raise UserError(f"{dataset.targets.source}: has no images to train on.")
@@ -131,18 +151,29 @@ def train_batches(
         raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
     landscape = dataset.targets.widths >= dataset.targets.heights
     scales = dataset.config.images.scales
-    plan = plan_epoch(landscape, batch=batch, seed=seed, epoch=epoch, repeats=dataset.repeats, scales=scales)
-    share = batch // world
+    share, size = batch // world, batch if group is None else group
+    if share % size and size % share:
+        raise UserError(
+            f"schedule.group: {size} images that belong together cannot be shared out to processes of {share} images."
+        )
+    plan = plan_epoch(
+        landscape, batch=batch, seed=seed, epoch=epoch, group=group, repeats=dataset.repeats, scales=scales
+    )
     kept = slice(start_step, end_step)
     steps, again = plan.positions[kept], plan.occurrences[kept]
     own = slice(rank * share, (rank + 1) * share)
+    first, together = rank * share // size, max(1, share // size)
+    in_groups = slice(first * size, (first + together) * size)
+    beside, again_beside = (one[:, in_groups].reshape(-1, size) for one in (steps, again))
     plans = BatchPlans(
         members=steps[:, own].ravel(),
-        ends=np.arange(len(steps) + 1) * share,
-        beside=steps,
+        ends=np.arange(len(steps) * together + 1) * min(share, size),
+        beside=beside,
         occurrences=again[:, own].ravel(),
-        occurrences_beside=again,
-        scales=plan.scales[kept],
+        occurrences_beside=again_beside,
+        scales=plan.scales[kept].repeat(together),
+        together=together,
+        first_group=first,
     )
     return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
 
@@ -184,33 +215,48 @@ def test_batches(
         occurrences_beside=np.zeros_like(first),
         scales=np.ones(len(batches)),
     )
-    return _load(dataset, plans, epoch=0, workers=workers, pin_memory=pin_memory)
+    return _alone(_load(dataset, plans, epoch=0, workers=workers, pin_memory=pin_memory))
+
+
+def _alone(steps: Generator[tuple[Batch, ...]]) -> Generator[Batch]:
+    with closing(steps):
+        for (batch,) in steps:
+            yield batch
 
 
 class _PlannedBatches:
-    """Makes the batches of a pass by their numbers, in any process."""
+    """Makes the batches of each step of a pass by its number, in any process."""
 
     def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int) -> None:
         self.dataset = dataset
         self.plans = plans
         self.epoch = epoch
 
-    def make(self, number: int) -> Batch:
+    def make(self, step: int) -> tuple[Batch, ...]:
+        """One batch for each padded size, in the order in which they come first."""
         plans, dataset = self.plans, self.dataset
-        part = slice(plans.ends[number], plans.ends[number + 1])
-        samples = [dataset.sample(*one) for one in self._visits(number, plans.members[part], plans.occurrences[part])]
-        beside = self._visits(number, plans.beside[number], plans.occurrences_beside[number])
-        sizes = [dataset.input_size(*one) for one in beside]
-        padded = padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
-        return collate(samples, dataset.config.pixels, padded)
+        by_size: dict[tuple[int, int], tuple[list[Sample], list[int]]] = {}
+        for place in range(plans.together):
+            number = step * plans.together + place
+            part = slice(plans.ends[number], plans.ends[number + 1])
+            visits = self._visits(number, plans.members[part], plans.occurrences[part])
+            beside = self._visits(number, plans.beside[number], plans.occurrences_beside[number])
+            sizes = [dataset.input_size(*one) for one in beside]
+            padded = padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
+            samples, groups = by_size.setdefault(padded, ([], []))
+            samples += [dataset.sample(*one) for one in visits]
+            groups += [plans.first_group + place] * len(visits)
+        pixels = dataset.config.pixels
+        return tuple(collate(samples, pixels, padded, groups) for padded, (samples, groups) in by_size.items())
 
-    def tensors(self, number: int) -> list[Tensor]:
-        """The fields of a batch in their order."""
-        return [value for _, value in self.make(number)._tensors()]
+    def tensors(self, step: int) -> list[Tensor]:
+        """The fields of its batches in their order."""
+        return [value for batch in self.make(step) for _, value in batch._tensors()]
 
-    def files(self, number: int) -> str:
-        """The images of a batch, for messages."""
-        members = self.plans.members[self.plans.ends[number] : self.plans.ends[number + 1]]
+    def files(self, step: int) -> str:
+        """The images of a step, for messages."""
+        together = self.plans.together
+        members = self.plans.members[self.plans.ends[step * together] : self.plans.ends[(step + 1) * together]]
         return listed([self.dataset.name_of(position) for position in members.tolist()])
 
     def _visits(
@@ -223,30 +269,36 @@ class _PlannedBatches:
 
 def _load(
     dataset: DetectionDataset, plans: BatchPlans, *, epoch: int, workers: int, pin_memory: bool
-) -> Generator[Batch]:
+) -> Generator[tuple[Batch, ...]]:
     planned = _PlannedBatches(dataset, plans, epoch)
     if not workers:
         for number in range(len(plans)):
             made = planned.make(number)
-            yield made.pin_memory() if pin_memory else made
+            yield tuple(batch.pin_memory() for batch in made) if pin_memory else made
         return
     name = str(dataset.images)
     processes = BatchProcesses(planned.tensors, len(plans), workers, name=name, describe=planned.files)
     if not pin_memory:
         with processes:
             for tensors in processes:
-                yield Batch(*tensors)
+                yield _batches_of(tensors)
         return
     # Leaving the processes first ends the thread's wait for a batch of theirs.
     device = torch.cuda.current_device()
     with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread, processes:
         waiting = iter(processes)
 
-        def pin_next() -> Batch | None:
+        def pin_next() -> tuple[Batch, ...] | None:
             tensors = next(waiting, None)
-            return None if tensors is None else Batch(*tensors).pin_memory()
+            return None if tensors is None else tuple(batch.pin_memory() for batch in _batches_of(tensors))
 
         ahead = thread.submit(pin_next)
-        while (batch := ahead.result()) is not None:
+        while (batches := ahead.result()) is not None:
             ahead = thread.submit(pin_next)
-            yield batch
+            yield batches
+
+
+def _batches_of(tensors: Sequence[Tensor]) -> tuple[Batch, ...]:
+    """From the fields of some batches, one after the other."""
+    count = len(dataclasses.fields(Batch))
+    return tuple(Batch(*tensors[start : start + count]) for start in range(0, len(tensors), count))

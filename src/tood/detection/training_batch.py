@@ -18,6 +18,19 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of a step: images that share an orientation and their padding, as those of one GPU where published.
+
+    ``index`` (B,) int64 says which one each of these images belongs to, of ``count`` groups of ``size`` images in the
+    step. A group may be spread over processes and micro-batches.
+    """
+
+    index: Tensor
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingBatch:
     """Predictions for B images and their targets."""
 
@@ -26,10 +39,16 @@ class TrainingBatch:
     valid: Tensor
     """(B, N) bool: the locations that take part."""
     progress: Progress
-    step_images: int | None = None
-    """Images of the whole step, over processes and micro-batches; None where these are all."""
+    groups: Groups | None = None
+    """Which images belong together; None where these are the step's only group."""
 
     @property
     def images(self) -> int:
-        """Number of images of the whole step, over which divisors are computed."""
-        return len(self.predictions.boxes) if self.step_images is None else self.step_images
+        """Number of images of a group, over processes and micro-batches."""
+        return len(self.predictions.boxes) if self.groups is None else self.groups.size
+
+    def group_of(self) -> Tensor:
+        """(B,) the group of each image."""
+        if self.groups is None:
+            return self.targets.labels.new_zeros(len(self.predictions.boxes))
+        return self.groups.index

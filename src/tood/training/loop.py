@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 from tood.data.loader import Batch, train_batches
@@ -66,7 +66,7 @@ class TrainingLoop:
         """The steps of a 0-based epoch that are still to do; they are saved where images cannot be read for now."""
         job, trainer, schedule, group = self.job, self.trainer, self.schedule, self.group
         job.detector.train()
-        batches = train_batches(
+        steps = train_batches(
             job.dataset,
             batch=schedule.batch,
             seed=job.config.seed,
@@ -74,19 +74,20 @@ class TrainingLoop:
             rank=group.rank,
             world=group.world,
             workers=job.workers,
+            group=schedule.group,
             start_step=trainer.step - epoch * trainer.per_epoch,
             end_step=trainer.total - epoch * trainer.per_epoch,
             pin_memory=group.device.type == "cuda",
         )
-        with closing(batches), self.saved_without_images():
-            self.train_on(batches, epoch)
+        with closing(steps), self.saved_without_images():
+            self.train_on(steps, epoch)
 
-    def train_on(self, batches: Iterable[Batch], epoch: int) -> None:
-        """One step for each batch, with a row of the history and a checkpoint where they are due."""
+    def train_on(self, steps: Iterable[Sequence[Batch]], epoch: int) -> None:
+        """One optimiser step for each, with a row of the history and a checkpoint where they are due."""
         trainer, schedule, group = self.trainer, self.schedule, self.group
         interval_started, interval_step = time.monotonic(), trainer.step
-        for batch in batches:
-            trainer.train_step(batch, epoch)
+        for batches in steps:
+            trainer.train_step(batches, epoch)
             ends_epoch = trainer.step in ((epoch + 1) * trainer.per_epoch, trainer.total)
             is_evaluated = trainer.step in self.evaluated_after
             if trainer.step % trainer.log_every == 0 or ends_epoch or is_evaluated:

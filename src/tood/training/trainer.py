@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -166,8 +166,6 @@ class Trainer:
 
     def _must_stay_as_divided(self, in_parts: bool) -> str:
         """The reason why the result depends on which images are computed together; empty if it does not."""
-        if self.job.config.method.criterion.ranks_whole_batch:
-            return f"criterion.kind '{self.job.config.method.criterion.kind}' compares the images of a process"
         live = any(isinstance(module, _BatchNorm) and module.training for module in self.job.detector.modules())
         if live and (
             in_parts or self.device.type == "cpu"
@@ -203,17 +201,18 @@ class Trainer:
         )
         self.store.save(self.step, vars(state))
 
-    def train_step(self, batch: Batch, epoch: int) -> None:
-        """One optimiser step; nothing in it waits for the device."""
+    def train_step(self, batches: Sequence[Batch], epoch: int) -> None:
+        """One optimiser step on this process's images; nothing in it waits for the device."""
         schedule, group = self.job.config.schedule, self.job.group
         set_learning_rate(self.optimiser, self.rate.at(self.step))
         self.optimiser.zero_grad(set_to_none=True)
         found = step_gradient(
             self.model,
             self.job.criterion,
-            batch.to(self.device),
+            [batch.to(self.device) for batch in batches],
             Progress(epoch=epoch, step=self.step, total_steps=self.total),
             group=group,
+            groups=schedule.groups,
             precision=self.job.precision,
             micro_batches=self.micro_batches,
             means=self.means,
@@ -235,7 +234,7 @@ class Trainer:
         self._names = list(found.losses)
         self._losses.append(torch.stack(list(found.losses.values())))
         self._healthy.append(self._broken.clone())
-        self._seen.append(batch.image_ids)
+        self._seen.append(torch.cat([batch.image_ids for batch in batches]))
 
     def read_losses(self, epoch: int) -> dict[str, float]:
         """Mean losses since the last call; this waits for the device.

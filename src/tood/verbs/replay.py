@@ -2,7 +2,8 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -55,35 +56,39 @@ def replay(folder: Path) -> None:
     kept = read_breakdown(path)
     setup = prepare_training(config, open_dataset(config.dataset), pretrained=None)
     detector, dataset = setup.detector, setup.dataset
-    batch = _batch_of(dataset, config, kept, setup.fit.per_epoch)
-    if batch is None:
+    batches = _images_of(dataset, config, kept, setup.fit.per_epoch)
+    if batches is None:
         raise UserError(f"{path}: was left by a training on other data; restore the data set or train the run again.")
     detector.load_state_dict(kept.detector)
     progress = Progress(epoch=kept.epoch, step=kept.step, total_steps=setup.fit.fitted.steps)
 
-    def compute(images: Batch) -> _Computed:
-        return _compute(detector, setup.criterion, images, progress, kept)
+    def compute(images: Sequence[Batch], groups: int = 1) -> _Computed:
+        return _compute(detector, setup.criterion, images, progress, kept, groups)
 
     terms = "  ".join(f"{name} {value:.6g}" for name, value in kept.losses.items())
     log.info("step %d, epoch %d, in the training: %s", kept.step + 1, kept.epoch + 1, terms)
-    whole = compute(batch)
+    whole = compute(batches, config.schedule.groups)
     log.info("the same step here, in %s: %s", kept.precision, whole.line())
     if whole.broken:
         count = len(list(detector.parameters()))
         log.info(
             "the gradient is not finite in %d of %d parameters: %s", len(whole.broken), count, listed(whole.broken)
         )
-    for name, image in zip(dataset.file_names_of(kept.image_ids), batch.split(len(kept.image_ids)), strict=True):
-        alone = compute(image)
+    images = [image for batch in batches for image in batch.split(len(batch.images))]
+    names = dataset.file_names_of([number for batch in batches for number in batch.image_ids.tolist()])
+    for name, image in zip(names, images, strict=True):
+        alone = compute([replace(image, group=torch.zeros_like(image.group))])
         mark = " " if alone.finite else "!"
         log.info("%s %s, %d objects: %s", mark, name, int(image.valid.sum()), alone.line())
     if whole.finite:
         log.info("all values are finite here, so the cause is the device or the division into processes")
 
 
-def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown, per_epoch: int) -> Batch | None:
+def _images_of(
+    dataset: DetectionDataset, config: RunConfig, kept: Breakdown, per_epoch: int
+) -> tuple[Batch, ...] | None:
     """All images of the step; None if the data set now has others there."""
-    batches = train_batches(
+    steps = train_batches(
         dataset,
         batch=config.schedule.batch,
         seed=config.seed,
@@ -92,19 +97,29 @@ def _batch_of(dataset: DetectionDataset, config: RunConfig, kept: Breakdown, per
         world=1,
         workers=0,
         start_step=kept.step - kept.epoch * per_epoch,
+        group=config.schedule.group,
     )
-    batch = next(batches, None)
-    return batch if batch is not None and batch.image_ids.tolist() == kept.image_ids else None
+    batches = next(steps, ())
+    ids = [number for batch in batches for number in batch.image_ids.tolist()]
+    return batches if sorted(ids) == sorted(kept.image_ids) else None
 
 
-def _compute(detector: Detector, criterion: Criterion, images: Batch, progress: Progress, kept: Breakdown) -> _Computed:
+def _compute(
+    detector: Detector,
+    criterion: Criterion,
+    images: Sequence[Batch],
+    progress: Progress,
+    kept: Breakdown,
+    groups: int,
+) -> _Computed:
     """Losses and gradient of a step on ``images``; the detector's weights stay what they were."""
     detector.load_state_dict(kept.detector)  # with the running statistics from before the step
     detector.train()
     detector.zero_grad(set_to_none=True)
     alone = Group(0, 1, torch.device("cpu"))
+    means = {name: mean.reshape(-1) if groups > 1 else mean.mean().reshape(1) for name, mean in kept.means.items()}
     found = step_gradient(
-        detector, criterion, images, progress, group=alone, precision=kept.precision, means=kept.means
+        detector, criterion, images, progress, group=alone, groups=groups, precision=kept.precision, means=means
     )
     gradients = {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
     return _Computed(

@@ -13,7 +13,9 @@ from torch import Tensor
 from reference_check.folder import Arrays, read_arrays, read_json, tensor
 from reference_check.rows import Report, Tolerance, UnsupportedError
 from reference_check.whole import draw_tensor, load_drawn
+from tood.config.blocks import load_block
 from tood.config.compose import merge
+from tood.config.method import MethodConfig
 from tood.config.study import FittedConfig, RunConfig, load_study
 from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import padded_size
@@ -36,8 +38,12 @@ _STUDIED = {
     "tood/tood_r50_fpn_1x_coco.py": ("tood", {"criterion": {"assigner": {"conflict": "max_iou"}}}),
     "atss/atss_r50_fpn_1x_coco.py": ("atss", {}),
     "gfl/gfl_r50_fpn_1x_coco.py": ("gfl", {}),
+    "retinanet/retinanet_r50_fpn_1x_coco.py": ("retinanet", {}),
+    "paa/paa_r50_fpn_1x_coco.py": ("paa", {"criterion": {"unfitted": "background"}}),
+    "free_anchor/freeanchor_r50_fpn_1x_coco.py": ("free_anchor", {}),
+    "pisa/retinanet-r50_fpn_pisa_1x_coco.py": ("pisa", {}),
 }
-"""Our run of the study ``coco_1x`` for a configuration of the reference, and what differs in its method."""
+"""Our method for a configuration of the reference, and what differs in it."""
 
 
 @dataclass
@@ -56,8 +62,6 @@ class Followed:
 def check_trajectory(folder: Path, stem: str, report: Report, most: int | None = None) -> None:
     """Follow the recorded run with the project's own loop, its first ``most`` steps where not all."""
     reference = read_json(folder / f"{stem}.json")
-    if reference["processes"] != 1:
-        raise UnsupportedError("processes that normalise by themselves are not known yet")
     scenes = read_arrays(folder / "trajectory_scenes.npz")
     steps = reference["steps"][:most]
     trainer = _trainer(reference, report)
@@ -93,11 +97,17 @@ def _phases(found: Followed) -> dict[str, np.ndarray]:
 def _recorded(steps: Sequence[dict[str, Any]]) -> Followed:
     found = Followed()
     for step in steps:
-        found.losses.append(step["losses"])
+        found.losses.append(_losses(step))
         found.gradients.append(step["grad_norm"])
         found.moved.append([step["moved"][part] for part in PARTS])
         found.norms.append([step["norm"][part] for part in PARTS])
     return found
+
+
+def _losses(step: dict[str, Any]) -> dict[str, float]:
+    """Of the whole step; processes average their gradients, so the losses too."""
+    each = step.get("losses_by_process") or [step["losses"]]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def follow(trainer: Trainer, scenes: Arrays, reference: dict[str, Any], rates: Sequence[float]) -> Followed:
@@ -109,7 +119,8 @@ def follow(trainer: Trainer, scenes: Arrays, reference: dict[str, Any], rates: S
     for number, rate in enumerate(rates):
         # The reference's warm-up divides by one iteration less (docs/studies.md), so its rates are taken as they are.
         trainer.rate = replace(trainer.rate, base=rate, milestones=(), warmup=0)
-        trainer.train_step(step_batch(scenes, reference["scenes"], number), number // reference["per_epoch"])
+        batch = step_batch(scenes, reference["scenes"], number, reference.get("images_per_process"))
+        trainer.train_step([batch], number // reference["per_epoch"])
         gradients = [value.grad for value in detector.parameters() if value.grad is not None]
         found.gradients.append(float(torch.nn.utils.get_total_norm(gradients)))
         found.losses.append(trainer.read_losses(number // reference["per_epoch"]))
@@ -133,8 +144,11 @@ def _norm(values: dict[str, Tensor], prefix: str) -> float:
     return float(torch.stack(squares).sum().sqrt())
 
 
-def step_batch(scenes: Arrays, kind: str, step: int) -> Batch:
-    """The images of a step as float64 network inputs, padded to multiples of 32 of the largest."""
+def step_batch(scenes: Arrays, kind: str, step: int, group: int | None) -> Batch:
+    """The images of a step as float64 network inputs, padded to multiples of 32 of the largest.
+
+    Each ``group`` of them was computed in a process of its own, all of one size; all together where it is None.
+    """
     images = []
     while (key := f"{kind}_{step:02d}_{len(images)}_image") in scenes:
         images.append(key)
@@ -155,7 +169,8 @@ def step_batch(scenes: Arrays, kind: str, step: int) -> Batch:
         classes[row, :count] = labels[row]
     valid = torch.arange(slots) < torch.tensor([len(one) for one in labels])[:, None]
     ones = torch.ones(len(images), 2)
-    return Batch(pixels, sizes, ones, sizes, torch.arange(len(images)), boxes, classes, valid)
+    numbers = torch.arange(len(images))
+    return Batch(pixels, sizes, ones, sizes, numbers, boxes, classes, valid, numbers // (group or len(images)))
 
 
 def _trainer(reference: dict[str, Any], report: Report) -> Trainer:
@@ -189,22 +204,25 @@ def _trainer(reference: dict[str, Any], report: Report) -> Trainer:
 def _config(reference: dict[str, Any]) -> RunConfig:
     if reference["source_config"] not in _STUDIED:
         raise UnsupportedError(f"no study has {reference['source_config']}")
-    run, differs = _STUDIED[reference["source_config"]]
+    name, differs = _STUDIED[reference["source_config"]]
     optimiser, warmup = reference["optimizer"], reference["warmup"]
     if optimiser["type"] != "SGD":
         raise UnsupportedError(f"optimiser {optimiser['type']} is not known")
     schedule = {
         "epochs": reference["epochs"],
-        "milestones": reference["milestones"],
+        "milestones": [end for end in reference["milestones"] if end < reference["epochs"]],
         "batch": reference["batch"],
+        "group": reference.get("images_per_process"),
         "lr": reference["base_lr_at_16"],
         "lr_batch": 16,
         "momentum": optimiser["momentum"],
         "weight_decay": optimiser["weight_decay"],
         "warmup": {"iterations": warmup["iterations"], "ratio": warmup["start_factor"]},
     }
-    config = load_study("coco_1x", PARAMS).run(run).model_dump(mode="json")
-    changed: RunConfig = RunConfig.model_validate(merge(config, {"schedule": schedule, "method": differs}))
+    config = load_study("coco_1x", PARAMS).run("atss").model_dump(mode="json")
+    method: MethodConfig = load_block(PARAMS, "methods", name, MethodConfig, name)
+    config["method"] = merge(method.model_dump(mode="json"), differs)
+    changed: RunConfig = RunConfig.model_validate(merge(config, {"schedule": schedule}))
     return changed
 
 

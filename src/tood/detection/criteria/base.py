@@ -1,4 +1,8 @@
-"""Base class of criteria, and normalisation of loss terms by divisors that span processes and micro-batches."""
+"""Base class of criteria, and normalisation of loss terms by divisors that span processes and micro-batches.
+
+The loss of a step is the mean over its groups of sum / divisor. The published set-ups have one group on each GPU: some
+methods divide by the mean of all GPUs' divisors, others each by its own.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -8,11 +12,11 @@ import torch
 from pydantic import SerializeAsAny
 from torch import Tensor
 
-from tood.config.parts import CriterionPart
+from tood.config.parts import CriterionPart, Over
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.base import Assigner
-from tood.detection.training_batch import Progress, TrainingBatch
+from tood.detection.training_batch import Groups, Progress, TrainingBatch
 
 DIVISOR_EPSILON = 2.0**-23
 """The reference implementation divides every loss sum by its divisor plus this, also by 1 plus this."""
@@ -34,9 +38,9 @@ class LossTerm:
     per_location: Tensor
     """(B, N), or (B, G) where a term belongs to objects; weighted, not yet divided."""
     normaliser: Tensor
-    """() the divisor's share of this process."""
+    """(B,) what each image contributes to the divisor."""
     floor: float = 1.0
-    """The divisor summed over all processes is at least this."""
+    """The divisor of a group is at least this."""
     epsilon: float = 0.0
     """Added to the divisor at the end."""
     running: Running | None = None
@@ -44,21 +48,28 @@ class LossTerm:
 
 
 Means = Mapping[str, Tensor]
-"""The running divisors of a training by term, each ()."""
+"""The running divisors of a training by term, each (K,) for the groups of a step, or (1,) where they share one."""
 
 
-def divisor_shares(terms: Sequence[LossTerm]) -> Tensor:
-    """(T,) the contributions of these terms to their divisors, without gradient."""
-    return torch.stack([term.normaliser.detach() for term in terms])
+def divisor_shares(terms: Sequence[LossTerm], groups: Groups | None = None) -> Tensor:
+    """(T, K) what these terms contribute to the divisors of the step's K groups, without gradient."""
+    images = torch.stack([term.normaliser.detach() for term in terms])
+    if groups is None:
+        return images.sum(dim=1, keepdim=True)
+    return images.new_zeros(len(terms), groups.count).index_add_(1, groups.index, images)
 
 
-def divisors(terms: Sequence[LossTerm], total: Tensor | None = None, means: Means | None = None) -> dict[str, Tensor]:
-    """The divisors () of a step by term, before they are shared out.
+def divisors(
+    terms: Sequence[LossTerm], total: Tensor | None = None, means: Means | None = None, over: Over = "step"
+) -> dict[str, Tensor]:
+    """The divisors (K,) of a step's groups by term, or (1,) where all divide by their mean.
 
-    ``total`` (T,) are the shares summed over processes and micro-batches, by default these terms' own; ``means``
-    the running divisors after the step before.
+    ``total`` (T, K) are the shares summed over processes and micro-batches, by default these terms' own as one group;
+    ``means`` the running divisors after the step before.
     """
     shares = divisor_shares(terms) if total is None else total
+    if over == "step":
+        shares = shares.mean(dim=1, keepdim=True)
     found = {}
     for term, share in zip(terms, shares.unbind(), strict=True):
         divisor = share.clamp(min=term.floor)
@@ -71,15 +82,24 @@ def divisors(terms: Sequence[LossTerm], total: Tensor | None = None, means: Mean
 
 
 def combine(
-    terms: Sequence[LossTerm], by: Mapping[str, Tensor] | None = None, *, world_size: int = 1
+    terms: Sequence[LossTerm],
+    by: Mapping[str, Tensor] | None = None,
+    *,
+    groups: Groups | None = None,
+    world_size: int = 1,
 ) -> dict[str, Tensor]:
     """Losses by name, each a scalar with gradient, divided ``by`` what :func:`divisors` found (in these terms alone).
 
-    Divisors of the whole step are shared out again, so that averaging gradients over k processes equals one process
-    with the whole batch.
+    Multiplied by the number of processes, so that averaging gradients over them equals one process with all images.
     """
     by = divisors(terms) if by is None else by
-    return {term.name: term.per_location.sum() / (by[term.name] / world_size + term.epsilon) for term in terms}
+    share = world_size / (1 if groups is None else groups.count)
+    losses = {}
+    for term in terms:
+        divisor = by[term.name] + term.epsilon
+        divisor = divisor if len(divisor) == 1 or groups is None else divisor[groups.index]
+        losses[term.name] = (term.per_location.sum(dim=1) / divisor).sum() * share
+    return losses
 
 
 def running_means(terms: Sequence[LossTerm], by: Mapping[str, Tensor]) -> dict[str, Tensor]:

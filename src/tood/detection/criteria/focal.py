@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tood.config.base import PositiveFloat, Share
-from tood.config.parts import HeadOutput
+from tood.config.parts import HeadOutput, Over
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.boxes import centerness
 from tood.detection.criteria.base import DIVISOR_EPSILON, CriterionWithAssigner, LossTerm
@@ -32,6 +32,11 @@ class FocalCriterion(CriterionWithAssigner):
     weight_by: Literal["centerness", "nothing"] = Field("centerness", description="Weight of the box loss.")
     focal_alpha: Share = 0.25
     focal_gamma: float = Field(2.0, ge=0.0)
+    normalise_over: Over = Field("step", description="group: each group by itself, as published for RetinaNet.")
+
+    @property
+    def over(self) -> Over:
+        return self.normalise_over
 
     @property
     def needs(self) -> frozenset[HeadOutput]:
@@ -51,7 +56,7 @@ class FocalCriterion(CriterionWithAssigner):
         box = self._box_loss(predictions, matched) * self.box_weight
         terms = [LossTerm("loss_cls", classification, count, epsilon=DIVISOR_EPSILON)]
         if self.weight_by == "centerness":
-            terms.append(LossTerm("loss_bbox", box * centre / (1 + DIVISOR_EPSILON), centre.sum()))
+            terms.append(LossTerm("loss_bbox", box * centre / (1 + DIVISOR_EPSILON), centre.sum(dim=1)))
         else:
             terms.append(LossTerm("loss_bbox", box * matched.positive, count, epsilon=DIVISOR_EPSILON))
         if predictions.quality is not None:

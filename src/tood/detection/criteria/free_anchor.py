@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tood.config.base import PositiveFloat, PositiveInt, Share
-from tood.config.parts import HeadOutput
+from tood.config.parts import HeadOutput, Over
 from tood.detection.assigners.assignment import Assignment, settle_conflicts
 from tood.detection.assigners.bags import Bags, anchor_bags
 from tood.detection.boxes import aligned_iou, encode_deltas
@@ -30,6 +30,10 @@ class BagCriterion(Criterion):
     box_weight: PositiveFloat = 0.75
     smooth_l1_beta: PositiveFloat = 0.11
     iou_threshold: float = Field(0.6, ge=0.0, lt=1.0, description="Of predicted boxes; below it, all background.")
+
+    @property
+    def over(self) -> Over:
+        return "group"
 
     @property
     def needs(self) -> frozenset[HeadOutput]:
@@ -80,7 +84,7 @@ class BagCriterion(Criterion):
             iou_threshold=self.iou_threshold,
             gamma=self.gamma,
         )
-        count = targets.valid.sum().to(predictions.boxes.dtype)
+        count = targets.valid.sum(dim=1).to(predictions.boxes.dtype)
         return [
             LossTerm("positive_bag_loss", torch.where(targets.valid, positive, 0) * self.alpha, count),
             LossTerm("negative_bag_loss", negative * (1 - self.alpha), count * self.bag),

@@ -41,12 +41,12 @@ class GflCriterion(CriterionWithAssigner):
         counted = assignment.counted(batch.valid)
         terms = [
             LossTerm("loss_cls", classification * counted, count, epsilon=DIVISOR_EPSILON),
-            LossTerm("loss_bbox", box * weight * box_share, weight.sum()),
+            LossTerm("loss_bbox", box * weight * box_share, weight.sum(dim=1)),
         ]
         if self.dfl_weight is not None:
             dfl_share = self.dfl_weight / (4 + DIVISOR_EPSILON)
             distribution = _distribution_loss(predictions, matched)
-            terms.append(LossTerm("loss_dfl", distribution * weight * dfl_share, weight.sum()))
+            terms.append(LossTerm("loss_dfl", distribution * weight * dfl_share, weight.sum(dim=1)))
         return terms
 
 

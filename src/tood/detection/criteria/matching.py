@@ -64,5 +64,5 @@ def quality_focal_losses(predictions: Predictions, matched: Matched, quality: Te
 
 
 def positives_per_image(assignment: Assignment, dtype: torch.dtype) -> Tensor:
-    """() number of positives; an image without any counts as one."""
-    return assignment.positive.sum(dim=1).clamp(min=1).sum().to(dtype)
+    """(B,) number of positives; an image without any counts as one."""
+    return assignment.positive.sum(dim=1).clamp(min=1).to(dtype)

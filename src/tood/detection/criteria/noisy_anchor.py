@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tood.config.base import PositiveFloat, PositiveInt, Share
-from tood.config.parts import HeadOutput
+from tood.config.parts import HeadOutput, Over
 from tood.detection.assigners.assignment import Assignment, chunk_length, elements_at_once, prior_assignment
 from tood.detection.assigners.bags import anchor_bags
 from tood.detection.boxes import EPSILON, aligned_iou, box_area, rows_iou
@@ -28,8 +28,7 @@ class NoisyAnchor(Criterion):
     the mean overlap and 1, f(x) = 1 / (1 - x) over its mean, classification rows (negatives too) and box losses
     multiplied by r and scaled back to their sum, and the running divisor. From the paper: r as a power ``gamma``
     of the mixture; its value could not be found, and 1 is what the code does. Different here: sums are kept for
-    each image and positives counted in the whole step, instead of in each process's batch, so that processes and
-    micro-batches change nothing; an anchor listed by several objects counts once in a mean; an anchor that overlaps
+    each image, instead of for each process's batch; an anchor listed by several objects counts once in a mean; an anchor that overlaps
     no object is never positive.
     """
 
@@ -42,7 +41,11 @@ class NoisyAnchor(Criterion):
     focal_alpha: Share = 0.5
     focal_gamma: float = Field(2.0, ge=0.0)
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Of the running number of positives that divides.")
-    initial: PositiveFloat = Field(100.0, description="That number, of a whole step, before the first.")
+    initial: PositiveFloat = Field(100.0, description="That number, of a group, before the first step.")
+
+    @property
+    def over(self) -> Over:
+        return "group"
 
     @property
     def needs(self) -> frozenset[HeadOutput]:
@@ -69,7 +72,7 @@ class NoisyAnchor(Criterion):
         classification = (1 - alpha) * terms.background + torch.where(positive, own, 0)
         classification = classification * assignment.counted(batch.valid)
         box = smooth_l1(delta_errors(predictions, matched), self.smooth_l1_beta).sum(dim=2) * self.box_weight
-        count = positive.sum().to(box.dtype)
+        count = positive.sum(dim=1).to(box.dtype)
         running = Running(momentum=self.momentum, initial=self.initial)
         return [
             LossTerm("loss_cls", classification * keep_image_sums(weight, classification), count, running=running),

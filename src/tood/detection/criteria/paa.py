@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.linalg import vecdot
 
 from tood.config.base import PositiveFloat, PositiveInt, Share
-from tood.config.parts import HeadOutput
+from tood.config.parts import HeadOutput, Over
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.max_iou import MaxIouAssigner
 from tood.detection.boxes import aligned_iou
@@ -50,6 +50,10 @@ class Paa(Criterion):
     quality_weight: PositiveFloat = 0.5
     focal_alpha: Share = 0.25
     focal_gamma: float = Field(2.0, ge=0.0)
+
+    @property
+    def over(self) -> Over:
+        return "group"
 
     @property
     def trains(self) -> frozenset[HeadOutput]:
@@ -96,10 +100,10 @@ class Paa(Criterion):
         return classification + self.box_weight * giou_loss(predictions.boxes, boxes)
 
     def losses(self, batch: TrainingBatch, assignment: Assignment) -> list[LossTerm]:
-        """Loss terms: classes are divided by Npos (at least the step's number of images), boxes by the sum of IoU."""
+        """Loss terms: classes are divided by Npos (at least the number of images), boxes by the sum of IoU."""
         predictions = batch.predictions
         matched = match(assignment, batch.targets)
-        count = assignment.positive.sum().to(predictions.boxes.dtype)
+        count = assignment.positive.sum(dim=1).to(predictions.boxes.dtype)
         classification = focal_losses(predictions, matched, alpha=self.focal_alpha, gamma=self.focal_gamma)
         classification = classification * assignment.counted(batch.valid)
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes) * self.box_weight
@@ -110,7 +114,7 @@ class Paa(Criterion):
         quality = binary_cross_entropy(predictions.quality, iou) * matched.positive * self.quality_weight
         return [
             *terms,
-            LossTerm("loss_bbox", box * iou, iou.sum(), floor=0.0, epsilon=DIVISOR_EPSILON),
+            LossTerm("loss_bbox", box * iou, iou.sum(dim=1), floor=0.0, epsilon=DIVISOR_EPSILON),
             LossTerm("loss_iou", quality, count, epsilon=DIVISOR_EPSILON),
         ]
 

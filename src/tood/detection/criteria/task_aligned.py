@@ -62,6 +62,6 @@ class TaskAlignedCriterion(Criterion):
         box = giou_loss(boxes_or_target(predictions.boxes, matched), matched.boxes)
         share = 1 / (1 + DIVISOR_EPSILON)
         return [
-            LossTerm("loss_cls", classification * batch.valid * share, assignment.target.sum()),
-            LossTerm("loss_bbox", box * box_weight * (self.box_weight * share), box_weight.sum()),
+            LossTerm("loss_cls", classification * batch.valid * share, assignment.target.sum(dim=1)),
+            LossTerm("loss_bbox", box * box_weight * (self.box_weight * share), box_weight.sum(dim=1)),
         ]

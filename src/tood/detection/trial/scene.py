@@ -13,7 +13,7 @@ from tood.detection.heads.task_aligned import TaskAlignedHead
 from tood.detection.points import STRIDES, valid_points
 from tood.detection.predictions import Predictions
 from tood.detection.targets import Targets
-from tood.detection.training_batch import Progress, TrainingBatch
+from tood.detection.training_batch import Groups, Progress, TrainingBatch
 
 WIDTH = 16
 """Channels of the head, whatever the backbone's: what a loss reaches does not depend on it."""
@@ -46,7 +46,8 @@ class Scene:
     def batch(self, predictions: Predictions, progress: Progress) -> TrainingBatch:
         """The batch that a criterion gets, as the training step makes it."""
         valid = valid_points(predictions.points, torch.tensor(SIZES))
-        return TrainingBatch(predictions, self.targets, valid, progress, self.images)
+        groups = Groups(torch.zeros(self.images, dtype=torch.int64), 1, self.images)
+        return TrainingBatch(predictions, self.targets, valid, progress, groups)
 
 
 def alone(batch: TrainingBatch, image: int) -> TrainingBatch:
@@ -59,6 +60,7 @@ def alone(batch: TrainingBatch, image: int) -> TrainingBatch:
         predictions=replace(batch.predictions, alignment=None, **sliced),
         targets=Targets(targets.boxes[one], targets.labels[one], targets.valid[one]),
         valid=batch.valid[one],
+        groups=None if batch.groups is None else replace(batch.groups, index=batch.groups.index[one]),
     )
 
 

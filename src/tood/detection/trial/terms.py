@@ -61,8 +61,8 @@ def _malformed(term: LossTerm, images: int, lengths: set[int]) -> Iterator[str]:
         )
     elif not values.isfinite().all():
         yield f"{said} values that are not finite on ordinary objects, or on none at all"
-    if divisor.dim() != 0:
-        yield f"{said} a normaliser of shape {tuple(divisor.shape)}, which must be (): one number, summed over images"
+    if tuple(divisor.shape) != (images,):
+        yield f"{said} a normaliser of shape {tuple(divisor.shape)}, which must be (images,): what each contributes"
     elif not divisor.dtype.is_floating_point:
         yield f"{said} a normaliser of {divisor.dtype}, which must be a float; convert it with .to(dtype)"
     elif divisor.requires_grad:
@@ -70,8 +70,8 @@ def _malformed(term: LossTerm, images: int, lengths: set[int]) -> Iterator[str]:
             f"{said} a normaliser with gradient, which would be lost, for processes add theirs up; detach it, or "
             "divide per_location itself"
         )
-    elif not (divisor.isfinite() and divisor >= 0):
-        yield f"{said} a normaliser of {float(divisor):g}, which must be finite and not below 0"
+    elif not (divisor.isfinite() & (divisor >= 0)).all():
+        yield f"{said} a normaliser of {float(divisor.min()):g}, which must be finite and not below 0"
 
 
 def refuse_other_names(part: type[Part], calls: Sequence[Call]) -> None:
@@ -87,20 +87,21 @@ def refuse_other_names(part: type[Part], calls: Sequence[Call]) -> None:
 
 
 def refuse_company(part: type[Part], together: Call, alone: Sequence[Sequence[LossTerm]]) -> None:
-    """Raise UserError if images get other terms ``alone`` than together, or divisors that do not add up."""
+    """Raise UserError if images get other terms ``alone`` than together, or divisors."""
     problems = []
     for place, term in enumerate(together.terms):
         apart = torch.stack([terms[place].per_location.detach().sum() for terms in alone])
-        shares = torch.stack([terms[place].normaliser for terms in alone])
+        shares = torch.cat([terms[place].normaliser for terms in alone])
         both = term.per_location.detach().sum(1)
         if not torch.allclose(apart, both, rtol=_ROUNDING, atol=_ROUNDING * float(both.abs().max())):
             problems.append(f"gives the term '{term.name}' values that depend on the images beside")
-        elif not torch.isclose(shares.sum(), term.normaliser, rtol=_ROUNDING):
-            problems.append(f"gives the term '{term.name}' a normaliser that does not add up over images")
+        elif not torch.allclose(shares, term.normaliser, rtol=_ROUNDING):
+            problems.append(f"gives the term '{term.name}' a normaliser that depends on the images beside")
     if problems:
         remedy = (
             "so the number of processes would change the result; leave dividing to normaliser, which adds up what each "
-            "image contributes, or declare ranks_whole_batch: ClassVar[bool] = True"
+            "image contributes, or compare the images of one group alone (batch.group_of()) and return 'group' from "
+            "the property over"
         )
         raise UserError(*(f"{named(part)} {problem}, {remedy}." for problem in problems))
 

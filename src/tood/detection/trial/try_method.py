@@ -69,7 +69,7 @@ class _Trial:
             refuse_without_effect(type(self.criterion), [*calls, empty], own=self.own)
         self.refuse_state(snapshots, [])  # by what the gradients called
         refuse_draws(type(self.criterion), drawn_since(states))
-        if not self.criterion.ranks_whole_batch:
+        if self.criterion.over == "step":
             for one in (calls[0], calls[-1]):
                 refuse_company(type(self.criterion), one, self.image_by_image(one))
         self.callers.refuse_idle()

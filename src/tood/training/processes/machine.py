@@ -41,10 +41,12 @@ class Machine:
         """
         if gpus or self.processes:
             return max(gpus, self.processes or 1)
-        depends = config.method.criterion.ranks_whole_batch or not config.backbone.frozen_statistics
+        schedule = config.schedule
+        depends = schedule.groups < 2 and config.method.criterion.over == "group"
+        depends = depends or not config.backbone.frozen_statistics
         if self.nodes > 1 or images < _MANY_IMAGES or depends:
             return 1
-        return even_shares(config.schedule.batch, self.threads)
+        return even_shares(schedule.groups if schedule.groups > 1 else schedule.batch, self.threads)
 
     def refuse_impossible(self, config: RunConfig, gpus: int, processes: int) -> None:
         """Raise UserError if the run cannot be trained in ``processes`` processes and on ``gpus`` GPUs per node."""
@@ -69,8 +71,11 @@ class Machine:
                 f"--accumulate {parts}: cannot split the {share} images that each process has per step "
                 f"(schedule.batch {config.schedule.batch}); use a number that divides them."
             )
-        if parts > 1 and config.method.criterion.ranks_whole_batch:
+        together = config.schedule.group or config.schedule.batch
+        if config.method.criterion.over == "group" and share // parts % together:
             raise UserError(
-                f"--accumulate {parts}: criterion.kind '{config.method.criterion.kind}' of run '{config.run}' "
-                "compares all images that a process computes together, so parts would change the result; use 1."
+                f"study '{config.study}', run '{config.run}': criterion.kind '{config.method.criterion.kind}' compares "
+                f"the images of a group, and {together} (schedule.group) cannot be computed together where {share // parts} "
+                f"are ({world} x --accumulate {parts} parts of schedule.batch {config.schedule.batch}); use fewer parts, "
+                "or set schedule.group to a number that divides them."
             )
