@@ -225,7 +225,7 @@ def compare_losses(report: Report, outcome: Outcome, phase: Arrays, prefix: str,
     if f"{kind}total" in phase:
         report.compare(f"{prefix}{kind}total", outcome.total, phase[f"{kind}total"], tolerance)
     if "avg_factor" in phase and single:
-        report.compare("avg_factor", outcome.terms[0].normaliser[None], phase["avg_factor"], EXACT)
+        report.compare("avg_factor", outcome.terms[0].normaliser.sum()[None], phase["avg_factor"], EXACT)
 
 
 def compare_assignment(
