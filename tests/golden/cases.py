@@ -21,5 +21,13 @@ PASSING = (
     "whole_tood_r50_dcn_c3c5",
 )
 
-TRAJECTORIES = ("trajectory_atss", "trajectory_gfl", "trajectory_tood")
-"""The recorded trainings that the loop follows; a minute each, so make test takes the first steps of two."""
+TRAJECTORIES = (
+    "trajectory_atss",
+    "trajectory_gfl",
+    "trajectory_tood",
+    "trajectory_retinanet_2p",
+    "trajectory_paa_2p",
+    "trajectory_free_anchor_2p",
+    "trajectory_pisa_2p",
+)
+"""The recorded trainings that the loop follows; a minute each, so make test takes the first steps of some."""

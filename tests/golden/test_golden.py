@@ -47,6 +47,7 @@ def test_reference_numbers(folder: Path, case: str) -> None:
     [
         ("trajectory_atss", 8),  # past the warm-up
         ("trajectory_tood", 14),  # past the change of phase
+        ("trajectory_pisa_2p", 4),  # two processes, which are two groups here
         *(pytest.param(case, None, marks=pytest.mark.long) for case in TRAJECTORIES),
     ],
 )

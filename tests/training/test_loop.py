@@ -135,9 +135,30 @@ def test_impossible_machines_are_one_sentence(project: Path, arguments: list[str
     assert said.count("\n") == 1
 
 
-def test_a_method_that_ranks_a_whole_batch_refuses_parts_of_it(project: Path) -> None:
-    said = train(project, "pisa", "--accumulate", "2", status=2)
-    assert re.fullmatch(r"tood: --accumulate 2: criterion\.kind 'pisa' of run 'pisa' .*; use 1\.\n", said)
+@pytest.mark.parametrize("divided", [("--accumulate", "2"), ("--processes", "2")])
+def test_a_group_whose_images_are_compared_is_computed_at_once(project: Path, divided: tuple[str, str]) -> None:
+    said = train(project, "pisa", *divided, status=2)
+    assert re.fullmatch(
+        r"tood: .*run 'pisa': criterion\.kind 'pisa' .* here 4 \(schedule\.group.* but 2 would .* divides 2\.\n", said
+    )
+
+
+def test_groups_may_be_spread_over_processes(project: Path) -> None:
+    reschedule(project, group=2)
+    train(project, "pisa", "--processes", "2")
+    apart = [float(row["loss"]) for row in history(project, "pisa")]
+    shutil.rmtree(project / "results/tiny/pisa")
+    train(project, "pisa")
+    together = [float(row["loss"]) for row in history(project, "pisa")]
+    assert apart[:4] == pytest.approx(together[:4], rel=1e-4), "rounding differs, and grows later"
+    assert together[0] != pytest.approx(losses_without_groups(project)[0], rel=1e-3)
+
+
+def losses_without_groups(project: Path) -> list[float]:
+    shutil.rmtree(project / "results/tiny/pisa")
+    reschedule(project)
+    train(project, "pisa")
+    return [float(row["loss"]) for row in history(project, "pisa")]
 
 
 def test_a_loss_that_explodes_stops_the_run_with_a_sentence(project: Path) -> None:

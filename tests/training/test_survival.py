@@ -293,16 +293,14 @@ def test_fewer_processes_go_on_with_the_same_batch_and_memory(project: Path, lef
     ), "rounding differs, and grows later"
 
 
-def test_what_ranks_a_whole_batch_is_not_continued_in_another_division(project: Path) -> None:
-    reschedule(project, **EIGHT)
+def test_what_is_compared_is_computed_at_once_when_another_division_goes_on(project: Path) -> None:
     interrupt(project, "pisa")
     (state,) = (project / "results/tiny/pisa/state").glob("*/")
     store = CheckpointStore(state.parent, state.name)
     kept = store.load()
     store.save(kept["step"], {**kept, "world": 2, "losses": kept["losses"] * 2})
-    said = train(project, "pisa", status=2)
-    assert "began with 2 processes in 1 part" in said
-    assert "criterion.kind 'pisa' compares the images of a process" in said
+    said = train(project, "pisa")
+    assert "goes on with 1 process instead of 2: still 4 images a step in the same order, 4 a process\n" in said
 
 
 def test_data_prepared_from_another_configuration_are_not_trained_on(project: Path) -> None:

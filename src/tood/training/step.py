@@ -44,8 +44,8 @@ def step_gradient(
 ) -> StepLosses:
     """Add the gradient of a step's losses to the parameters.
 
-    ``model`` is a detector as ``group.wrap`` returned it, ``batches`` are this process's share of the step, whose images
-    are in ``groups`` groups over all processes. ``means`` are the running divisors after the step before.
+    ``model`` is a detector as ``group.wrap`` returned it, ``batches`` are this process's share of the step, whose
+    images are in ``groups`` groups over all processes. ``means`` are the running divisors after the step before.
 
     Divisors cover the whole step, so all of it goes forward before anything is differentiated. With ``micro_batches``,
     parts of the share are held in memory one after the other: they first go forward without gradient for their

@@ -141,11 +141,13 @@ class Trainer:
         job, world = self.job, self.job.group.world
         batch = job.config.schedule.batch
         share, at_once = batch // world, batch // (state.world * state.micro_batches)
-        wanted = min(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= at_once)
+        together = (job.config.schedule.group or batch) if job.config.method.criterion.over == "group" else 1
+        possible = [n for n in range(1, share + 1) if share % n == 0 and share // n % together == 0]
+        wanted = min((n for n in possible if share // n <= at_once), default=max(possible))
         parts = job.micro_batches or wanted
         if (world, parts) == (state.world, state.micro_batches):
             return parts
-        if world == state.world and job.micro_batches is None:
+        if world == state.world and job.micro_batches is None and state.micro_batches in possible:
             return state.micro_batches
         why = self._must_stay_as_divided(in_parts=max(parts, state.micro_batches) > 1)
         if why:

@@ -28,8 +28,8 @@ class NoisyAnchor(Criterion):
     the mean overlap and 1, f(x) = 1 / (1 - x) over its mean, classification rows (negatives too) and box losses
     multiplied by r and scaled back to their sum, and the running divisor. From the paper: r as a power ``gamma``
     of the mixture; its value could not be found, and 1 is what the code does. Different here: sums are kept for
-    each image, instead of for each process's batch; an anchor listed by several objects counts once in a mean; an anchor that overlaps
-    no object is never positive.
+    each image, instead of for each process's batch; an anchor listed by several objects counts once in a mean; an
+    anchor that overlaps no object is never positive.
     """
 
     kind: str = "noisy_anchor"

@@ -111,7 +111,7 @@ def _rank_within(group: Tensor, order: Tensor) -> Tensor:
 
 
 def keep_sum(weight: Tensor, loss: Tensor, positive: Tensor, group: Tensor) -> Tensor:
-    """``weight`` scaled at positives so that it leaves the sum of their ``loss`` in each group as it is: (B, N) each."""
+    """``weight`` (B, N) scaled at positives so that it keeps the sum of their ``loss`` (B, N) in each group."""
     before = _of_group(torch.where(positive, loss, 0).sum(dim=1), group, "sum")
     after = _of_group(torch.where(positive, loss * weight, 0).sum(dim=1), group, "sum")
     # Both sums are 0 without positives, and may be 0 if every score is perfect.

@@ -64,18 +64,23 @@ class Machine:
                 f"study '{config.study}', run '{config.run}': schedule.batch {config.schedule.batch} "
                 f"cannot be split over {world} processes; use a number that divides it."
             )
-        share = config.schedule.batch // world
+        share, together = config.schedule.batch // world, config.schedule.group or config.schedule.batch
+        if share % together and together % share:
+            raise UserError(
+                f"study '{config.study}', run '{config.run}': schedule.group {together} cannot be shared out to "
+                f"processes of {share} images; use another number of processes, or a group that divides {share}."
+            )
         parts = self.accumulate or 1
         if share % parts:
             raise UserError(
                 f"--accumulate {parts}: cannot split the {share} images that each process has per step "
                 f"(schedule.batch {config.schedule.batch}); use a number that divides them."
             )
-        together = config.schedule.group or config.schedule.batch
-        if config.method.criterion.over == "group" and share // parts % together:
+        at_once = share // parts
+        if config.method.criterion.over == "group" and at_once % together:
             raise UserError(
                 f"study '{config.study}', run '{config.run}': criterion.kind '{config.method.criterion.kind}' compares "
-                f"the images of a group, and {together} (schedule.group) cannot be computed together where {share // parts} "
-                f"are ({world} x --accumulate {parts} parts of schedule.batch {config.schedule.batch}); use fewer parts, "
-                "or set schedule.group to a number that divides them."
+                f"the images of a group, here {together} (schedule.group, by default schedule.batch), but {at_once} "
+                f"would be computed at once; use fewer processes and a smaller --accumulate, or set schedule.group to "
+                f"a number that divides {at_once}."
             )
