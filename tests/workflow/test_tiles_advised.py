@@ -21,7 +21,7 @@ def used(folder: Path, boxes: list[list[float]], tile: dict[str, Any] | None = N
     (folder / "train.json").write_text(json.dumps(content))
     split = PreparedSplit("train", folder / "train.json", folder, len(images), len(objects), "")
     splits = MappingProxyType({"train": split, "val": split})
-    prepared = PreparedDataset("mine", "yolo", folder, ("mite",), splits, "", "", "", "", ())
+    prepared = PreparedDataset("mine", "yolo", folder, ("mite",), splits, "", "", "", "", "", ())
     described = {"format": "yolo", "name": "mine", "root": "own", "splits": {"train": "a", "val": "b"}, "tile": tile}
     study = load_study("own", PARAMS, on=YoloDataset.model_validate(described))
     return usable_data(next(iter(study.runs.values())), prepared)

@@ -182,6 +182,7 @@ def criterion_options(config: ForeignConfig, kind: Kind) -> dict[str, Any]:
                 "box_loss": "giou" if giou else "l1",
                 "box_weight": weight or 1.0,
                 "weight_by": "nothing",
+                "normalise_over": "group",
             }
         case "free_anchor":
             return {"kind": "free_anchor", **_read_options(config, _FREE_ANCHOR), "box_weight": weight or 0.75}
