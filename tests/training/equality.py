@@ -87,6 +87,10 @@ def make_batch(objects: int) -> Batch:
     )
 
 
+def part_of(batch: Batch, images: slice) -> Batch:
+    return Batch(*(value[images] for _, value in batch._tensors()))
+
+
 def alone() -> Group:
     return Group(rank=0, world=1, device=torch.device("cpu"))
 

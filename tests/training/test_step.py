@@ -77,6 +77,20 @@ def test_groups_are_normalised_each_by_itself(name: str) -> None:
     assert equality.largest_error(together, mean) < TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["pisa", "retinanet", "atss"])
+def test_parts_of_groups_of_several_sizes_keep_groups_whole(name: str) -> None:
+    batch, alone = equality.make_batch(5), equality.alone()
+    most, rest = (equality.part_of(batch, one) for one in (slice(0, 6), slice(6, 8)))
+    criterion = build_criterion(equality.load_method(name))
+    found = []
+    for batches, parts in (([batch], 1), ([most, rest], 2)):
+        detector = equality.make_detector(name)
+        progress = Progress(epoch=0, step=0, total_steps=10)
+        step_gradient(detector, criterion, batches, progress, group=alone, groups=equality.GROUPS, micro_batches=parts)
+        found.append({key: value.grad for key, value in detector.named_parameters() if value.grad is not None})
+    assert equality.largest_error(found[1], found[0]) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("name", "norm"), [("tood", "frozen_statistics"), ("paa", "frozen_statistics"), ("gfl", "batch")]
 )

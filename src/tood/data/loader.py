@@ -54,12 +54,12 @@ class Batch:
 
     def split(self, parts: int) -> list["Batch"]:
         """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
-        shares = {name: value.chunk(parts) for name, value in self._tensors()}
-        return [Batch(**{name: share[part] for name, share in shares.items()}) for part in range(parts)]
+        return self.pieces(-(-len(self.images) // parts))
 
     def pieces(self, most: int) -> list["Batch"]:
-        """The same in parts of at most so many images."""
-        return self.split(-(-len(self.images) // most)) if len(self.images) > most else [self]
+        """The same in parts of so many images, of which the last may have fewer; groups stay whole if so many are."""
+        pieces = zip(*(value.split(most) for _, value in self._tensors()), strict=True)
+        return [Batch(*tensors) for tensors in pieces]
 
     def pin_memory(self) -> "Batch":
         return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
