@@ -122,6 +122,25 @@ def to_every_process(_: ForkedCommand, project: Path, number: signal.Signals) ->
             os.kill(pid, number)
 
 
+def test_the_running_divisors_of_groups_are_continued(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reschedule(project, group=2)
+    monkeypatch.chdir(project)
+    folder, machine = Path("results/tiny/noisy"), Machine(gpu="0")
+    verb.train(folder, machine, 1, CodeChoice(), [])
+    whole, rows = weights(project, "noisy"), history(project, "noisy")
+    shutil.rmtree("results")
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "stop_requests", stop_after(7))
+        with pytest.raises(StoppedError, match="after step 7 of 18"):
+            verb.train(folder, machine, 1, CodeChoice(), [])
+    (state,) = (folder / "state").glob("*/")
+    kept = CheckpointStore(state.parent, state.name).load()
+    assert {name: mean.shape for name, mean in kept["means"].items()} == {"loss_cls": (2,), "loss_bbox": (2,)}
+    verb.train(folder, machine, 1, CodeChoice(), [])
+    assert [row["loss"] for row in history(project, "noisy")] == [row["loss"] for row in rows]
+    assert same(weights(project, "noisy"), whole)
+
+
 @pytest.mark.parametrize(
     ("number", "send", "more"),
     [
