@@ -1,6 +1,7 @@
 """Geometry of network inputs: the reference's sizes and pictures, and what must hold for any image."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tood.data.input_sizes import Bounds, padded_size, resized_size
 from tood.data.loader import collate
 from tood.data.normalisation import normalise
 from tood.data.transforms import transform
+from tood.io.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 REFERENCES = [ROOT / "tests/golden/data", ROOT.parent / "shared/golden"]
@@ -86,6 +88,8 @@ def test_pictures_and_boxes_of_the_reference(case: str) -> None:
         assert list(picture.shape[:0:-1]) == scales["new_wh"]
         expected = torch.from_numpy(stored[f"{case}_{name}_bgr"][..., ::-1].copy()).permute(2, 0, 1)
         assert (picture.int() - expected.int()).abs().max() <= 1
+        same, _, _ = transform(image, boxes, labels, Augmentation(bounds, flip=flip), antialias=False, opencv=True)
+        assert torch.equal(same, expected)
         wanted = stored[f"{case}_flipped_boxes" if flip else f"{case}_boxes"]
         np.testing.assert_allclose(moved, wanted[kept], atol=1e-4)
         assert len(kept) == 8
@@ -93,6 +97,14 @@ def test_pictures_and_boxes_of_the_reference(case: str) -> None:
     batch = collate([Sample(exact, (61, 97), 1, boxes, labels)], PIXELS)
     np.testing.assert_allclose(batch.images, stored[f"{case}_model_input"], atol=1e-5)
     np.testing.assert_allclose(batch.scales[0], scales["scale_factor_wh"], rtol=1e-6)
+
+
+def test_without_opencv_its_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    image, none = torch.zeros(3, 40, 50, dtype=torch.uint8), torch.zeros(0, 4)
+    wanted = Augmentation(Bounds(32, 64))
+    with pytest.raises(UserError, match=r"images\.resize: 'opencv' needs OpenCV; .* '\.\[opencv\]'"):
+        transform(image, none, none[:, 0].long(), wanted, antialias=False, opencv=True)
 
 
 @st.composite

@@ -26,6 +26,10 @@ def import_(
     classes: Annotated[
         Path | None, typer.Option("--classes", help="Text file of class names, one a line, in label order.")
     ] = None,
+    resize: Annotated[
+        Literal["exact", "opencv"],
+        typer.Option("--resize", help="Resize pictures as OpenCV rounds, as in its training (extra 'opencv')."),
+    ] = "exact",
     log: LogOption = None,
 ) -> None:
     """Bring weights trained elsewhere (TOOD, ATSS, PAA, GFL, RetinaNet, FreeAnchor, PISA) into this project's form.
@@ -35,7 +39,7 @@ def import_(
     open_log(log)
     from tood.verbs.import_weights import import_weights
 
-    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes)
+    import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes, resize=resize)
 
 
 def info(

@@ -1,6 +1,6 @@
 """Images configuration: size of the network's input and augmentation."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,9 +60,17 @@ class ImagesConfig(Config):
         ),
     )
 
+    resize: Literal["exact", "opencv"] = Field(
+        "exact",
+        description="opencv rounds as OpenCV's bilinear resize, which the checkpoints of other code bases were trained "
+        "with: a level off in a sixth of the pixels. Needs the extra 'opencv'.",
+    )
+
     @model_validator(mode="after")
     def _is_ordered(self) -> "ImagesConfig":
         problems = []
+        if self.resize == "opencv" and self.antialias:
+            problems.append("resize 'opencv' is without antialias; set antialias to false")
         for name in ("jitter", "scale_jitter"):
             bounds = getattr(self, name)
             if bounds is not None and bounds[0] > bounds[1]:

@@ -80,9 +80,15 @@ class DetectionDataset(Dataset[Sample]):
         augmentation = self._augmentation(position, visit)
         image, (width, height) = self._read(position, augmentation)
         boxes, labels = (torch.from_numpy(part.copy()) for part in self.targets.of_image(position))
-        antialias = self.config.images.antialias
+        images = self.config.images
         resized, boxes, labels = transform(
-            image, boxes, labels, augmentation, antialias=antialias, whole=(width, height)
+            image,
+            boxes,
+            labels,
+            augmentation,
+            antialias=images.antialias,
+            opencv=images.resize == "opencv",
+            whole=(width, height),
         )
         image_id = int(self.targets.image_ids[position])
         return Sample(resized, (height, width), image_id, boxes, labels)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 from tood.config.imported import Dialect
 from tood.detection.cost import count_parameters
@@ -22,12 +23,16 @@ def import_weights(
     boxes: Boxes | None,
     dialect: Dialect | None,
     classes: Path | None,
+    resize: Literal["exact", "opencv"] = "exact",
 ) -> None:
-    """Recognise a checkpoint of MMDetection or the TOOD authors and write it to ``out``."""
+    """Recognise a checkpoint of MMDetection or the TOOD authors and write it to ``out``.
+
+    ``resize`` is how pictures are resized whenever it is used.
+    """
     if out.exists() and out.samefile(checkpoint):
         raise UserError(f"--out {out}: is the checkpoint itself; give another file.")
     names = None if classes is None else _read_names(classes)
-    imported = import_checkpoint(checkpoint, Given(boxes, dialect, names, method))
+    imported = import_checkpoint(checkpoint, Given(boxes, dialect, names, method, resize))
     save_model(out, imported.config, imported.classes, imported.category_ids, imported.detector)
     for line in _description(imported):
         log.info(line)
@@ -49,11 +54,12 @@ def _description(imported: ImportedModel) -> list[str]:
     deformable = f", deformable in {' '.join(backbone.deformable)}" if backbone.deformable else ""
     clipped = "clipped to the image" if method.inference.clip_boxes else "not clipped to the image"
     voting = "" if method.inference.score_voting is None else f" with score voting ({method.inference.score_voting:g})"
+    rounding = "as OpenCV rounds" if config.images.resize == "opencv" else "without antialias"
     origin = "by the TOOD authors" if source.dialect == "authors" else "in MMDetection"
     return [
         f"{source.file}: {method.name} with {backbone.kind}{deformable}, {len(imported.classes)} classes, "
         f"{total:,} parameters, used as {origin}",
         f"boxes are {method.head.boxes}s, {clipped}; NMS at {method.inference.nms_iou:g}{voting}; images within "
-        f"{config.images.short}x{config.images.long} px, bilinear without antialias",
+        f"{config.images.short}x{config.images.long} px, bilinear {rounding}",
         *(f"note: {note}" for note in source.notes),
     ]

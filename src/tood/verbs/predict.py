@@ -176,6 +176,7 @@ def as_sample(picture: Decoded, image_id: int, config: NetworkInput) -> Sample:
         no_labels,
         no_augmentation(images),
         antialias=images.antialias,
+        opencv=images.resize == "opencv",
         whole=picture.size,
     )
     width, height = picture.size

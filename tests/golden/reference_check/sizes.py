@@ -45,7 +45,7 @@ def check_resize_shapes(folder: Path, stem: str, report: Report) -> None:
 
 
 def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
-    """Resizing to within a grey level; normalising and padding exactly, from the reference's own pixels."""
+    """Resizing to within a grey level, with OpenCV exactly; normalising and padding exactly, from the same pixels."""
     reference, arrays = read_json(folder / f"{stem}.json"), read_arrays(folder / f"{stem}.npz")
     report.compare("mean", PIXELS.mean, reference["mean"], EXACT)
     report.compare("std", PIXELS.std, reference["std"], EXACT)
@@ -64,6 +64,15 @@ def check_resize_sample(folder: Path, stem: str, report: Report) -> None:
             )
             pixels = _rgb(arrays[f"{name}_{suffix}_bgr"])
             report.compare(f"{suffix} pixels", found, pixels, GREY_LEVEL)
+            same, _, _ = transform(
+                image,
+                boxes[:0],
+                boxes[:0, 0].long(),
+                Augmentation(Bounds(short, long), flip=flip),
+                antialias=False,
+                opencv=True,
+            )
+            report.compare(f"{suffix} pixels with OpenCV", same, pixels, EXACT)
             expected = tensor(arrays[f"{name}_boxes" if suffix == "resized" else f"{name}_flipped_boxes"])
             report.compare(f"{suffix} boxes of at least a pixel", found_boxes, expected[kept], BOXES)
             dropped = np.setdiff1d(np.arange(len(boxes)), kept.numpy())

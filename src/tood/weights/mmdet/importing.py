@@ -54,6 +54,8 @@ class Given:
     """In label order."""
     method: MethodName | None = None
     """Which detector, where several have layers of the same names."""
+    resize: Literal["exact", "opencv"] = "exact"
+    """How pictures are resized for it."""
 
 
 def import_checkpoint(path: Path, given: Given = Given()) -> ImportedModel:
@@ -86,7 +88,7 @@ def import_state(
         detector = build_detector(method, backbone, layout.classes, head_width=layout.head_width)
     _fill(detector, weights, kind, notes)
     named, ids = _classes(meta, given.classes, layout.classes, where, notes)
-    images = _images(config, notes)
+    images = _images(config, given, notes)
     versions = (meta.get(key) for key in ("mmdet_version", "mmengine_version"))
     source = ImportedSource(
         file=path.name,
@@ -186,12 +188,12 @@ def _backbone(weights: NamedWeights, layout: Layout, config: ForeignConfig) -> B
     return backbone
 
 
-def _images(config: ForeignConfig, notes: list[str]) -> ImagesConfig:
+def _images(config: ForeignConfig, given: Given, notes: list[str]) -> ImagesConfig:
     size = config.test_size()
     if size is None:
         notes.append("images are taken to be resized to 800 within 1333 pixels")
     short, long = size or (800, 1333)
-    return ImagesConfig(short=short, long=long, antialias=False)
+    return ImagesConfig(short=short, long=long, antialias=False, resize=given.resize)
 
 
 def _fill(detector: Detector, weights: NamedWeights, kind: Kind, notes: list[str]) -> None:
