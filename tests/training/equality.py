@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
@@ -135,8 +136,24 @@ def _work(rank: int, ports: list[str], out: Path) -> None:
                     whole, expected = gradient(name, epoch, batch, groups=groups, group=alone())
                     case = f"{name}, epoch {epoch}, {groups} groups, {world} processes"
                     errors[case] = max(largest_error(found, expected), largest_error(mean, whole))
+            if world == 2:
+                errors |= _of_several_passes(group)
     if rank == 0:
         out.write_text(json.dumps(errors))
+
+
+def _of_several_passes(group: Group) -> dict[str, float]:
+    """As on GPUs, where gradients are exchanged during the backward pass: of one forward pass here, of two there."""
+    batch, progress = make_batch(5), Progress(epoch=0, step=0, total_steps=10)
+    detector, plain = make_detector("atss"), make_detector("atss")
+    criterion, own = build_criterion(load_method("atss")), batch.split(2)[group.rank]
+    model = DistributedDataParallel(detector, broadcast_buffers=False)
+    step_gradient(model, criterion, own.split(1 + group.rank), progress, group=group, groups=GROUPS)
+    step_gradient(plain, criterion, [batch], progress, group=alone(), groups=GROUPS)
+    found, expected = (
+        {key: p.grad for key, p in one.named_parameters() if p.grad is not None} for one in (detector, plain)
+    )
+    return {"several passes": largest_error(found, expected)}
 
 
 def compare(ports: list[str], out: Path) -> None:
