@@ -132,7 +132,10 @@ def test_a_criterion_that_says_that_it_compares_the_images_of_a_group_may() -> N
     declared = code.replace(
         "    def losses", "    @property\n    def over(self):\n        return 'group'\n    def losses"
     )
-    assert try_method(method(declared)) == []
+    with pytest.raises(UserError, match="depend on the images beside"):
+        try_method(method(declared))
+    within = "torch.stack([term.normaliser[batch.group_of() == one].sum() for one in batch.group_of()])[:, None]"
+    assert try_method(method(declared.replace("term.normaliser.sum()", within))) == []
 
 
 def test_an_assigner_that_nothing_asks() -> None:

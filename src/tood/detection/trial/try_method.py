@@ -1,12 +1,15 @@
 """A method tried before it trains: what would be lost without a word is refused, by name and with the remedy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
 
 from tood.config.method import MethodConfig
 from tood.config.parts import Part, is_own, parts_of
 from tood.detection.criteria.base import Criterion, LossTerm
 from tood.detection.detector import build_criterion
-from tood.detection.training_batch import Progress
+from tood.detection.training_batch import Groups, Progress
 from tood.detection.trial.call import Call, call, drawn_since, random_states, same, undisturbed, unknown_leaves
 from tood.detection.trial.kept import Snapshot, caches, look
 from tood.detection.trial.naming import failures_named, named
@@ -69,9 +72,9 @@ class _Trial:
             refuse_without_effect(type(self.criterion), [*calls, empty], own=self.own)
         self.refuse_state(snapshots, [])  # by what the gradients called
         refuse_draws(type(self.criterion), drawn_since(states))
-        if self.criterion.over == "step":
-            for one in (calls[0], calls[-1]):
-                refuse_company(type(self.criterion), one, self.image_by_image(one))
+        for one in (calls[0], calls[-1]):
+            together = one if self.criterion.over == "step" else self.each_a_group(one)
+            refuse_company(type(self.criterion), together, self.image_by_image(together))
         self.callers.refuse_idle()
         return refuse_unread(self.criterion, self.parts, unread(self.criterion, calls))
 
@@ -86,6 +89,12 @@ class _Trial:
             found = call(self.criterion, self.head, shown, moment)
             refuse_malformed(type(self.criterion), found)
         return found
+
+    def each_a_group(self, one: Call) -> Call:
+        """The same with every image in a group of its own, which no other image may change."""
+        groups = Groups(torch.arange(one.scene.images), one.scene.images, 1)
+        batch = replace(one.batch, groups=groups)
+        return replace(one, batch=batch, terms=self.criterion(batch))
 
     def image_by_image(self, together: Call) -> list[list[LossTerm]]:
         """The terms of each image, computed by itself."""
