@@ -24,6 +24,7 @@ from tood.io.escape import escape
 from tood.io.interruption import Terminated, interruptions_raised
 from tood.io.os_errors import machine_failure
 from tood.io.shared_constants import BUG, INTERRUPTED, PASSING, RAISED, USER_ERROR, status_of_signal
+from tood.training.processes.stopping import in_worker
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +146,12 @@ def _fail(lines: Sequence[str], status: int, debug: bool) -> None:
         traceback.print_exc()
     for line in lines:
         log.log(logging.DEBUG if debug else logging.ERROR, "tood: %s", line)
+    if in_worker():
+        # Whatever Python and the libraries do at an ordinary end may wait for processes that wait for this one.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
     sys.exit(status)
 
 

@@ -22,6 +22,7 @@ from tood.training.processes.stopping import StopRequest, stop_requests
 log = logging.getLogger(__name__)
 
 _RESTARTS = 3
+_LOOK_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
                 process.send_signal(signal.SIGTERM)
 
             with stop_requests(pass_on) as stop:
-                status = process.wait()
+                status = _wait(process, message)
         said, passing = _said(message), _said(message.with_name(message.name + PASSING))
     if status == 0:
         return
@@ -99,6 +100,18 @@ def launch(arguments: Sequence[str], plan: Launch) -> None:
         f"{plan.folder.parent}: its processes, or those of another node, died more often than they are restarted "
         f"({_RESTARTS} times); {because}"
     )
+
+
+def _wait(process: subprocess.Popen[bytes], message: Path) -> int:
+    """The status of torchrun, which is ended once a process failed for good: it would start all of them again."""
+    ended = False
+    while True:
+        try:
+            return process.wait(_LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            if message.exists() and not ended:
+                process.terminate()
+                ended = True
 
 
 def _said(message: Path) -> str:
