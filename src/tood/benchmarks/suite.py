@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from tood.benchmarks.workloads import (
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
+from tood.detection.number_format import NumberFormat, number_format
 from tood.io.errors import UserError
 from tood.training.processes.devices import device_name
 
@@ -42,9 +42,13 @@ class Suite:
     """Of the optimiser only."""
     sizes: dict[Part, SceneSize]
     setup: Setup
-    tf32: bool
     repeats: int
     warmup: int
+
+    @property
+    def yardstick_format(self) -> NumberFormat:
+        """Of plain backbones: never bf16."""
+        return "tf32" if self.setup.precision == "tf32" else "float32"
 
     def works(self) -> Iterator[Work]:
         """Workloads one after the other, so that only one detector takes memory at a time."""
@@ -68,7 +72,7 @@ def run_suite(suite: Suite, report: Callable[[TimingRow], None]) -> list[TimingR
     device = suite.setup.device
     peak = bf16_peak(device_name(device)) if device.type == "cuda" else None
     rows = []
-    with _tf32(suite.tf32):
+    with number_format(suite.yardstick_format, suite.setup.device):
         for work in suite.works():
             row = TimingRow(work, time_in_turns(work, device, repeats=suite.repeats, warmup=suite.warmup), peak)
             report(row)
@@ -82,7 +86,7 @@ def check_syncs(suite: Suite) -> Iterator[str]:
     Steps before it create what is created once (locations, the optimiser's state, compiled code). Raises UserError
     for a step that waits.
     """
-    with _tf32(suite.tf32):
+    with number_format(suite.yardstick_format, suite.setup.device):
         for work in suite.works():
             for _ in range(max(2, suite.warmup)):
                 work.run()
@@ -114,7 +118,6 @@ def as_json(suite: Suite, rows: Sequence[TimingRow]) -> dict[str, Any]:
         },
         "settings": {
             "precision": setup.precision,
-            "tf32": suite.tf32,
             "compiled": setup.compiled,
             "contiguous": setup.contiguous,
             "seed": setup.seed,
@@ -124,17 +127,3 @@ def as_json(suite: Suite, rows: Sequence[TimingRow]) -> dict[str, Any]:
         },
         "rows": [row.as_json() for row in rows],
     }
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Let convolutions and matrix products of float32 use TF32 on GPUs that have it, or not."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "tf32" if allowed else "ieee"
-    try:
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value

@@ -26,12 +26,12 @@ from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.detector import OUTERMOST, Detector, build_criterion, build_detector
 from tood.detection.inference import detect
+from tood.detection.number_format import NumberFormat
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
 from tood.detection.targets import Targets
 from tood.detection.training_batch import Progress
 from tood.training.optim import build_optimiser, set_learning_rate
-from tood.training.precision import autocast
 from tood.training.processes.distributed import Group
 from tood.training.step import StepLosses, step_gradient
 
@@ -53,7 +53,7 @@ class Setup:
     """How whole detectors compute; the yardsticks always use float32, eager mode and the contiguous memory format."""
 
     device: torch.device
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: NumberFormat = "float32"
     compiled: bool = False
     contiguous: bool = False
     """Channels outermost in memory, where a detector would have them innermost."""
@@ -123,10 +123,10 @@ def _inference(
     detector = _detector(method, backbone, setup).eval()
     images = make_batch(size, setup.device, setup.seed).images
     sizes = size.sizes().to(setup.device)
+    config = method.inference.model_copy(update={"precision": setup.precision})
 
     def run() -> object:
-        with autocast(setup.device, setup.precision):
-            return detect(detector, images, sizes, None, method.inference)
+        return detect(detector, images, sizes, None, config)
 
     return run, _finish(detector, run, setup)
 

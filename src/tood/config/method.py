@@ -1,6 +1,6 @@
 """Method configuration: neck, head, box representation, criterion (with its assigner) and post-processing."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -98,9 +98,17 @@ class InferenceConfig(Config):
         description="Scores are thresholded and ranked by the class, and multiplied by the quality afterwards; or are "
         "sqrt(class * quality) from the start (PAA).",
     )
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="Number format of evaluation and prediction; TF32 exists on GPUs, a CPU takes float32."
+    )
     score_voting: PositiveFloat | None = Field(
         None, description="PAA's sigma, by which boxes near a detection average with it; null for none."
     )
+
+
+def recorded_inference(kept: Any) -> dict[str, Any]:
+    """Inference settings as a result records them, with those that earlier versions had no choice of."""
+    return {"precision": "float32", **(kept if isinstance(kept, dict) else {})}
 
 
 _LACKING: dict[HeadOutput, str] = {

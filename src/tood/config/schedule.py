@@ -89,8 +89,10 @@ class ScheduleConfig(Config):
     grad_clip: PositiveFloat | None = None
     ema: EmaConfig | None = None
     repeat: RepeatConfig | None = None
-    precision: Literal["float32", "bf16", "auto"] = Field(
-        "float32", description="auto is bf16 where the hardware computes it natively."
+    precision: Literal["float32", "tf32", "bf16", "auto"] = Field(
+        "float32",
+        description="Number format of the training: float32 is IEEE's also on GPUs, tf32 their faster one; auto is "
+        "bf16 where the hardware computes it natively.",
     )
     images: ImagesConfig = ImagesConfig()
     drop_empty: bool = Field(

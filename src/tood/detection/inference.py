@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tood.config.method import InferenceConfig
 from tood.detection.detector import Detector
+from tood.detection.number_format import number_format
 from tood.detection.postprocess import Detections, postprocess
 
 
@@ -19,4 +20,6 @@ def detect(
     pixels. All images must have been padded to the same size for themselves, for normalisation and layer
     attention see the padding. The detector must be in evaluation mode.
     """
-    return postprocess(detector(images), sizes, scales, config)
+    with number_format(config.precision, images.device):
+        predictions = detector(images)
+    return postprocess(predictions, sizes, scales, config)

@@ -21,6 +21,7 @@ from tood.data.tiles import Tiles
 from tood.data.training_targets import TrainingTargets
 from tood.detection.boxes import clip_boxes
 from tood.detection.detector import Detector
+from tood.detection.number_format import number_format
 from tood.detection.predictions import Predictions
 from tood.evaluation.alignment_files import IOU_BINS, SCORE_BINS, BestAnchors, SplitAlignment
 from tood.evaluation.alignment_measures import ObjectAlignment, align_objects
@@ -99,7 +100,8 @@ def _analyse_image(
     sampled: bool,
 ) -> None:
     """One image, in network pixels; ``objects`` (G,4) are in those of the original image."""
-    predictions = detector(batch.images)
+    with number_format(inference.precision, batch.images.device):
+        predictions = detector(batch.images)
     boxes = predictions.boxes[0]
     if inference.clip_boxes:
         boxes = clip_boxes(boxes, batch.sizes[0])

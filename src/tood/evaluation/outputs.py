@@ -37,6 +37,7 @@ def write_evaluation(
     checkpoint: str,
     images_per_second: float | None,
     seconds: float | None,
+    precision: str | None = None,
     tile: TileConfig | None = None,
     config: RunConfig | ImportedConfig | None = None,
     made_of: MadeOf | None = None,
@@ -44,7 +45,8 @@ def write_evaluation(
     """Write ``pr.csv``, with classes as ``csv_cell`` has them, and, last, ``metrics.json``.
 
     ``checkpoint`` says in words which weights were evaluated, e.g. ``last (epoch 12)``; ``images_per_second``
-    and ``seconds`` describe inference on the whole split, cut into tiles if ``tile`` is given. ``config`` is the run as
+    and ``seconds`` describe inference on the whole split, cut into tiles if ``tile`` is given, in the number format
+    ``precision``. ``config`` is the run as
     it was evaluated, so that a comparison notices numbers from before the run was trained again or its inference
     settings changed; for imported weights it names their source.
     """
@@ -61,6 +63,7 @@ def write_evaluation(
             "per_class": {name: {"AP": one.ap, "AP50": one.ap50} for name, one in result.per_class.items()},
             "images_per_second": images_per_second,
             "seconds": seconds,
+            "precision": precision,
             "tile": None if tile is None else tile.model_dump(mode="json"),
             "fingerprint": config.fingerprint if isinstance(config, RunConfig) else None,
             **({} if made_of is None else vars(made_of)),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tood.config.base import PlainNumbers
 from tood.config.messages import validate_written
+from tood.config.method import recorded_inference
 from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.evaluation.threshold_file import NAME as THRESHOLDS_FILE
@@ -233,7 +234,7 @@ class RunFolder:
         """The differences of a measurement of the run to one that would be made now."""
         changes = []
         if inference is not None:
-            changes = changed_fields(inference, wanted.method.inference.model_dump(mode="json"))
+            changes = changed_fields(recorded_inference(inference), wanted.method.inference.model_dump(mode="json"))
         if fingerprint not in (None, self.training().fingerprint):
             changes.append("its model has been trained again since")
         return changes

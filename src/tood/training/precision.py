@@ -1,14 +1,19 @@
-"""Numeric precision of a training: float32, or bf16 autocast where the schedule asks for it."""
+"""Which number format a training computes in."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from tood.io.errors import UserError
+
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """``float32`` or ``bf16``; ``auto`` is bf16 where the hardware computes it natively."""
+    """``float32``, ``tf32`` or ``bf16``; ``auto`` is bf16 where the hardware computes it natively.
+
+    Raises UserError for TF32 on a CPU.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError("schedule.precision: 'tf32' is a number format of GPUs; use float32, bf16 or auto on a CPU.")
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -26,10 +31,3 @@ def cpu_field(name: str) -> str:
     except OSError:
         pass
     return ""
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """bf16 autocast when asked for; head mathematics stays in float32 by itself."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tood.config.backbone import PixelsConfig, PretrainingConfig
 from tood.data.normalisation import normalise
 from tood.detection.backbones import Backbone
-from tood.training.precision import autocast
+from tood.detection.number_format import autocast
 
 log = logging.getLogger(__name__)
 

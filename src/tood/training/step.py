@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tood.data.loader import Batch
 from tood.detection.criteria.base import Criterion, LossTerm, Means, combine, divisor_shares, divisors, running_means
 from tood.detection.detector import Through
+from tood.detection.number_format import autocast
 from tood.detection.points import valid_points
 from tood.detection.targets import Targets
 from tood.detection.training_batch import Groups, Progress, TrainingBatch
-from tood.training.precision import autocast
 from tood.training.processes.distributed import Group
 
 

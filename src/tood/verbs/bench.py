@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -18,6 +18,7 @@ from tood.config.blocks import load_block
 from tood.config.messages import nearest
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
+from tood.detection.number_format import NumberFormat
 from tood.io.errors import UserError
 from tood.io.write import write_json
 from tood.training.processes.devices import one_device
@@ -25,7 +26,6 @@ from tood.verbs.folders import PARAMS
 
 log = logging.getLogger(__name__)
 
-Dtype = Literal["float32", "tf32", "bf16"]
 _SCHEDULE = "1x"
 
 
@@ -40,7 +40,7 @@ class Request:
     image: str | None
     images: int | None
     objects: int | None
-    dtype: Dtype
+    dtype: NumberFormat
     compiled: bool
     contiguous: bool
     threads: int
@@ -60,8 +60,6 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
             raise UserError("--sync-check: looks for waits for a GPU, and none is used here; leave it out.")
         if request.dtype == "tf32" and device.type != "cuda":
             raise UserError("--dtype tf32: is a number format of GPUs; on a CPU give float32 or bf16.")
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         if request.threads:
             torch.set_num_threads(request.threads)
         suite = Suite(
@@ -73,12 +71,11 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
             sizes={part: _size(part, request) for part in parts},
             setup=Setup(
                 device=device,
-                precision="bf16" if request.dtype == "bf16" else "float32",
+                precision=request.dtype,
                 compiled=request.compiled,
                 contiguous=request.contiguous,
                 seed=request.seed,
             ),
-            tf32=request.dtype == "tf32",
             repeats=request.repeats,
             warmup=request.warmup,
         )

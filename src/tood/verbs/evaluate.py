@@ -12,6 +12,7 @@ from tood.config.study import RunConfig
 from tood.data.prepared import WATCHED, PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.tiles import in_tiles
+from tood.detection.number_format import computed_in
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import SplitDetections, detect_split, write_results
 from tood.evaluation.error_kinds import find_errors
@@ -162,6 +163,7 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
         checkpoint=_checkpoint(job.model.config),
         images_per_second=round(found.images / found.seconds, 3) if found.seconds else None,
         seconds=round(found.seconds, 3),
+        precision=computed_in(job.inference.precision, device),
         tile=job.tile,
         made_of=job.made_of,
     )

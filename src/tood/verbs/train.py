@@ -18,6 +18,7 @@ from tood.data.prepared import PreparedDataset
 from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
+from tood.detection.number_format import allow_tf32
 from tood.detection.trial.try_method import try_method
 from tood.evaluation.coco_metrics import evaluate_detections
 from tood.evaluation.detections import detect_split
@@ -31,11 +32,12 @@ from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
 from tood.training.processes.allocator import keep_freed_memory
-from tood.training.processes.devices import device_name, gpu_index, lease_gpus, resolve_gpus, versions
+from tood.training.processes.devices import device_name, lease_gpus, resolve_gpus, use_gpu, versions
 from tood.training.processes.distributed import Group, is_writer, process_group
 from tood.training.processes.gpus import even_shares
 from tood.training.processes.launch import Launch, launch
 from tood.training.processes.machine import Machine
+from tood.training.processes.peers import ends_with_peers
 from tood.training.processes.remembered_failures import failures_remembered
 from tood.training.processes.rendezvous import find_rendezvous
 from tood.training.processes.run_lock import Hold, exclusive
@@ -137,9 +139,8 @@ def _train_alone(config: RunConfig, folder: Path, machine: Machine, gpus: int, h
 
     with lease_gpus(gpus) as leased, stop_requests(heard) as stop:
         if gpus:
-            _train_here(config, folder, machine, "cuda", stop, gpu_index(leased[0]))
-        else:
-            _train_here(config, folder, machine, "cpu", stop)
+            use_gpu(leased[0])
+        _train_here(config, folder, machine, "cuda" if gpus else "cpu", stop)
 
 
 def _train_among_others(config: RunConfig, folder: Path, machine: Machine, device_type: str) -> None:
@@ -150,7 +151,7 @@ def _train_among_others(config: RunConfig, folder: Path, machine: Machine, devic
             if hold is not None:
                 hold.ending()
 
-        with stop_requests(heard) as stop:
+        with stop_requests(heard) as stop, ends_with_peers():
             _train_here(config, folder, machine, device_type, stop)
 
 
@@ -189,16 +190,16 @@ def _train_here(
     machine: Machine,
     device_type: str,
     stop: StopRequest,
-    gpu: int = 0,
 ) -> None:
     if device_type == "cpu":
         keep_freed_memory()
-    with process_group(device_type, gpu, machine.patience) as group:
+    with process_group(device_type, machine.patience) as group:
         torch.set_num_threads(threads_of_each(machine))
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
+        allow_tf32(precision == "tf32")
         job = _job(config, folder, prepared, machine, group, precision, stop)
         say_how_it_is_trained(job)
         loop = TrainingLoop(job)

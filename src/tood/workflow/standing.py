@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tood.config.method import recorded_inference
 from tood.config.stored import stored_run
 from tood.config.study import RunConfig, changed_fields
 from tood.data.prepared import DataDigests
@@ -110,7 +111,7 @@ def measurement_standing(
     except UserError:
         return MISSING
     inference = config.method.inference.model_dump(mode="json")
-    reasons = changed_fields(kept.get("inference") or {}, inference) if kept.get("inference") != inference else []
+    reasons = changed_fields(recorded_inference(kept.get("inference")), inference)
     if kept.get("split") != split:
         reasons.append(f"split: {kept.get('split')} -> {split}")
     if data is not None:

@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,15 +23,15 @@ _LEASE_PAUSE = 1.0  # seconds
 
 
 def resolve_gpus(requested: str) -> int:
-    """Number of GPUs for ``auto`` or a number; UserError when there are fewer, or none that torch can use."""
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    """Number of GPUs for ``auto`` or a number; UserError when there are fewer, or none that torch can use.
+
+    One of the parts into which a GPU is divided (MIG): a training cannot join several, since CUDA shows a process one.
+    """
+    found = 1 if _are_parts(_visible_names()) and torch.version.cuda else _whole_gpus()
     if requested == "auto":
         shown = visible_gpus()
         if shown and not found:
-            raise UserError(
-                f"gpu: this machine shows {shown} but PyTorch cannot use them (driver or build); "
-                "correct that, or set gpu to 0 to train on the CPU."
-            )
+            raise _unusable(f"{shown} GPUs", "driver or build")
         return found
     if not requested.isdecimal():
         raise UserError(f"gpu: '{requested}' must be 'auto' or a whole number (0 trains on the CPU).")
@@ -72,14 +72,43 @@ def lease_gpus(count: int) -> Iterator[list[str]]:
         yield leased
 
 
-def gpu_index(name: str) -> int:
-    """Position of a leased GPU among those visible to this process."""
-    return _visible_names().index(name)
+def use_gpu(name: str) -> torch.device:
+    """Make a leased GPU the current device of this process, which has not computed on one before.
+
+    UserError where PyTorch cannot use it. By its name, since a process has to name the part of a divided GPU (MIG)
+    that it wants before it first uses CUDA, and threads of this process take the current device.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+    device = torch.device("cuda", 0)
+    try:
+        torch.cuda.set_device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(f"GPU {name}", " ".join(str(error).split())[:200]) from error
+    return device
+
+
+def _unusable(shown: str, why: str) -> UserError:
+    return UserError(
+        f"gpu: this machine shows {shown}, which PyTorch cannot use ({why}); correct that, or set gpu to 0 to train on "
+        "the CPU."
+    )
+
+
+def _whole_gpus() -> int:
+    """How many torch can use, asked without starting CUDA in this process."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _are_parts(names: Sequence[str]) -> bool:
+    return bool(names) and names[0].startswith("MIG-")
 
 
 def _visible_names() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    if visible:
+        return [name.strip() for name in visible.split(",")]
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def device_name(device: torch.device) -> str:
@@ -104,4 +133,4 @@ def one_device(gpu: str) -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     with lease_gpus(1) as names:
-        yield torch.device("cuda", gpu_index(names[0]))
+        yield use_gpu(names[0])

@@ -24,6 +24,8 @@ class Group:
     rank: int
     world: int
     device: torch.device
+    patience: float = PATIENCE
+    """Seconds after which a process that waits for its peers fails."""
 
     @property
     def is_main(self) -> bool:
@@ -95,7 +97,9 @@ class Agreement:
     """
 
     def __init__(self, group: Group) -> None:
-        self._hosts: Any = dist.new_group(backend="gloo") if group.world > 1 else None
+        self._hosts: Any = None
+        if group.world > 1:
+            self._hosts = dist.new_group(backend="gloo", timeout=timedelta(seconds=group.patience))
         self._asked: tuple[Any, Tensor] | None = None
 
     def any(self, here: bool) -> bool:
@@ -128,14 +132,15 @@ def local_processes() -> int:
 
 
 @contextmanager
-def process_group(device_type: str, index: int = 0, patience: float = PATIENCE) -> Iterator[Group]:
-    """Join the group that torchrun's environment describes; alone, on GPU ``index``, where there is none.
+def process_group(device_type: str, patience: float = PATIENCE) -> Iterator[Group]:
+    """Join the group that torchrun's environment describes; alone, on the first visible GPU, where there is none.
 
-    A process that waits for its peers longer than ``patience`` seconds fails.
+    A process that waits for its peers longer than ``patience`` seconds fails. Where the block raises, the group is
+    left as it is, for taking it down waits for the peers, who do not know yet: this process must end soon.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.get("LOCAL_RANK", index))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if device_type == "cuda" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -147,8 +152,6 @@ def process_group(device_type: str, index: int = 0, patience: float = PATIENCE) 
             world_size=world,
             timeout=timedelta(seconds=patience),
         )
-    try:
-        yield Group(rank, world, device)
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+    yield Group(rank, world, device, patience)
+    if world > 1:
+        dist.destroy_process_group()
