@@ -11,6 +11,7 @@ from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import aligned_iou, inner_margin
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.ties import top_first
 from tood.detection.training_batch import TrainingBatch
 
 
@@ -81,7 +82,7 @@ class AtssAssigner(Assigner):
             dx, columns = self._nearest_lines(centres[..., 0], grid[0, :, 0], taking_part.any(dim=1))
             distance = (dx[..., None, :] + dy[..., :, None]).flatten(2)
             cells = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
-            values, chosen = distance.topk(min(self.topk, height * width), dim=2, largest=False)
+            values, chosen = top_first(distance, min(self.topk, height * width), largest=False)
             locations.append(cells.gather(2, chosen) + start)
             nearest.append(values < torch.inf)
             start += height * width
@@ -93,4 +94,4 @@ class AtssAssigner(Assigner):
         Rows that take no part (B, R) are infinitely far.
         """
         distance = (centres[..., None] - lines).square().masked_fill(~taking_part[:, None], torch.inf)
-        return distance.topk(min(self.topk, len(lines)), dim=2, largest=False)
+        return top_first(distance, min(self.topk, len(lines)), largest=False)

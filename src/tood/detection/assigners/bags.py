@@ -9,6 +9,7 @@ from tood.detection.assigners.assignment import chunk_length, elements_at_once
 from tood.detection.boxes import box_area, rows_iou
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.ties import top_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ def anchor_bags(
     """The ``size`` anchors of largest overlap with every object; all N of them where there are no more.
 
     ``valid`` (B, N) marks the anchors that take part; None lets all do so, also those beyond an image's own
-    padding. An anchor may lie in several bags, and one that overlaps nothing too if its bag is not full without.
+    padding. Of equal overlaps the lower index comes first. An anchor may lie in several bags, and one that overlaps
+    nothing too if its bag is not full without.
     The dense part over objects and anchors is done in pieces of at most ``dense_elements``, by default what suits
     the device. An empty batch of slots counts as one empty slot (:meth:`Targets.with_a_slot`).
     """
@@ -45,7 +47,7 @@ def anchor_bags(
         iou = rows_iou(boxes, sides, areas)
         if valid is not None:
             iou.masked_fill_(~valid[:, None], -1)
-        values, indices = iou.topk(min(size, length), dim=2)
+        values, indices = top_first(iou, min(size, length))
         locations.append(indices)
         overlaps.append(values)
     iou = torch.cat(overlaps, dim=1)

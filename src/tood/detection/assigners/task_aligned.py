@@ -18,6 +18,7 @@ from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import aligned_iou, box_area, inner_margin, rows_iou
 from tood.detection.points import Points
 from tood.detection.targets import Targets
+from tood.detection.ties import top_first
 from tood.detection.training_batch import TrainingBatch
 
 METRIC_EPSILON = 1e-7
@@ -111,7 +112,7 @@ class TaskAlignedAssigner(Assigner):
         for gt_boxes, gt_row in zip(torch.split(targets.boxes, step, 1), torch.split(row, step, 1), strict=True):
             iou = rows_iou(gt_boxes, sides, areas)
             metric = alignment_metric(by_class[gt_row], iou, self.alpha, self.beta)
-            values, indices = metric.topk(min(self.topk, length), dim=2)
+            values, indices = top_first(metric, min(self.topk, length))
             locations.append(indices)
             metrics.append(values)
             overlaps.append(iou.gather(2, indices))

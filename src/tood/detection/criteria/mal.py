@@ -72,7 +72,8 @@ def depress(feature: Tensor, tenths: int) -> Tensor:
     count = feature.shape[2] * feature.shape[3] * tenths // 10
     if count == 0:
         return feature
-    with torch.no_grad():
+    # Under autocast the product would be rounded to bf16, in which many positions are equally strong.
+    with torch.no_grad(), torch.autocast(feature.device.type, enabled=False):
         full = at_least_float32(feature.detach())
         strength = torch.einsum("bchw,bc->bhw", full, full.mean(dim=(2, 3)))
         strongest = strength.flatten(1).topk(count + 1, dim=1).values
