@@ -224,7 +224,7 @@ def test_pinning_ahead_changes_nothing(
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(Batch, "pin_memory", pin)
     batches = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
-    assert all_same(read(dataset), [batch for (batch,) in batches])
+    assert all_same(read(dataset), [batch.normalised(dataset.config.pixels) for (batch,) in batches])
     assert len(pinned) == 6
     stopped = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
     next(stopped)
@@ -291,3 +291,23 @@ def test_collate_pads_with_zeros_and_keeps_everything() -> None:
     assert empty.boxes.shape == (1, 0, 4)
     assert empty.valid.shape == (1, 0)
     assert same(batch.to("cpu"), batch)
+
+
+def test_bytes_normalised_on_the_device_are_what_the_loader_normalises() -> None:
+    pixels = PixelsConfig()
+    noise = torch.Generator().manual_seed(0)
+    samples = [
+        Sample(
+            torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=noise),
+            (height, width),
+            number,
+            torch.zeros(0, 4),
+            torch.zeros(0, dtype=torch.int64),
+        )
+        for number, (height, width) in enumerate([(33, 20), (10, 40), (64, 64)])
+    ]
+    here, there = collate(samples, pixels), collate(samples, pixels, as_bytes=True)
+    assert there.images.dtype == torch.uint8
+    assert torch.equal(there.normalised(pixels).images, here.images)
+    assert here.normalised(pixels) is here
+    assert 4 * there.images.nbytes == here.images.nbytes

@@ -1,8 +1,11 @@
 """The number of loader processes: as wanted, or as many as there is memory for, which is said."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 from tiny_run import history, reschedule, weights
 
 from tood.config.study import RunConfig
@@ -18,6 +21,18 @@ from tood.workflow.code_choice import CodeChoice
 @pytest.mark.parametrize(("free", "count"), [(0, 0), (100, 0), (399, 0), (400, 1), (699, 1), (700, 2), (3100, 10)])
 def test_a_worker_needs_room_for_three_batches_beside_the_one_in_use(free: int, count: int) -> None:
     assert affordable(100, free) == count
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 1), (6, 6), (64, 8)])
+def test_a_gpu_has_a_worker_for_each_thread_but_no_more_than_it_can_use(
+    threads: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = cast(DetectionDataset, [0])
+    config = cast(RunConfig, SimpleNamespace(schedule=SimpleNamespace(batch=4), run="atss"))
+    monkeypatch.setattr(workers, "largest_batch", lambda *_: 400)
+    monkeypatch.setattr(workers, "free_memory", lambda: 25 * 100)  # of bytes, a quarter of what floats would take
+    gpu = Group(rank=0, world=1, device=torch.device("cuda"))
+    assert workers.count_workers(config, dataset, Machine(threads=threads), gpu) == count
 
 
 @pytest.mark.parametrize(("wanted", "batches", "count"), [(2, 7, 2), (2, 4, 1)])

@@ -22,7 +22,7 @@ from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch
 from tood.data.input_sizes import padded_size
-from tood.data.normalisation import normalise
+from tood.data.normalisation import normalise, normalise_padded
 from tood.io.errors import UserError, listed
 
 
@@ -31,7 +31,7 @@ class Batch:
     """B network inputs of one padded size with their objects in G slots."""
 
     images: Tensor
-    """(B,3,H,W) float32, normalised, zero padded right and bottom to multiples of 32."""
+    """(B,3,H,W) zero padded right and bottom to multiples of 32; float32, or uint8 until ``normalised``."""
     sizes: Tensor
     """(B,2) int64 (height, width) before padding."""
     scales: Tensor
@@ -51,6 +51,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
+
+    def normalised(self, pixels: PixelsConfig) -> "Batch":
+        """With images as the network takes them, made where they are; those that are already stay as they are."""
+        if self.images.dtype != torch.uint8:
+            return self
+        return dataclasses.replace(self, images=normalise_padded(self.images, self.sizes, pixels))
 
     def split(self, parts: int) -> list["Batch"]:
         """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
@@ -102,21 +108,28 @@ def collate(
     pixels: PixelsConfig,
     padded: tuple[int, int] | None = None,
     group: Sequence[int] | None = None,
+    *,
+    as_bytes: bool = False,
 ) -> Batch:
     """Normalise samples, then pad them with zeros to ``padded`` (width, height) px; all of one ``group`` by default.
 
-    The size is by default the smallest multiple of 32 in each direction that fits them all.
+    The size is by default the smallest multiple of 32 in each direction that fits them all. With ``as_bytes`` images
+    are left to be normalised on a device, to which a quarter of the memory is then copied.
     """
     sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
     original = torch.tensor([sample.original_size for sample in samples])
     width, height = padded or padded_size(int(sizes[:, 1].max()), int(sizes[:, 0].max()))
     slots = max(len(sample.labels) for sample in samples)
-    images = torch.zeros(len(samples), 3, height, width)
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8 if as_bytes else torch.float32)
     boxes = torch.zeros(len(samples), slots, 4)
     labels = torch.zeros(len(samples), slots, dtype=torch.int64)
     valid = torch.zeros(len(samples), slots, dtype=torch.bool)
     for row, sample in enumerate(samples):
-        normalise(sample.image, pixels, out=images[row, :, : sizes[row, 0], : sizes[row, 1]])
+        part = images[row, :, : sizes[row, 0], : sizes[row, 1]]
+        if as_bytes:
+            part.copy_(sample.image)
+        else:
+            normalise(sample.image, pixels, out=part)
         count = len(sample.labels)
         boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
     scales = (sizes.double() / original.double()).float().flip(1)
@@ -143,7 +156,8 @@ def train_batches(
 
     ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images, in one batch for
     each padded size. Those of a ``group``, by default the whole step, share their padding. Raises UserError for a split
-    without images, a batch or group that cannot be shared out, and unreadable images.
+    without images, a batch or group that cannot be shared out, and unreadable images. With ``pin_memory`` batches lie
+    in pinned memory and their images are bytes, to be normalised on the GPU (``Batch.normalised``).
     """
     if not len(dataset):
         raise UserError(f"{dataset.targets.source}: has no images to train on.")
@@ -227,10 +241,11 @@ def _alone(steps: Generator[tuple[Batch, ...]]) -> Generator[Batch]:
 class _PlannedBatches:
     """Makes the batches of each step of a pass by its number, in any process."""
 
-    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int) -> None:
+    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int, *, as_bytes: bool) -> None:
         self.dataset = dataset
         self.plans = plans
         self.epoch = epoch
+        self.as_bytes = as_bytes
 
     def make(self, step: int) -> tuple[Batch, ...]:
         """One batch for each padded size, in the order in which they come first."""
@@ -246,8 +261,10 @@ class _PlannedBatches:
             samples, groups = by_size.setdefault(padded, ([], []))
             samples += [dataset.sample(*one) for one in visits]
             groups += [plans.first_group + place] * len(visits)
-        pixels = dataset.config.pixels
-        return tuple(collate(samples, pixels, padded, groups) for padded, (samples, groups) in by_size.items())
+        pixels, as_bytes = dataset.config.pixels, self.as_bytes
+        return tuple(
+            collate(samples, pixels, padded, groups, as_bytes=as_bytes) for padded, (samples, groups) in by_size.items()
+        )
 
     def tensors(self, step: int) -> list[Tensor]:
         """The fields of its batches in their order."""
@@ -270,7 +287,7 @@ class _PlannedBatches:
 def _load(
     dataset: DetectionDataset, plans: BatchPlans, *, epoch: int, workers: int, pin_memory: bool
 ) -> Generator[tuple[Batch, ...]]:
-    planned = _PlannedBatches(dataset, plans, epoch)
+    planned = _PlannedBatches(dataset, plans, epoch, as_bytes=pin_memory)
     if not workers:
         for number in range(len(plans)):
             made = planned.make(number)

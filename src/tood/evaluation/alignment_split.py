@@ -75,7 +75,8 @@ def analyse_split(
         for batch in batches:
             position = int(np.searchsorted(split.image_ids, int(batch.image_ids)))
             objects, labels = _objects(every, position)
-            _analyse_image(detector, batch.to(device), objects, labels, inference, tally, sampled=position in sampled)
+            given = batch.to(device).normalised(config.pixels)
+            _analyse_image(detector, given, objects, labels, inference, tally, sampled=position in sampled)
     return SplitAlignment(
         images=len(table.image_ids),
         objects=len(tally.correlations),

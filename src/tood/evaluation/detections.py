@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tood.config.backbone import PixelsConfig
 from tood.config.datasets import TileConfig
 from tood.config.method import InferenceConfig
 from tood.data.dataset import DetectionDataset
@@ -56,9 +57,11 @@ class SplitDetections:
     seconds: float
 
 
-def detect_batch(detector: Detector, batch: Batch, device: torch.device, config: InferenceConfig) -> list[Detections]:
+def detect_batch(
+    detector: Detector, batch: Batch, pixels: PixelsConfig, device: torch.device, config: InferenceConfig
+) -> list[Detections]:
     """Detections of one batch, in pixels of the original images, on the CPU."""
-    batch = batch.to(device)
+    batch = batch.to(device).normalised(pixels)
     found = detect(detector, batch.images, batch.sizes, batch.scales, config)
     return [Detections(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu()) for one in found]
 
@@ -121,7 +124,7 @@ def detect_split(
         for batch in batches:
             before_each()
             started = time.perf_counter()
-            found = detect_batch(detector, batch, device, inference)
+            found = detect_batch(detector, batch, config.pixels, device, inference)
             complete = picture.add(batch.image_ids.tolist(), found)
             picture.seconds += time.perf_counter() - started
             if complete is not None:

@@ -211,7 +211,7 @@ class Trainer:
         found = step_gradient(
             self.model,
             self.job.criterion,
-            [batch.to(self.device) for batch in batches],
+            [batch.to(self.device).normalised(self.job.config.backbone.pixels) for batch in batches],
             Progress(epoch=epoch, step=self.step, total_steps=self.total),
             group=group,
             groups=schedule.groups,

@@ -9,8 +9,9 @@ from tood.io.free_memory import free_memory
 from tood.training.processes.distributed import Group, local_processes
 from tood.training.processes.machine import Machine
 
-_BYTES = 4  # of a float32
+_BYTES = 4  # of a float32; for GPUs images stay bytes
 _CHANNELS = 3
+_ENOUGH = 8  # processes that one GPU is not too fast for
 
 
 def threads_of_each(machine: Machine) -> int:
@@ -23,11 +24,11 @@ def count_workers(config: RunConfig, dataset: DetectionDataset, machine: Machine
     wanted = machine.workers
     if wanted is None:
         # A GPU must not wait for decoding; on the CPU a worker would only take the core that trains.
-        wanted = threads_of_each(machine) if group.device.type == "cuda" else 0
+        wanted = min(_ENOUGH, threads_of_each(machine)) if group.device.type == "cuda" else 0
     if not wanted or not len(dataset):
         return 0
     images, free = config.schedule.batch // group.world, free_memory() // local_processes()
-    each = largest_batch(dataset, images)
+    each = largest_batch(dataset, images) // (_BYTES if group.device.type == "cuda" else 1)
     count = min(wanted, affordable(each, free))
     if count < wanted:
         run_log(__name__, config.run).info(

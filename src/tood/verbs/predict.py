@@ -154,15 +154,14 @@ def _detect(
     if tile is None:
         bounds = bounds_to_decode_for(given.images, no_augmentation(given.images))
         read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
-        return detect_batch(
-            model.detector, collate([as_sample(read, image_id, given)], given.pixels), device, inference
-        )[0]
+        batch = collate([as_sample(read, image_id, given)], given.pixels)
+        return detect_batch(model.detector, batch, given.pixels, device, inference)[0]
     windows = torch.from_numpy(tile_windows(width, height, tile))
     found: list[Detections] = []
     for some in windows.split(TILES_TOGETHER):
         parts = [Decoded(picture[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
         batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
-        found += detect_batch(model.detector, batch, device, inference)
+        found += detect_batch(model.detector, batch, given.pixels, device, inference)
     return merge_tiles(found, windows, inference)
 
 
