@@ -11,11 +11,19 @@ import torch
 import yaml
 from torch import Tensor
 
-from tood.config.backbone import BackboneConfig
+from tood.config.backbone import BackboneConfig, load_backbone
 from tood.config.method import MethodConfig
 from tood.detection.boxes import encode_deltas
 from tood.detection.criteria.base import DIVISOR_EPSILON, combine
-from tood.detection.detector import INNERMOST, OUTERMOST, Detector, build_criterion, build_detector, build_head
+from tood.detection.detector import (
+    INNERMOST,
+    OUTERMOST,
+    Detector,
+    build_criterion,
+    build_detector,
+    build_head,
+    layouts_on,
+)
 from tood.detection.heads.task_aligned import TaskAlignedHead
 from tood.detection.points import valid_points
 from tood.detection.postprocess import postprocess
@@ -336,9 +344,21 @@ def test_the_layout_in_memory_changes_no_gradient() -> None:
 def test_neck_and_head_are_laid_out_for_the_processor(
     monkeypatch: pytest.MonkeyPatch, capability: str, pyramid: torch.memory_format
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     detector = build_detector(published("tood"), R18, 3)
     assert detector.backbone.conv1.weight.is_contiguous(memory_format=INNERMOST)
     assert detector.neck.fpn_convs[0].conv.weight.is_contiguous(memory_format=pyramid)
     assert detector.bbox_head.inter_convs[0].conv.weight.is_contiguous(memory_format=pyramid)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "light", "lite0"])
+def test_no_depthwise_convolution_has_its_channels_innermost_on_a_gpu(name: str) -> None:
+    config = R18 if name == "resnet18" else load_backbone(name, PARAMS.parent).model_copy(update={"weights": "none"})
+    detector = build_detector(published("tood"), config, 3)
+    detector.lay_out(*layouts_on(detector.backbone, torch.device("cuda")))
+    backbone = [module for module in detector.backbone.modules() if isinstance(module, torch.nn.Conv2d)]
+    depthwise = [conv.weight for conv in backbone if 1 < conv.groups == conv.in_channels]
+    assert bool(depthwise) == (name == "lite0")
+    assert all(weight.is_contiguous() for weight in depthwise)
+    assert backbone[0].weight.is_contiguous(memory_format=OUTERMOST if depthwise else INNERMOST)
+    assert detector.bbox_head.inter_convs[0].conv.weight.is_contiguous(memory_format=INNERMOST)

@@ -134,7 +134,7 @@ def _inference(
 def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> Detector:
     """A detector with random weights."""
     torch.manual_seed(setup.seed)
-    detector = build_detector(method, backbone, CLASSES).to(setup.device)
+    detector = build_detector(method, backbone, CLASSES).on(setup.device)
     if setup.contiguous:
         detector.lay_out(OUTERMOST, OUTERMOST)
     return detector

@@ -65,7 +65,7 @@ class Trainer:
         schedule = job.config.schedule
         self.device = job.group.device
         job.detector.train()  # wrapping depends on which normalisations learn statistics
-        self.model: nn.Module = job.group.wrap(job.detector.to(self.device))
+        self.model: nn.Module = job.group.wrap(job.detector.on(self.device))
         self.optimiser = build_optimiser(job.detector, schedule)
         self.averaged = averaged(job.detector, schedule.ema)
         self.per_epoch, self.total = job.fit.per_epoch, job.fit.fitted.steps

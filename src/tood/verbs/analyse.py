@@ -52,7 +52,7 @@ def analyse(folder: Path, gpu: str, threads: int) -> None:
     with one_device(gpu) as device:
         log.info("ranking anchors in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(model.tile))
         found = analyse_split(
-            model.detector.to(device),
+            model.detector.on(device),
             table,
             split.images,
             model.network_input,

@@ -131,7 +131,7 @@ def _evaluate(job: _EvaluationJob, gpu: str, threads: int) -> None:
     def detections_of(split: PreparedSplit, table: SplitTable, device: torch.device) -> SplitDetections:
         log.info("detecting objects in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(job.tile))
         return detect_split(
-            job.model.detector.to(device),
+            job.model.detector.on(device),
             table,
             split.images,
             job.model.network_input,

@@ -67,7 +67,7 @@ def predict(
     changes: dict[Path, frozenset[Change]] = {}
     entries, results = [], []
     with one_device(gpu) as device:
-        model.detector.to(device)
+        model.detector.on(device)
         for number, path in enumerate(paths, start=1):
             try:
                 picture, changes[path] = _decode(path)

@@ -66,7 +66,7 @@ def _submit(
     with one_device(gpu) as device:
         log.info("detecting objects in %s images of %s%s", f"{split.image_count:,}", split.name, in_tiles(tile))
         found = detect_split(
-            model.detector.to(device),
+            model.detector.on(device),
             table,
             split.images,
             model.network_input,
