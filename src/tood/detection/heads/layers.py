@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tood.detection.deformable import DeformableConv
+from tood.detection.kernels.group_norm_relu import group_norm_relu
 from tood.detection.points import Points
 
 PRIOR_PROBABILITY = 0.01
@@ -34,7 +35,9 @@ class ConvNorm(nn.Module):
 
     def activate(self, x: Tensor) -> Tensor:
         """What follows the convolution."""
-        return torch.relu_(x if self.gn is None else self.gn(x))
+        if self.gn is None:
+            return torch.relu_(x)
+        return group_norm_relu(x, self.gn.weight, self.gn.bias, groups=self.gn.num_groups, eps=self.gn.eps)
 
 
 class LevelScale(nn.Module):
