@@ -10,6 +10,7 @@ from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from tood.config.backbone import BackboneConfig
+from tood.detection import folding
 from tood.detection.backbones import build_backbone
 from tood.detection.deformable import DeformableConv
 from tood.detection.folding import conv_norm, run_stage
@@ -114,6 +115,26 @@ def test_some_normalisations_may_follow_the_batch_while_others_do_not(name: str)
             part.training = index % 2 == 0
     expected, expected_gradients = gradients(plain, plain)
     out, found = gradients(folded, lambda x: run_stage(folded, x))
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found, expected_gradients, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(dict(folded.named_buffers()), dict(plain.named_buffers()))
+
+
+@every_block
+@pytest.mark.parametrize("live", ["none", "some"])
+def test_shifts_added_apart_as_on_a_gpu_change_nothing(name: str, live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a block's last pass, together with its shortcut's; normalisations that follow the batch keep theirs."""
+    plain, folded = stage(name).eval(), stage(name).eval()
+    for net in (plain, folded):
+        for index, part in enumerate(part for part in net.modules() if isinstance(part, nn.BatchNorm2d)):
+            part.training = live == "some" and index % 2 == 0
+    expected, expected_gradients = gradients(plain, plain)
+    passes = []
+    monkeypatch.setattr(folding, "_shifts_apart", lambda _: True)
+    together = folding.affine_relu
+    monkeypatch.setattr(folding, "affine_relu", lambda *inputs: (passes.append(1), together(*inputs))[1])
+    out, found = gradients(folded, lambda x: run_stage(folded, x))
+    assert passes
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found, expected_gradients, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(dict(folded.named_buffers()), dict(plain.named_buffers()))

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import resnet
 
 from tood.config.backbone import BackboneConfig
 from tood.detection.deformable import DeformableConv
-from tood.detection.folding import conv_norm, run_stage
+from tood.detection.folding import conv_norm_relu, run_stage
 
 _BUILDERS: dict[str, Callable[[], resnet.ResNet]] = {
     "resnet18": resnet.resnet18,
@@ -110,7 +109,7 @@ class ResNetBackbone(StagedBackbone):
         return [self.conv1, self.bn1]
 
     def enter(self, images: Tensor) -> Tensor:
-        pooled: Tensor = self.maxpool(torch.relu_(conv_norm(self.conv1, self.bn1, images)))
+        pooled: Tensor = self.maxpool(conv_norm_relu(self.conv1, self.bn1, images))
         return pooled
 
     def stages(self) -> list[nn.Module]:
@@ -150,7 +149,7 @@ class LightBackbone(StagedBackbone):
         return [self.conv1, self.bn1]
 
     def enter(self, images: Tensor) -> Tensor:
-        return torch.relu_(conv_norm(self.conv1, self.bn1, images))
+        return conv_norm_relu(self.conv1, self.bn1, images)
 
     def stages(self) -> list[nn.Module]:
         return [self.layer1, self.layer2, self.layer3, self.layer4]

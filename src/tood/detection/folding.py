@@ -3,13 +3,20 @@
 With frozen statistics a batch normalisation is a fixed affine map per channel, so scaling the kernel instead of the
 activations gives the same outputs and gradients (of the kernel, and of the normalisation's weight and bias) and
 saves two passes over every activation. It is not done where there are fewer activations than kernel elements, nor
-under autocast, which would round the shift to half precision before it is added.
+under autocast, which would round the shift to half precision before it is added. On a GPU the scale is folded under
+autocast too, but the shift is added in float32, by the kernel that also takes the block's sum and ReLU.
 """
+
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from tood.detection.kernels.affine_relu import affine_relu
+from tood.detection.kernels.rows import runs_fused
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
@@ -21,10 +28,14 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     if norm.training or halved or cells < conv.weight[0].numel():
         normalised: Tensor = norm(conv(x))
         return normalised
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    folded: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], norm.bias - mean * scale)
+    scale, shift = _scale_and_shift(norm)
+    folded: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
     return folded
+
+
+def conv_norm_relu(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """``relu(norm(conv(x)))``."""
+    return _activate(_conv_scale(conv, norm, x))
 
 
 def run_stage(stage: nn.Module, x: Tensor) -> Tensor:
@@ -36,16 +47,54 @@ def run_stage(stage: nn.Module, x: Tensor) -> Tensor:
 
 
 def _run_block(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
-    shortcut = x if block.downsample is None else _run_shortcut(block.downsample, x)
-    out = torch.relu_(conv_norm(block.conv1, block.bn1, x))
-    out = conv_norm(block.conv2, block.bn2, out)
+    shortcut = _Shifted(x, None) if block.downsample is None else _run_shortcut(block.downsample, x)
+    out = conv_norm_relu(block.conv1, block.bn1, x)
     if isinstance(block, Bottleneck):
-        out = conv_norm(block.conv3, block.bn3, torch.relu_(out))
-    return torch.relu_(out.add_(shortcut))
+        out = conv_norm_relu(block.conv2, block.bn2, out)
+        return _activate(_conv_scale(block.conv3, block.bn3, out), shortcut)
+    return _activate(_conv_scale(block.conv2, block.bn2, out), shortcut)
 
 
-def _run_shortcut(layers: nn.Module, x: Tensor) -> Tensor:
+class _Shifted(NamedTuple):
+    """Maps, and for each channel what is still to be added to them."""
+
+    maps: Tensor
+    shift: Tensor | None
+
+
+def _run_shortcut(layers: nn.Module, x: Tensor) -> _Shifted:
     *before, conv, norm = layers.children()
     for layer in before:
         x = layer(x)
-    return conv_norm(conv, norm, x)
+    return _conv_scale(conv, norm, x)
+
+
+def _conv_scale(conv: nn.Module, norm: nn.Module, x: Tensor) -> _Shifted:
+    """``norm(conv(x))``; on a GPU under autocast its shift is left to the block's last pass."""
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, _BatchNorm)
+    if norm.training or not _shifts_apart(x):
+        return _Shifted(conv_norm(conv, norm, x), None)
+    scale, shift = _scale_and_shift(norm)
+    return _Shifted(conv._conv_forward(x, conv.weight * scale[:, None, None, None], None), shift)
+
+
+def _shifts_apart(x: Tensor) -> bool:
+    """Only where a fused kernel adds them: on a GPU, with the channels innermost."""
+    return runs_fused(x) and torch.is_autocast_enabled("cuda")
+
+
+def _activate(x: _Shifted, shortcut: _Shifted | None = None) -> Tensor:
+    """The ReLU of the maps, or of the sum of both."""
+    residual = None if shortcut is None else shortcut.maps
+    shifts = [one.shift for one in (x, shortcut) if one is not None and one.shift is not None]
+    if shifts:
+        return affine_relu(x.maps, None, reduce(torch.add, shifts), residual)
+    return torch.relu_(x.maps if residual is None else x.maps.add_(residual))
+
+
+def _scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """What a normalisation with frozen statistics does to each channel."""
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale: Tensor = norm.weight * (variance + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
