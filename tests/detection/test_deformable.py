@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tood.detection.deformable import KERNEL, DeformableConv
+from tood.detection.deformable import KERNEL, DeformableConv, captures_in_graph
 from tood.detection.heads.layers import ConvNorm
 from tood.detection.heads.task_aligned import TaskAlignedHead
 
@@ -172,3 +172,11 @@ def test_a_deformable_layer_of_the_head_has_248940_parameters_more() -> None:
     assert [count(head) - count(heads[0]) for head in heads] == [0, 248_940, 497_880]
     kinds = [isinstance(conv.conv, DeformableConv) for conv in heads[2].inter_convs]  # type: ignore[union-attr]
     assert kinds == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize(("convs", "captures"), [(0, True), (1, False)])
+def test_a_graph_captures_only_detectors_without_deformable_layers(convs: int, captures: bool) -> None:
+    head = TaskAlignedHead(
+        num_classes=3, in_channels=8, width=8, convs=2, norm_groups=2, boxes="distance", deformable_convs=convs
+    )
+    assert captures_in_graph(nn.Sequential(nn.Conv2d(3, 8, 3), head)) is captures

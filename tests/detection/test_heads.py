@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from tood.config.method import MethodConfig
 from tood.detection.detector import build_head
-from tood.detection.heads.alignment import align_boxes, sample_boxes
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import LevelScales
 from tood.detection.heads.parallel import ParallelHead
@@ -123,49 +122,6 @@ def test_decomposition_equals_its_definition(size: tuple[int, int], layout: torc
     torch.testing.assert_close(module.activate(reduced), expected)
 
 
-def test_sampling_at_zero_offset_is_the_identity() -> None:
-    boxes = torch.randn(2, 4, 5, 6)
-    torch.testing.assert_close(sample_boxes(boxes, torch.zeros(2, 8, 5, 6)), boxes, rtol=0, atol=0)
-
-
-def test_offset_channels_are_dy_then_dx_of_each_coordinate() -> None:
-    boxes = torch.randn(1, 4, 5, 6)
-    for coordinate in range(4):
-        for axis, step in ((0, (-1, 0)), (1, (0, -1))):
-            offsets = torch.zeros(1, 8, 5, 6)
-            offsets[:, 2 * coordinate + axis] = -1
-            moved = sample_boxes(boxes, offsets)
-            expected = boxes.clone()
-            expected[:, coordinate] = 0
-            y, x = -step[0], -step[1]
-            expected[:, coordinate, y:, x:] = boxes[:, coordinate, : 5 - y, : 6 - x]
-            torch.testing.assert_close(moved, expected)
-
-
-def test_sampling_is_bilinear_and_zero_outside() -> None:
-    boxes = torch.ones(1, 4, 2, 2)
-    offsets = torch.full((1, 8, 2, 2), 0.5)
-    expected = torch.tensor([[1.0, 0.5], [0.5, 0.25]])
-    torch.testing.assert_close(sample_boxes(boxes, offsets)[0, 0], expected)
-
-
-def test_inverted_boxes_stay_where_they_were_and_get_the_gradient() -> None:
-    """Both cells read x2 outside the map, where it is 0; only for the second that inverts the box."""
-    points = make_points(((1, 2),), (8,), torch.device("cpu"), torch.float32)
-    boxes = torch.tensor([[[-8.0, -8, 8, 8], [4.0, -8, 30, 8]]], requires_grad=True)
-    offsets = torch.zeros(1, 8, 1, 2)
-    offsets[0, 4] = 5
-    offsets.requires_grad_()
-    aligned = align_boxes(boxes, [offsets], points)
-    torch.testing.assert_close(aligned[0, 0], torch.tensor([-8.0, -8, 0, 8]))
-    torch.testing.assert_close(aligned[0, 1], boxes[0, 1])
-    aligned[0, 1].sum().backward()
-    assert boxes.grad is not None
-    assert offsets.grad is not None
-    torch.testing.assert_close(boxes.grad[0], torch.tensor([[0.0] * 4, [1.0] * 4]))
-    assert not offsets.grad.any()
-
-
 def test_level_scale_applies_after_the_exponential() -> None:
     points = make_points(((1, 1), (1, 1)), (8, 16), torch.device("cpu"), torch.float32)
     scales = LevelScales(2)
@@ -201,9 +157,3 @@ def test_diverged_distances_keep_boxes_and_gradients_finite(value: float) -> Non
 def test_flatten_levels_is_row_major() -> None:
     level = torch.arange(12.0).reshape(1, 2, 2, 3)
     torch.testing.assert_close(flatten_levels([level])[0], level[0].permute(1, 2, 0).reshape(6, 2))
-
-
-def test_offsets_that_are_not_numbers_do_not_end_the_process() -> None:
-    """torchvision's CPU kernel would read outside its memory."""
-    boxes, offsets = torch.rand(1, 4, 3, 5), torch.full((1, 8, 3, 5), torch.nan)
-    assert sample_boxes(boxes, offsets).shape == boxes.shape

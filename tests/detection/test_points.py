@@ -73,3 +73,20 @@ def test_every_size_of_a_jittered_training_stays_in_the_cache() -> None:
         for height, width in sizes:
             make_points(((height // 32, width // 32),), (32,), CPU, torch.float32)
     assert make_points.cache_info().misses == len(sizes)
+
+
+def test_cells_tell_where_locations_lie_in_their_levels() -> None:
+    points = make_points(((2, 3), (1, 2)), (8, 16), CPU, torch.float32)
+    cells = points.cells
+    assert cells.positions.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0], [0, 1, 2, 0, 1, 2, 0, 1]]
+    assert cells.sizes.tolist() == [[2] * 6 + [1] * 2, [3] * 6 + [2] * 2]
+    assert cells.starts.tolist() == [0] * 6 + [6] * 2
+    torch.testing.assert_close(cells.positions.flip(0).T * points.strides[:, None], points.centres)
+    assert points.cells is cells
+
+
+def test_cells_made_in_inference_mode_serve_training() -> None:
+    make_points.cache_clear()
+    with torch.inference_mode():
+        cells = make_points(((2, 3),), (8,), CPU, torch.float32).cells
+    assert not any(one.is_inference() for one in (cells.positions, cells.sizes, cells.starts))

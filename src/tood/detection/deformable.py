@@ -44,3 +44,12 @@ class DeformableConv(nn.Conv2d):
                 mask=mask.sigmoid(),
             )
             return sampled
+
+
+def captures_in_graph(detector: nn.Module) -> bool:
+    """Whether a CUDA graph can capture the detector's passes: it cannot with deformable convolutions.
+
+    torchvision launches their kernels on the default stream, whatever stream is current. A graph misses them and
+    replays what they last wrote.
+    """
+    return not any(isinstance(part, DeformableConv) for part in detector.modules())

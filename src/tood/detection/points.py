@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -42,6 +42,18 @@ SQUARE = AnchorShapes()
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """Where the N locations lie in the maps of their levels; for one anchor at a location."""
+
+    positions: Tensor
+    """(2, N) int64 row and column."""
+    sizes: Tensor
+    """(2, N) int64 height and width of the level's map."""
+    starts: Tensor
+    """(N,) int64 number of the level's first location."""
+
+
+@dataclass(frozen=True, eq=False)
 class Points:
     """Locations of all pyramid levels, P3 first, row-major inside a level; N of them.
 
@@ -63,6 +75,24 @@ class Points:
     def level_counts(self) -> list[int]:
         return [height * width * self.anchors_per_location for height, width in self.level_sizes]
 
+    @cached_property
+    def cells(self) -> Cells:
+        """Made on the device at the first use."""
+        assert self.anchors_per_location == 1
+        device = self.centres.device
+        # A cached tensor made in inference mode could never be used in training.
+        with torch.inference_mode(False):
+            positions, sizes, starts, start = [], [], [], 0
+            for height, width in self.level_sizes:
+                rows = torch.arange(height, device=device)[:, None].expand(height, width)
+                columns = torch.arange(width, device=device).expand(height, width)
+                positions.append(torch.stack([rows, columns]).flatten(1))
+                sides = [torch.full((height * width,), side, device=device) for side in (height, width)]
+                sizes.append(torch.stack(sides))
+                starts.append(torch.full((height * width,), start, device=device))
+                start += height * width
+            return Cells(torch.cat(positions, dim=1), torch.cat(sizes, dim=1), torch.cat(starts))
+
     def split(self, values: Tensor, dim: int = 1) -> tuple[Tensor, ...]:
         """Cut a tensor with all locations along ``dim`` into one per level."""
         return torch.split(values, self.level_counts, dim)
@@ -79,7 +109,7 @@ def make_points(
     """Locations for maps of the given (h, w); one shared object per size, device and dtype.
 
     Made on the device, so nothing waits for a copy. The cache holds the sizes of late, about 0.6 MB each for a
-    full-size image, 5.6 MB with nine anchors at a location.
+    full-size image (1.5 with its cells), 5.6 MB with nine anchors at a location.
     """
     # A cached tensor made in inference mode could never be used in training.
     with torch.inference_mode(False):

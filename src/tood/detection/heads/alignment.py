@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from tood.detection.heads.layers import initialise, score_bias
 from tood.detection.points import Points
-from tood.detection.predictions import flatten_levels
 
 
 class AlignmentBranch(nn.Sequential):
@@ -48,24 +46,37 @@ def offset_branch(in_channels: int, hidden: int) -> AlignmentBranch:
 def align_boxes(boxes: Tensor, offsets: Sequence[Tensor], points: Points) -> Tensor:
     """Move each side of each box to where the offsets point (eq. 9): (B, N, 4) pixels, same shape out.
 
-    Where the sampled box is inverted, the box before sampling stays and gets the gradient.
+    ``offsets`` are those of :func:`sample_boxes`. Where the sampled box is inverted, the box before sampling stays and
+    gets the gradient.
     """
-    sampled = flatten_levels(
-        [
-            sample_boxes(torch.unflatten(level.transpose(1, 2), 2, size), offset)
-            for level, size, offset in zip(points.split(boxes), points.level_sizes, offsets, strict=True)
-        ]
-    )
+    sampled = sample_boxes(boxes, offsets, points)
     inverted = (sampled[..., 2:] < sampled[..., :2]).any(dim=-1, keepdim=True)
     return torch.where(inverted, boxes, sampled)
 
 
-def sample_boxes(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Read every coordinate of a box map (B, 4, h, w) at its own offset (B, 8, h, w), bilinearly.
+def sample_boxes(boxes: Tensor, offsets: Sequence[Tensor], points: Points) -> Tensor:
+    """Read every coordinate of boxes (B, N, 4) at its own offset from its cell, bilinearly: same shape out.
 
-    Offsets are in cells, (dy, dx) for each coordinate in turn; outside the map counts as 0. A 1x1
-    deformable convolution with weights 1 and one group per coordinate is exactly this.
+    Offsets, per level (B, 8, h, w), are in cells, (dy, dx) for each coordinate in turn; outside its level's map
+    everything counts as 0, and an offset that is not a number as none. A 1x1 deformable convolution with weights 1 and
+    one group per coordinate is exactly this, in its gradients too. torchvision's is not used, for it launches its
+    kernels outside the current CUDA stream: a graph would miss them. All levels are read at once, few kernels.
     """
-    # The CPU kernel reads outside its memory where an offset is not a number, as in a training that diverges.
-    sampled: Tensor = deform_conv2d(boxes, offsets.nan_to_num(), boxes.new_ones(4, 1, 1, 1))
-    return sampled
+    axes = [torch.unflatten(level, 1, (4, 2)).permute(2, 0, 3, 4, 1).flatten(2, 3) for level in offsets]
+    cells = points.cells
+    sizes = cells.sizes[:, None, :, None]
+    places = torch.cat(axes, dim=2).nan_to_num() + cells.positions[:, None, :, None]  # (2, B, N, 4)
+    # From two cells outside on nothing is read; without a limit, far places would overflow the indices.
+    places = torch.minimum(places.clamp(min=-2), sizes + 1.0)
+    first = places.detach().floor()
+    part_y, part_x = places - first
+    corners = first.long() + torch.arange(2, device=boxes.device)[:, None, None, None, None]  # (2, 2, B, N, 4)
+    row, column = corners.unbind(1)
+    row_inside, column_inside = ((corners >= 0) & (corners < sizes)).unbind(1)
+    index = cells.starts[:, None] + row[:, None] * sizes[1] + column
+    nothing = boxes.shape[1]
+    index = torch.where(row_inside[:, None] & column_inside, index, nothing)  # (2 rows, 2 columns, B, N, 4)
+    padded = torch.cat([boxes, torch.zeros_like(boxes[:, :1])], dim=1)
+    upper, lower = padded.expand(2, 2, -1, -1, -1).gather(3, index)
+    left, right = torch.lerp(upper, lower, part_y)
+    return torch.lerp(left, right, part_x)
