@@ -1,6 +1,5 @@
 """From predictions to detections: thresholds, order, scaling, suppression."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,9 +7,8 @@ import torch
 from torch import Tensor
 
 from tood.config.method import InferenceConfig
-from tood.detection.boxes import pairwise_iou
 from tood.detection.points import Points, make_points
-from tood.detection.postprocess import class_nms, nms_of_classes_apart, postprocess
+from tood.detection.postprocess import detects_together, postprocess
 from tood.detection.predictions import Predictions
 
 SIZE = torch.tensor([[64, 80]])
@@ -107,25 +105,21 @@ def test_nothing_above_the_threshold() -> None:
     assert found.labels.dtype == torch.int64
 
 
-@pytest.mark.parametrize("suppress", [class_nms, nms_of_classes_apart])
-def test_negative_coordinates_do_not_let_classes_collide(suppress: Callable[..., Tensor]) -> None:
-    """The pair with which offsets from the largest coordinate suppress across classes."""
-    boxes = torch.tensor([[0.0, 0, 100, 100], [-101.0, -101, -1, -1]])
-    kept = suppress(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.6)
-    assert sorted(kept.tolist()) == [0, 1]
+@pytest.mark.parametrize("class_major", [False, True])
+def test_equal_scores_are_in_the_order_of_location_and_class(class_major: bool) -> None:
+    """Also where only some of the equal ones fit, and however the logits lie in memory."""
+    logits = torch.zeros(1, 40, 7)
+    dense = Predictions(points(30, 10), logits, apart(40)[None])
+    if class_major:
+        dense = replace(dense, class_logits=logits.transpose(1, 2).contiguous().transpose(1, 2))
+    config = InferenceConfig(clip_boxes=False, pre_nms_topk=16)
+    found = postprocess(dense, SIZE, None, config)[0]
+    pairs = [(location, label) for location in range(40) for label in range(7)]
+    location = (found.boxes[:, 0] / 6).round().long()
+    expected = [*pairs[:16], *pairs[210:226]]
+    assert list(zip(location.tolist(), found.labels.tolist(), strict=True)) == expected
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("suppress", [class_nms, nms_of_classes_apart])
-def test_suppression_equals_a_loop_over_classes(suppress: Callable[..., Tensor], seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    corner = torch.rand(120, 2, generator=draw) * 60 - 30
-    boxes = torch.cat([corner, corner + 5 + 30 * torch.rand(120, 2, generator=draw)], dim=1)
-    scores, labels = torch.rand(120, generator=draw), torch.randint(4, (120,), generator=draw)
-    kept: list[int] = []
-    for index in scores.argsort(descending=True).tolist():
-        same = [other for other in kept if labels[other] == labels[index]]
-        if not same or (pairwise_iou(boxes[index][None], boxes[same]) <= 0.5).all():
-            kept.append(index)
-    assert suppress(boxes, scores, labels, 0.5).tolist() == kept
-    assert len(kept) < 120
+@pytest.mark.parametrize(("device", "together"), [("cpu", False), ("cuda", True), ("cuda:1", True), ("mps", False)])
+def test_images_are_processed_together_on_a_gpu(device: str, together: bool) -> None:
+    assert detects_together(torch.device(device)) is together

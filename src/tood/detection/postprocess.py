@@ -1,15 +1,18 @@
 """Post-processing: dense predictions to detections by score threshold and NMS (the paper's supplement, Inference)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from tood.config.method import InferenceConfig
 from tood.detection.boxes import clip_boxes
 from tood.detection.predictions import Predictions
+from tood.detection.ranking import best_first
 from tood.detection.score_voting import vote_boxes
+from tood.detection.slots import detection_slots
+from tood.detection.suppression import class_nms
 
 LOGIT_MARGIN = 1e-2
 """By how much less than the threshold's logit is still looked at; far more than rounding."""
@@ -31,23 +34,68 @@ class Detections:
 def postprocess(
     predictions: Predictions, sizes: Tensor, scales: Tensor | None, config: InferenceConfig
 ) -> list[Detections]:
-    """Detections of every image.
+    """Detections of every image; of predictions on a GPU they are on the CPU, and the host waits once.
 
     ``sizes`` (B, 2) are (h, w) of the resized, un-padded images; ``scales`` (B, 2) are (w, h) factors from
     the original to the resized image, None to stay in network pixels. Per level the best pairs of location
     and class above the threshold are kept (ranked by the geometric mean: all such pairs of the best locations, as
-    PAA's reference does), then classes are suppressed separately, then the best remain. Boxes without area are
+    PAA's reference does), then classes are suppressed separately, then the best remain. Of equal scores that of the
+    earlier location is better, and at the same location that of the lower class. Boxes without area are
     dropped; with score voting they stay, but for their class and score.
     """
+    predictions = in_original_pixels(predictions, sizes, scales, config)
+    if detects_together(predictions.boxes.device):
+        return read_slots(predictions, detection_slots(predictions, config), config)
+    return detect_one_by_one(predictions, range(len(predictions.boxes)), config)
+
+
+def detects_together(device: torch.device) -> bool:
+    """Whether the images of a batch are post-processed together there, in fixed shapes (``detection_slots``).
+
+    On a GPU, where each wait and each launch counts. A CPU is faster with just the few pairs above the threshold.
+    """
+    return device.type == "cuda"
+
+
+@torch.no_grad()
+def in_original_pixels(
+    predictions: Predictions, sizes: Tensor, scales: Tensor | None, config: InferenceConfig
+) -> Predictions:
+    """With boxes clipped and scaled as :func:`postprocess` says."""
     with torch.autocast(predictions.boxes.device.type, enabled=False):
         boxes = predictions.boxes
         if config.clip_boxes:
             boxes = clip_boxes(boxes, sizes.to(boxes.device)[:, None])
         if scales is not None:
             boxes = boxes / scales.to(boxes.device, boxes.dtype).repeat(1, 2)[:, None]
-        predictions = replace(predictions, boxes=boxes)
+        return replace(predictions, boxes=boxes)
+
+
+@torch.no_grad()
+def read_slots(predictions: Predictions, slots: Tensor, config: InferenceConfig) -> list[Detections]:
+    """Detections on the CPU from the slots (B, D + 1, 6) of :func:`detection_slots`: one copy, the only wait.
+
+    Images for which the slots turn out not to be certain are then processed one by one.
+    """
+    values = slots.cpu()
+    counts, certain = values[:, -1, :2].long().unbind(1)
+    found = [
+        Detections(one[:count, :4], one[:count, 4], one[:count, 5].long())
+        for one, count in zip(values, counts.tolist(), strict=True)
+    ]
+    again = (certain == 0).nonzero().flatten().tolist()
+    if again:
+        for image, alone in zip(again, detect_one_by_one(predictions, again, config), strict=True):
+            found[image] = Detections(alone.boxes.cpu(), alone.scores.cpu(), alone.labels.cpu())
+    return found
+
+
+@torch.no_grad()
+def detect_one_by_one(predictions: Predictions, images: Iterable[int], config: InferenceConfig) -> list[Detections]:
+    """Detections of some images, on the device; reads values."""
+    with torch.autocast(predictions.boxes.device.type, enabled=False):
         lowest = _lowest_logits(predictions, config)
-        return [_detect(predictions, lowest[i], i, config) for i in range(boxes.shape[0])]
+        return [_detect(predictions, lowest[image], image, config) for image in images]
 
 
 def _lowest_logits(predictions: Predictions, config: InferenceConfig) -> Tensor:
@@ -89,12 +137,14 @@ def _detect(predictions: Predictions, lowest: Tensor, image: int, config: Infere
         if config.rank_by == "geometric_mean":
             order = _of_best_locations(location - start, value, len(level), config.pre_nms_topk)
         else:
-            order = value.topk(min(config.pre_nms_topk, len(value))).indices
+            order = best_first(value, config.pre_nms_topk, location * logits.shape[1] + label)
         kept.append(location[order])
         labels.append(label[order])
         values.append(value[order])
         start += len(level)
     location, label, score = torch.cat(kept), torch.cat(labels), torch.cat(values)
+    in_order = (location * logits.shape[1] + label).argsort()
+    location, label, score = location[in_order], label[in_order], score[in_order]
     if config.rank_by == "class" and predictions.quality is not None:
         score = score * _quality(predictions, image, location)
     candidates = predictions.boxes[image, location]
@@ -117,7 +167,7 @@ def _quality(predictions: Predictions, image: int, location: Tensor) -> Tensor:
 def _of_best_locations(location: Tensor, score: Tensor, length: int, count: int) -> Tensor:
     """Indices of the pairs at the ``count`` locations, out of ``length``, whose best pair has the highest score."""
     best = score.new_zeros(length).scatter_reduce(0, location, score, "amax")
-    kept = torch.zeros_like(best, dtype=torch.bool).index_fill(0, best.topk(min(count, length)).indices, True)
+    kept = torch.zeros_like(best, dtype=torch.bool).index_fill(0, best_first(best, count), True)
     return kept[location].nonzero().squeeze(1)
 
 
@@ -139,33 +189,3 @@ def _scores(predictions: Predictions, image: int, location: Tensor, label: Tenso
         alignment_logits=None if alignment is None else alignment[image, location][None],
     )
     return chosen.scores().flatten()
-
-
-def class_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
-    """Indices that survive suppression on overlap > ``iou`` within each class, best score first.
-
-    Computed in float64. On a CPU, where the time of one suppression grows with the square of its boxes, each
-    class has its own; elsewhere one serves all.
-    """
-    if len(boxes) == 0:
-        return labels
-    if boxes.device.type != "cpu":
-        return nms_of_classes_apart(boxes, scores, labels, iou)
-    by_class = labels.argsort(stable=True)
-    counts = labels[by_class].unique_consecutive(return_counts=True)[1].tolist()
-    exact, score = boxes.double(), scores.double()
-    groups = torch.split(by_class, counts)
-    kept = torch.cat([group[nms(exact[group], score[group], iou)] for group in groups]).sort().values
-    return kept[scores[kept].argsort(descending=True, stable=True)]
-
-
-def nms_of_classes_apart(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
-    """:func:`class_nms` in one suppression, with the classes moved apart by more than the extent of all boxes.
-
-    Exact for boxes anywhere, also at negative coordinates, where offsets from the largest coordinate alone let
-    classes collide.
-    """
-    apart = boxes.double()
-    extent = apart.max() - apart.min() + 1
-    kept: Tensor = nms(apart + (labels * extent)[:, None], scores.double(), iou)
-    return kept
