@@ -13,8 +13,8 @@ from tood.detection.assigners.bags import anchor_bags
 from tood.detection.assigners.task_aligned import TaskAlignedAssigner
 from tood.detection.boxes import box_area, rows_iou
 from tood.detection.points import AnchorShapes, make_points
+from tood.detection.ranking import top_first
 from tood.detection.targets import Targets
-from tood.detection.ties import top_first
 
 CPU = torch.device("cpu")
 

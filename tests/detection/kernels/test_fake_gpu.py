@@ -84,20 +84,21 @@ def test_a_residual_backbone_takes_one_pass_after_each_convolution(
 
 @pytest.mark.usefixtures("autocast")
 @pytest.mark.parametrize(
-    ("name", "fused", "plain"),
+    ("name", "fused", "stacked", "plain"),
     [
-        ("atss", 40, 0),
-        ("tood", 36, 4),  # the tasks' features on maps of a few cells have their channels outermost
+        ("atss", 40, 0, 0),
+        ("tood", 6, 30, 4),  # the tasks' features on maps of a few cells have their channels outermost
     ],
 )
 def test_heads_normalise_in_half_precision(
-    name: str, fused: int, plain: int, method_named: Callable[[str], MethodConfig]
+    name: str, fused: int, stacked: int, plain: int, method_named: Callable[[str], MethodConfig]
 ) -> None:
     config = BackboneConfig.model_validate({"name": "resnet18", "kind": "resnet18"})
     head = build_detector(method_named(name), config, 3).bbox_head
     with FakeTensorMode(allow_non_fake_inputs=True):
         predictions, operators = on_gpu(head, [maps(256, size, torch.bfloat16) for size in SIZES])
     assert operators["group_norm_relu"] == fused
+    assert operators["group_norm_relu_into"] == stacked
     assert operators["native_group_norm"] == plain
     assert predictions.class_logits.dtype == torch.float32
 

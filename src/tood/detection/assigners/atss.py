@@ -10,8 +10,8 @@ from tood.detection.assigners.assignment import CENTRE_MARGIN, Assignment, prior
 from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import aligned_iou, inner_margin
 from tood.detection.points import Points
+from tood.detection.ranking import top_first
 from tood.detection.targets import Targets
-from tood.detection.ties import top_first
 from tood.detection.training_batch import TrainingBatch
 
 

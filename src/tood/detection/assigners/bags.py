@@ -8,8 +8,8 @@ from torch import Tensor
 from tood.detection.assigners.assignment import chunk_length, elements_at_once
 from tood.detection.boxes import box_area, rows_iou
 from tood.detection.points import Points
+from tood.detection.ranking import top_first
 from tood.detection.targets import Targets
-from tood.detection.ties import top_first
 
 
 @dataclass(frozen=True, eq=False)

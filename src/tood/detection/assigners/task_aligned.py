@@ -17,8 +17,8 @@ from tood.detection.assigners.assignment import (
 from tood.detection.assigners.base import Assigner
 from tood.detection.boxes import aligned_iou, box_area, inner_margin, rows_iou
 from tood.detection.points import Points
+from tood.detection.ranking import top_first
 from tood.detection.targets import Targets
-from tood.detection.ties import top_first
 from tood.detection.training_batch import TrainingBatch
 
 METRIC_EPSILON = 1e-7

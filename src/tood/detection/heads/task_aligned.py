@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tood.detection.heads.alignment import align_boxes, offset_branch, score_branch
 from tood.detection.heads.decoding import decode_boxes
 from tood.detection.heads.layers import ConvNorm, LevelScales, initialise, score_bias
+from tood.detection.kernels.feature_stack import FeatureStack
 from tood.detection.points import STRIDES, points_of
 from tood.detection.predictions import AlignmentDetails, Predictions, at_least_float32, flatten_levels
 
@@ -120,11 +121,12 @@ class TaskAlignedHead(nn.Module):
 
     def _interact(self, feature: Tensor) -> Tensor:
         """The outputs of all shared layers, one after the other on the channels (eq. 1)."""
-        interactive = []
-        for conv in self.inter_convs:
-            feature = conv(feature)
-            interactive.append(feature)
-        return torch.cat(interactive, dim=1)
+        stack = FeatureStack(len(self.inter_convs))
+        for layer in self.inter_convs:
+            assert isinstance(layer, ConvNorm)
+            assert layer.gn is not None
+            feature = stack.normalise(layer.conv(feature), layer.gn)
+        return stack.joined()
 
     def _predict(self, stacked: Tensor, cls_attention: Tensor, reg_attention: Tensor) -> _Level:
         """All layers that read the stack are one product, so that the gradient of this largest tensor is computed once.
