@@ -340,15 +340,28 @@ def test_the_layout_in_memory_changes_no_gradient() -> None:
         torch.testing.assert_close(found[0][name], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item() + 1e-12)
 
 
-@pytest.mark.parametrize(("capability", "pyramid"), [("AVX2", OUTERMOST), ("AVX512", INNERMOST)])
-def test_neck_and_head_are_laid_out_for_the_processor(
-    monkeypatch: pytest.MonkeyPatch, capability: str, pyramid: torch.memory_format
+@pytest.mark.parametrize(
+    ("capability", "training", "layouts"),
+    [
+        ("AVX2", True, ("outermost", "outermost")),
+        ("AVX2", False, ("innermost", "innermost")),
+        ("AVX512", True, ("innermost", "innermost")),
+        ("AVX512", False, ("innermost", "innermost")),
+    ],
+)
+def test_a_detector_is_laid_out_for_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capability: str, training: bool, layouts: tuple[str, str]
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    detector = build_detector(published("tood"), R18, 3)
-    assert detector.backbone.conv1.weight.is_contiguous(memory_format=INNERMOST)
+    detector = build_detector(published("tood"), R18, 3).on(torch.device("cpu"), training=training)
+    assert detector.layouts == layouts
+    backbone, pyramid = (INNERMOST if layout == "innermost" else OUTERMOST for layout in layouts)
+    assert detector.backbone.conv1.weight.is_contiguous(memory_format=backbone)
     assert detector.neck.fpn_convs[0].conv.weight.is_contiguous(memory_format=pyramid)
     assert detector.bbox_head.inter_convs[0].conv.weight.is_contiguous(memory_format=pyramid)
+    other = build_detector(published("tood"), R18, 3)
+    other.lay_out_as(layouts)
+    assert other.layouts == layouts
 
 
 @pytest.mark.parametrize("name", ["resnet18", "light", "lite0"])

@@ -30,7 +30,9 @@ from tiny_run import (
     workers_in,
 )
 
+from tood.detection.detector import INNERMOST, OUTERMOST
 from tood.io.errors import StoppedError
+from tood.io.read import read_json
 from tood.training import trainer
 from tood.training.checkpoint import CheckpointStore
 from tood.training.processes import stopping
@@ -320,6 +322,35 @@ def test_what_is_compared_is_computed_at_once_when_another_division_goes_on(proj
     store.save(kept["step"], {**kept, "world": 2, "losses": kept["losses"] * 2})
     said = train(project, "pisa")
     assert "goes on with 1 process instead of 2: still 4 images a step in the same order, 4 a process\n" in said
+
+
+@pytest.mark.parametrize("schedule", [{}, {"ema": {"decay": 0.9}}])
+def test_another_processor_keeps_the_memory_layout_that_the_training_began_with(
+    project: Path, monkeypatch: pytest.MonkeyPatch, schedule: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Last digits depend on it; processors prefer different ones."""
+    reschedule(project, **schedule)
+    monkeypatch.chdir(project)
+    folder, machine = Path(RUN), Machine(gpu="0")
+    caplog.set_level("INFO", logger="tood")
+
+    def train_where(layout: torch.memory_format) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("tood.detection.detector.layouts_on", lambda *_, **__: (OUTERMOST, layout))
+            verb.train(folder, machine, 1, CodeChoice(), [])
+
+    train_where(INNERMOST)
+    whole, rows = weights(project, "atss"), history(project, "atss")
+    shutil.rmtree("results")
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "stop_requests", stop_after(7))
+        with pytest.raises(StoppedError):
+            train_where(INNERMOST)
+    train_where(OUTERMOST)
+    assert any("keeps its channels outermost and innermost in memory" in line for line in caplog.messages)
+    assert history(project, "atss") == rows
+    assert same(weights(project, "atss"), whole)
+    assert read_json(folder / "train.json")["memory_layouts"] == ["outermost", "innermost"]
 
 
 def test_data_prepared_from_another_configuration_are_not_trained_on(project: Path) -> None:

@@ -86,7 +86,7 @@ def training_works(
 def _training_step(
     method: MethodConfig, backbone: BackboneConfig, schedule: ScheduleConfig, size: SceneSize, setup: Setup
 ) -> tuple[Callable[[], object], int | None]:
-    detector = _detector(method, backbone, setup).train()
+    detector = _detector(method, backbone, setup, training=True).train()
     criterion = build_criterion(method)
     optimiser = build_optimiser(detector, schedule)
     set_learning_rate(optimiser, _RATE)
@@ -120,7 +120,7 @@ def inference_works(
 def _inference(
     method: MethodConfig, backbone: BackboneConfig, size: SceneSize, setup: Setup
 ) -> tuple[Callable[[], object], int | None]:
-    detector = _detector(method, backbone, setup).eval()
+    detector = _detector(method, backbone, setup, training=False).eval()
     images = make_batch(size, setup.device, setup.seed).images
     sizes = size.sizes().to(setup.device)
     config = method.inference.model_copy(update={"precision": setup.precision})
@@ -131,10 +131,10 @@ def _inference(
     return run, _finish(detector, run, setup)
 
 
-def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup) -> Detector:
+def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup, *, training: bool) -> Detector:
     """A detector with random weights."""
     torch.manual_seed(setup.seed)
-    detector = build_detector(method, backbone, CLASSES).on(setup.device)
+    detector = build_detector(method, backbone, CLASSES).on(setup.device, training=training)
     if setup.contiguous:
         detector.lay_out(OUTERMOST, OUTERMOST)
     return detector

@@ -19,6 +19,7 @@ from tood.detection.predictions import Predictions
 Through = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 INNERMOST, OUTERMOST = torch.channels_last, torch.contiguous_format
 """Where the channels of weights and feature maps are in memory."""
+_NAMES = {INNERMOST: "innermost", OUTERMOST: "outermost"}
 
 
 class Detector(nn.Module):
@@ -32,11 +33,22 @@ class Detector(nn.Module):
         self._backbone_layout = self._pyramid_layout = OUTERMOST
         self.lay_out(*layouts_on(backbone, torch.device("cpu")))
 
-    def on(self, device: torch.device) -> "Detector":
-        """This detector, moved to the device and laid out in memory as it is fastest there."""
+    def on(self, device: torch.device, *, training: bool = False) -> "Detector":
+        """This detector, moved to the device and laid out in memory as inference, or training, is fastest there."""
         self.to(device)
-        self.lay_out(*layouts_on(self.backbone, device))
+        self.lay_out(*layouts_on(self.backbone, device, training=training))
         return self
+
+    @property
+    def layouts(self) -> tuple[str, str]:
+        """Where backbone, and neck and head, have their channels in memory: ``innermost`` or ``outermost``."""
+        backbone, pyramid = (_NAMES[layout] for layout in (self._backbone_layout, self._pyramid_layout))
+        return backbone, pyramid
+
+    def lay_out_as(self, layouts: Sequence[str]) -> None:
+        """As another detector's ``layouts`` say."""
+        backbone, pyramid = ({name: layout for layout, name in _NAMES.items()}[one] for one in layouts)
+        self.lay_out(backbone, pyramid)
 
     def lay_out(self, backbone: torch.memory_format, pyramid: torch.memory_format) -> None:
         """Keep weights and feature maps of the backbone, and those of neck and head, in these memory layouts."""
@@ -58,20 +70,22 @@ class Detector(nn.Module):
         return predictions
 
 
-def layouts_on(backbone: Backbone, device: torch.device) -> tuple[torch.memory_format, torch.memory_format]:
-    """The layouts of the backbone, and of neck and head, with which the device is fastest.
+def layouts_on(
+    backbone: Backbone, device: torch.device, *, training: bool = False
+) -> tuple[torch.memory_format, torch.memory_format]:
+    """The layouts of the backbone, and of neck and head, with which inference, or training, is fastest on the device.
 
     On GPUs cuDNN searches for seconds at every new input size before the first depthwise convolution with the channels
     innermost (8.5 to 10.5 s a size on an H200, 0.25 s with PyTorch's own kernels, which take them outermost).
 
     oneDNN takes up to twice as long for the weight gradient of a 3x3 convolution with the channels innermost where a
-    CPU has no AVX-512: a training step of the lite0 backbone is a quarter faster with those of neck and head outermost.
+    CPU has no AVX-512, so there only depthwise convolutions have them so in training (docs/performance.md).
     """
     if device.type == "cuda":
         return OUTERMOST if _has_depthwise(backbone) else INNERMOST, INNERMOST
     innermost = INNERMOST if backbone.channels_last else OUTERMOST
-    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
-        return innermost, OUTERMOST
+    if training and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return innermost if _has_depthwise(backbone) else OUTERMOST, OUTERMOST
     return innermost, innermost
 
 

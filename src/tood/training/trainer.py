@@ -38,6 +38,8 @@ class TrainingState:
     precision: str
     world: int
     micro_batches: int
+    layouts: tuple[str, ...]
+    """Of the detector in memory; its last digits depend on it. Empty in states of earlier versions."""
     detector: dict[str, Tensor]
     optimiser: dict[str, Any]
     averages: dict[str, Tensor]
@@ -52,7 +54,7 @@ class TrainingState:
         """The state in a checkpoint whose digest is right; None if another version wrote other fields."""
         if not isinstance(kept, dict):
             return None
-        kept = {"averages": {}, **kept}  # earlier versions averaged nothing
+        kept = {"averages": {}, "layouts": (), **kept}  # earlier versions averaged nothing
         return cls(**kept) if set(kept) == {field.name for field in fields(cls)} else None
 
 
@@ -65,7 +67,7 @@ class Trainer:
         schedule = job.config.schedule
         self.device = job.group.device
         job.detector.train()  # wrapping depends on which normalisations learn statistics
-        self.model: nn.Module = job.group.wrap(job.detector.on(self.device))
+        self.model: nn.Module = job.group.wrap(job.detector.on(self.device, training=True))
         self.optimiser = build_optimiser(job.detector, schedule)
         self.averaged = averaged(job.detector, schedule.ema)
         self.per_epoch, self.total = job.fit.per_epoch, job.fit.fitted.steps
@@ -108,6 +110,10 @@ class Trainer:
                 f"{job.precision}; set schedule.precision to '{state.precision}' or remove that folder to start anew."
             )
         self.micro_batches = self._parts_from(state)
+        if state.layouts and state.layouts != job.detector.layouts:
+            self._log.info("keeps its channels %s and %s in memory, as it began, for its last digits", *state.layouts)
+            job.detector.lay_out_as(state.layouts)
+            self.averaged = averaged(job.detector, job.config.schedule.ema)
         job.detector.load_state_dict(state.detector)
         self.optimiser.load_state_dict(state.optimiser)
         if self.averaged is not None:
@@ -194,6 +200,7 @@ class Trainer:
             precision=job.precision,
             world=job.group.world,
             micro_batches=self.micro_batches,
+            layouts=job.detector.layouts,
             detector=job.detector.state_dict(),
             optimiser=self.optimiser.state_dict(),
             averages=self.averaged.state() if self.averaged is not None else {},

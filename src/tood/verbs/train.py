@@ -311,6 +311,7 @@ def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost
             "processes": job.group.world,
             "micro_batches": cost.micro_batches,
             "precision": job.precision,
+            "memory_layouts": list(job.detector.layouts),
             "effective_batch": schedule.batch,
             "learning_rate": base_learning_rate(schedule),
             "epochs": schedule.epochs,
