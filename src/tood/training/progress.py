@@ -29,22 +29,14 @@ class ProgressLine:
         self._paused += seconds
 
     def show(self, *, step: int, epoch: int, loss: float, batch: int) -> None:
-        """Log the line for ``step`` steps done in the 0-based ``epoch``."""
+        """Log the line for ``step`` steps done in the 0-based ``epoch``; without a speed before the first of them."""
         now = time.monotonic()
         self._printed = now
-        done = max(1, step - self.started_step)
-        elapsed = now - self._started
-        training = max(1e-9, elapsed - self._paused)
-        left = elapsed / done * (self.steps - step)
-        speed = done * batch / training
-        run_log(__name__, self.run).info(
-            "epoch %d/%d  step %d/%d  loss %.3f  %s  %.0f images/s  %s left",
-            min(epoch + 1, self.epochs),
-            self.epochs,
-            step,
-            self.steps,
-            loss,
-            self.evaluated,
-            speed,
-            time_left(left),
-        )
+        line = f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}  step {step}/{self.steps}  loss {loss:.3f}  "
+        line += self.evaluated
+        done = step - self.started_step
+        if done:
+            elapsed = now - self._started
+            speed = done * batch / max(1e-9, elapsed - self._paused)
+            line += f"  {speed:.0f} images/s  {time_left(elapsed / done * (self.steps - step))} left"
+        run_log(__name__, self.run).info("%s", line)
