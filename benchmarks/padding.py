@@ -18,8 +18,8 @@ from tood.config.schedule import ScheduleConfig
 from tood.data.augmentation import Visit
 from tood.data.dataset import DetectionDataset
 from tood.data.epoch_plan import plan_epoch
-from tood.data.input_sizes import padded_size
 from tood.data.network_input import NetworkInput
+from tood.data.padded_sizes import PaddedSizes, padded_sizes_for
 from tood.data.prepared import open_prepared
 from tood.data.split_table import SplitTable
 from tood.data.training_targets import TrainingTargets
@@ -28,20 +28,27 @@ PICTURES = 32_000
 BATCH = 16
 
 
-def padded_share(dataset: DetectionDataset, group: int) -> tuple[float, float]:
-    """The share of padded pixels, and padded sizes a step on average, which are as many forward passes."""
+def padded_share(dataset: DetectionDataset, group: int, most: int | None) -> tuple[float, float, int]:
+    """The share of padded pixels, padded sizes a step on average (as many forward passes), and those of all steps.
+
+    With ``most`` the training has no more sizes than that.
+    """
+    sizes_of = PaddedSizes(np.zeros((0, 2), np.int64))
+    if most is not None:
+        sizes_of = padded_sizes_for(dataset, batch=BATCH, group=group, most=most)
     wide = dataset.targets.widths >= dataset.targets.heights
     times = -(-PICTURES // len(wide))
-    pixels, padded, passes = 0, 0, 0
+    pixels, padded, passes, every = 0, 0, 0, set()
     plan = plan_epoch(np.tile(wide, times), batch=BATCH, seed=0, epoch=0, group=group).positions
     for step in plan.tolist():
         sizes = [dataset.input_size(place % len(wide), Visit(place // len(wide))) for place in step]
         members = np.array(sizes).reshape(-1, group, 2)
-        largest = [padded_size(int(width), int(height)) for width, height in members.max(axis=1)]
+        largest = [sizes_of.smallest_for(int(width), int(height)) for width, height in members.max(axis=1)]
         pixels += int(members.prod(axis=2).sum())
         padded += group * sum(width * height for width, height in largest)
         passes += len(set(largest))
-    return 1 - pixels / padded, passes / len(plan)
+        every |= set(largest)
+    return 1 - pixels / padded, passes / len(plan), len(every)
 
 
 def main() -> None:
@@ -49,6 +56,7 @@ def main() -> None:
     parser.add_argument("dataset", help="a prepared data set")
     parser.add_argument("--schedules", nargs="+", default=["1x", "2x"])
     parser.add_argument("--groups", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="divisors of 16")
+    parser.add_argument("--sizes", type=int, help="padded sizes of the whole training; multiples of 32 if not given")
     options = parser.parse_args()
     prepared = open_prepared(Path("data") / options.dataset)
     split = prepared.split("train")
@@ -59,8 +67,9 @@ def main() -> None:
         given = NetworkInput(schedule.images, PixelsConfig())
         dataset = DetectionDataset(targets, split.images, given, train=True, seed=0)
         for group in options.groups:
-            share, passes = padded_share(dataset, group)
-            print(f"{name}, groups of {group}: {100 * share:.1f} % padding, {passes:.1f} forward passes a step")
+            share, passes, every = padded_share(dataset, group, options.sizes)
+            what = f"{100 * share:.1f} % padding, {passes:.1f} forward passes a step, {every} padded sizes in all"
+            print(f"{name}, groups of {group}: {what}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,11 @@ class ImagesConfig(Config):
         ),
     )
 
+    padded_sizes: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="Training pads to at most so many sizes, chosen for the data, as GPUs that prepare themselves for "
+        "each size like it; null: to multiples of 32, as published.",
+    )
     resize: Literal["exact", "opencv"] = Field(
         "exact",
         description="opencv rounds as OpenCV's bilinear resize, which the checkpoints of other code bases were trained "

@@ -61,7 +61,14 @@ _LATER: dict[tuple[str, ...], dict[str, object]] = {
     ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None, "group": None},
     ("method", "criterion"): {"normalise_over": "step"},
     ("schedule", "warmup"): {"share": None},
-    ("schedule", "images"): {"fit": None, "scale_jitter": None, "crop": None, "photometric": 0.0, "resize": "exact"},
+    ("schedule", "images"): {
+        "fit": None,
+        "scale_jitter": None,
+        "crop": None,
+        "photometric": 0.0,
+        "resize": "exact",
+        "padded_sizes": None,
+    },
 }
 """Fields that came after fingerprints were recorded: at these values they are no part of one."""
 
