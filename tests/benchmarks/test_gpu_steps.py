@@ -46,6 +46,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "gpu.json").read_text())["training"] is None
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     command = ["bash", str(ROOT / "benchmarks/gpu.sh"), str(tmp_path)]

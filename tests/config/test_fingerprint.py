@@ -106,19 +106,22 @@ def test_generated_data_is_identified_by_size_and_seeds() -> None:
 
 
 def test_fingerprints_are_those_of_the_versions_before() -> None:
-    """So that finished trainings are recognised; from before data sets could decide about images without objects."""
+    """So that finished trainings are recognised; from before data sets could decide about images without objects.
+
+    Those of COCO changed once, when its schedules began to leave the number format to the GPU.
+    """
     known = {
         "bccd:atss-0": "063fb625259d6951",
         "bccd:gfl-0": "0e7f70bf3476d770",
         "bccd:tood-0": "6285d1efa727fecf",
         "coco_tiny:tood": "e760b916f5ecbcb1",
-        "coco_1x:atss": "97fa5b21261a9eff",
-        "coco_1x:gfl": "7314f115ba643234",
-        "coco_1x:tood": "781daf90bf484117",
+        "coco_1x:atss": "9efc57a7b8f98ed6",
+        "coco_1x:gfl": "08ccf02d6344e7be",
+        "coco_1x:tood": "eb6bc9ac614e9daf",
         "family:atss_s0": "4b269d8ec04ee759",
         "family:gfl_s0": "6f7747f23cfdca52",
         "family:tood_s0": "27fbc45e4875c5a9",
-        "paper/table2:noisy_anchor": "b973b43f0154ea83",
+        "paper/table2:noisy_anchor": "be88705cfde1dfc6",
         "paper/table2@demo:noisy_anchor": "62b78ff30d3f365e",
         "paper/table2@demo:tal_18e": "4b393c100e1aa945",
     }
