@@ -11,14 +11,25 @@ import pytest
 import torch
 
 from tood.benchmarks.backbone_yardstick import plain_backbone
+from tood.benchmarks.group_works import DrawnSteps, group_works, scaled
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize, make_batch, sparse_predictions
 from tood.benchmarks.timing import Timing, Work, count_flops, time_in_turns
 from tood.benchmarks.timing_table import TimingRow, as_table
 from tood.benchmarks.workloads import SHARE_ABOVE, Setup, training_works
-from tood.config.backbone import BackboneConfig
+from tood.config.backbone import BackboneConfig, PixelsConfig
+from tood.config.blocks import load_block
+from tood.config.datasets import ShapesDataset
+from tood.config.images import ImagesConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.network_input import NetworkInput
+from tood.data.prepared import PreparedSplit
+from tood.data.split_table import SplitTable
+from tood.data.synthetic.shapes import CLASSES
+from tood.data.synthetic.shapes_files import generate_shapes
+from tood.data.training_targets import TrainingTargets
 from tood.io.errors import UserError
 from tood.training.step import StepLosses
 from tood.verbs.bench import Request, bench
@@ -74,6 +85,8 @@ def test_every_part_gives_a_ratio_and_valid_json(tmp_path: Path, said: list[str]
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"parts": ["groups"]}, "the part 'groups' and --dataset NAME"),
+        ({"dataset": "demo"}, "the part 'groups' and --dataset NAME"),
         ({"parts": ["trainings"]}, "there is no part 'trainings'; did you mean 'training'?"),
         ({"against": "ats"}, "--against ats: there is no params/methods/ats.yaml; did you mean 'atss'?"),
         ({"methods": "tod"}, "--methods tod: there is no params/methods/tod.yaml; did you mean 'tood'?"),
@@ -192,3 +205,30 @@ def test_another_methods_step_is_the_yardstick_where_one_is_named(said: list[str
         ("training", "gfl", ["training", "atss"]),
         ("inference", "gfl", ["inference", "atss"]),
     ]
+
+
+LIGHT = BackboneConfig(name="light", kind="light", width=32, norm_groups=8)
+
+
+def test_steps_in_groups_are_timed_beside_whole_ones(tmp_path: Path) -> None:
+    splits = {"train": {"images": 16, "seed": 3}}
+    config = ShapesDataset.model_validate({"format": "shapes", "name": "s", "size": 64, "splits": splits})
+    generate_shapes(config, tmp_path)
+    split = PreparedSplit("train", tmp_path / "annotations/train.json", tmp_path / "images", 16, 0, "")
+    targets = TrainingTargets.of(SplitTable.of_split(split, CLASSES))
+    images = scaled(ImagesConfig(short=800, long=1333, jitter=(480, 800)), 64, 96)
+    assert images.jitter == (38, 64)
+    schedule = ScheduleConfig(name="x", batch=8, group=2, images=images)
+    dataset = DetectionDataset(targets, split.images, NetworkInput(images, PixelsConfig()), train=True, seed=0)
+    drawn = DrawnSteps(dataset, schedule, steps=3)
+    for group, most in ((2, 4), (None, 1)):
+        steps = drawn.of(group)
+        assert [sum(len(batch.images) for batch in step) for step in steps] == [8, 8, 8]
+        assert max(len(step) for step in steps) <= most
+    method: MethodConfig = load_block(ROOT / "params", "methods", "atss", MethodConfig, "atss")
+    (work,) = group_works([method], LIGHT, drawn, Setup(device=CPU))
+    assert (work.part, work.name, work.images) == ("groups", "atss, groups of 2", 8)
+    for run in (work.run, work.yardstick):
+        found = run()
+        assert isinstance(found, StepLosses)
+        assert all(loss.isfinite() for loss in found.losses.values())

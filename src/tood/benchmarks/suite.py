@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torchvision
 
+from tood.benchmarks.group_works import DrawnSteps, group_works
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.timing import Work, time_in_turns
@@ -44,6 +45,8 @@ class Suite:
     setup: Setup
     repeats: int
     warmup: int
+    drawn: DrawnSteps | None = None
+    """For the part ``groups``."""
 
     @property
     def yardstick_format(self) -> NumberFormat:
@@ -65,6 +68,9 @@ class Suite:
                     yield from assignment_works(size, self.setup)
                 case "postprocess":
                     yield from postprocess_works(size, self.setup)
+                case "groups":
+                    assert self.drawn is not None
+                    yield from group_works(self.methods, self.backbone, self.drawn, self.setup)
 
 
 def run_suite(suite: Suite, report: Callable[[TimingRow], None]) -> list[TimingRow]:

@@ -35,17 +35,18 @@ from tood.training.optim import build_optimiser, set_learning_rate
 from tood.training.processes.distributed import Group
 from tood.training.step import StepLosses, step_gradient
 
-Part = Literal["training", "inference", "assignment", "postprocess"]
+Part = Literal["training", "inference", "assignment", "postprocess", "groups"]
 DEFAULT_SIZES: dict[Part, SceneSize] = {
     "training": SceneSize(416, 640, images=2, objects=20),
     "inference": SceneSize(416, 640, images=2, objects=20),
     "assignment": SceneSize(800, 1333, images=4, objects=100),
     "postprocess": SceneSize(800, 1333, images=1, objects=0),
+    "groups": SceneSize(320, 533, images=16, objects=0),
 }
 SHARE_ABOVE = 0.01
 """Share of the scores that post-processing finds above its threshold."""
-_RATE = 1e-9  # all steps see about the same random weights
-_AFTER_WARMUP = Progress(epoch=10**6, step=10**6, total_steps=10**6)
+RATE = 1e-9  # all steps see about the same random weights
+AFTER_WARMUP = Progress(epoch=10**6, step=10**6, total_steps=10**6)
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,16 @@ def training_works(
 def _training_step(
     method: MethodConfig, backbone: BackboneConfig, schedule: ScheduleConfig, size: SceneSize, setup: Setup
 ) -> tuple[Callable[[], object], int | None]:
-    detector = _detector(method, backbone, setup, training=True).train()
+    detector = detector_for(method, backbone, setup, training=True).train()
     criterion = build_criterion(method)
     optimiser = build_optimiser(detector, schedule)
-    set_learning_rate(optimiser, _RATE)
+    set_learning_rate(optimiser, RATE)
     batch = make_batch(size, setup.device, setup.seed)
     group = Group(rank=0, world=1, device=setup.device)
 
     def run() -> StepLosses:
         optimiser.zero_grad(set_to_none=True)
-        found = step_gradient(detector, criterion, [batch], _AFTER_WARMUP, group=group, precision=setup.precision)
+        found = step_gradient(detector, criterion, [batch], AFTER_WARMUP, group=group, precision=setup.precision)
         optimiser.step()
         return found
 
@@ -120,7 +121,7 @@ def inference_works(
 def _inference(
     method: MethodConfig, backbone: BackboneConfig, size: SceneSize, setup: Setup
 ) -> tuple[Callable[[], object], int | None]:
-    detector = _detector(method, backbone, setup, training=False).eval()
+    detector = detector_for(method, backbone, setup, training=False).eval()
     images = make_batch(size, setup.device, setup.seed).images
     sizes = size.sizes().to(setup.device)
     config = method.inference.model_copy(update={"precision": setup.precision})
@@ -131,7 +132,7 @@ def _inference(
     return run, _finish(detector, run, setup)
 
 
-def _detector(method: MethodConfig, backbone: BackboneConfig, setup: Setup, *, training: bool) -> Detector:
+def detector_for(method: MethodConfig, backbone: BackboneConfig, setup: Setup, *, training: bool) -> Detector:
     """A detector with random weights."""
     torch.manual_seed(setup.seed)
     detector = build_detector(method, backbone, CLASSES).on(setup.device, training=training)

@@ -12,7 +12,9 @@ from tood.io.console import open_log
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PART]...", help="training, inference, assignment, postprocess; all by default."),
+        typer.Argument(
+            metavar="[PART]...", help="training, inference, assignment, postprocess (all of these by default), groups."
+        ),
     ] = None,
     methods: Annotated[str, typer.Option("--methods", help="Files params/methods/<name>.yaml.")] = "tood,atss,gfl",
     against: Annotated[
@@ -40,6 +42,11 @@ def bench(
     sync_check: Annotated[
         bool, typer.Option("--sync-check", help="Only check that training steps never wait for the GPU.")
     ] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="For groups: a prepared data set, whose pictures are trained on.")
+    ] = None,
+    schedule: Annotated[str, typer.Option("--schedule", help="For groups: params/schedules/<name>.yaml.")] = "2x",
+    group: Annotated[int, typer.Option("--group", min=1, help="For groups: images that are padded together.")] = 2,
     log: LogOption = None,
 ) -> None:
     """Time training, inference, assignment and post-processing, each beside a yardstick in the same process.
@@ -66,5 +73,8 @@ def bench(
         warmup=warmup,
         seed=seed,
         sync_check=sync_check,
+        dataset=dataset,
+        drawn_schedule=schedule,
+        group=group,
     )
     verb(request, gpu, json)

@@ -9,20 +9,27 @@ from typing import get_args
 
 import torch
 
+from tood.benchmarks.group_works import DrawnSteps, scaled
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
 from tood.benchmarks.timing_table import TimingRow, as_table
 from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
-from tood.config.backbone import load_backbone
+from tood.config.backbone import PixelsConfig, load_backbone
 from tood.config.blocks import load_block
+from tood.config.datasets import load_dataset
 from tood.config.messages import nearest
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
+from tood.data.dataset import DetectionDataset
+from tood.data.network_input import NetworkInput
+from tood.data.split_table import SplitTable
+from tood.data.training_targets import TrainingTargets
 from tood.detection.number_format import NumberFormat
 from tood.io.errors import UserError
 from tood.io.write import write_json
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import PARAMS
+from tood.verbs.open_run import open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,10 @@ class Request:
     warmup: int
     seed: int
     sync_check: bool
+    dataset: str | None = None
+    """Whose pictures the part ``groups`` takes."""
+    drawn_schedule: str = "2x"
+    group: int = 2
 
 
 def bench(request: Request, gpu: str, json: Path | None) -> None:
@@ -78,6 +89,7 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
             ),
             repeats=request.repeats,
             warmup=request.warmup,
+            drawn=_drawn(request) if "groups" in parts else None,
         )
         if request.sync_check:
             for name in check_syncs(suite):
@@ -106,7 +118,28 @@ def _parts(request: Request) -> tuple[Part, ...]:
         if request.parts and tuple(request.parts) != ("training",):
             raise UserError("--sync-check: is made of training steps; name no other part with it.")
         return ("training",)
-    return tuple(part for part in known if part in request.parts) or known
+    if ("groups" in request.parts) != (request.dataset is not None):
+        raise UserError("tood bench: the part 'groups' and --dataset NAME, whose pictures it takes, go together.")
+    return tuple(part for part in known if part in request.parts) or tuple(part for part in known if part != "groups")
+
+
+def _drawn(request: Request) -> DrawnSteps:
+    """Steps of the data set's training pictures, as the schedule pads them."""
+    assert request.dataset is not None
+    described = load_dataset(request.dataset, PARAMS, f"--dataset {request.dataset}")
+    schedule: ScheduleConfig = load_block(PARAMS, "schedules", request.drawn_schedule, ScheduleConfig, "--schedule")
+    size = _size("groups", request)
+    if size.images % request.group:
+        raise UserError(f"--group {request.group}: does not divide the {size.images} images of a step (--images).")
+    images = scaled(schedule.images, min(size.height, size.width), max(size.height, size.width))
+    changes = {"images": images, "batch": size.images, "group": request.group}
+    prepared = open_dataset(described)
+    split = prepared.split("train")
+    targets = TrainingTargets.of(SplitTable.of_split(split, prepared.classes), drop_empty=schedule.drop_empty)
+    dataset = DetectionDataset(
+        targets, split.images, NetworkInput(images, PixelsConfig()), train=True, seed=request.seed
+    )
+    return DrawnSteps(dataset, schedule.model_copy(update=changes), request.repeats + request.warmup)
 
 
 def _method(name: str, option: str) -> MethodConfig:
