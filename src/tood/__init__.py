@@ -1,7 +1,35 @@
-"""TOOD and related one-stage object detectors (sample-assignment methods), trained, evaluated and compared alike."""
+"""TOOD and related one-stage object detectors (sample-assignment methods), trained, evaluated and compared alike.
+
+The public names are those of ``__all__`` (docs/python.md); the command line is ``tood``.
+"""
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tood.api.detector import Found, LoadedDetector, load
+    from tood.io.errors import UserError
 
 __version__ = "0.1.0"
+__all__ = ["Found", "LoadedDetector", "UserError", "__version__", "load"]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the command line attaches the console
+
+_HOMES = {
+    "Found": "tood.api.detector",
+    "LoadedDetector": "tood.api.detector",
+    "UserError": "tood.io.errors",
+    "load": "tood.api.detector",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when they are first used: the command line starts without PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tood' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -16,11 +16,11 @@ from tood.data.loader import Batch, collate
 from tood.data.split_table import SplitTable
 from tood.detection.detector import Detector, build_detector
 from tood.detection.postprocess import Detections
-from tood.evaluation import detections
+from tood.evaluation import detections, picture_detections
 from tood.evaluation.detections import detect_batch
+from tood.evaluation.picture_detections import as_sample
 from tood.io.errors import UserError
-from tood.verbs import predict as verb
-from tood.verbs.predict import as_sample, model_of, predict
+from tood.verbs.predict import model_of, predict
 from tood.weights.model_file import load_detection_model, save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -57,7 +57,7 @@ def test_images_are_normalised_as_the_models_backbone_takes_them(
         seen.append(batch)
         return detect_batch(detector, batch, *options)
 
-    monkeypatch.setattr(verb, "detect_batch", detecting)
+    monkeypatch.setattr(picture_detections, "detect_batch", detecting)
     predict(tmp_path / "model.pt", tmp_path / "a.png", tmp_path / "out", 0.3, "0", 1)
     (batch,) = seen
     torch.testing.assert_close(batch.images[0].mean((1, 2)), torch.tensor([1.0, -2.0, 0.2]))
@@ -84,7 +84,7 @@ def test_a_large_photograph_is_seen_as_evaluation_sees_it(
         seen.append(batch)
         return detect_batch(detector, batch, *options)
 
-    monkeypatch.setattr(verb, "detect_batch", detecting)
+    monkeypatch.setattr(picture_detections, "detect_batch", detecting)
     monkeypatch.setattr(detections, "detect_batch", detecting)
     predict(tmp_path / "model.pt", tmp_path / "a.jpg", tmp_path / "out", 0.3, "0", 1)
     model = load_detection_model(tmp_path / "model.pt")

@@ -84,6 +84,11 @@ def decode_for(path: Path, bounds: Bounds | None) -> Decoded:
     return _decode(path, None, bounds)
 
 
+def rgb_planes(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels (3,H,W) of an opened picture as :func:`decode_image` gives those of a file; UserError alike."""
+    return _planes(ImageOps.exif_transpose(image), _Reading(Path("picture"), None))
+
+
 def examine_image(path: Path) -> tuple[Tensor, frozenset[Change]]:
     """The image as :func:`decode_image` reads it, which raises alike, and in what its pixels differ from the file."""
     changes: set[Change] = set()

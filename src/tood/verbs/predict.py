@@ -9,27 +9,22 @@ import torch
 
 from tood.config.datasets import TileConfig
 from tood.config.messages import nearest
-from tood.data.augmentation import bounds_to_decode_for, no_augmentation
 from tood.data.box_drawing import draw_detections
-from tood.data.dataset import Sample
-from tood.data.decode import Change, Decoded, decode_for, examine_image
+from tood.data.decode import Change, examine_image
 from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
-from tood.data.loader import collate
-from tood.data.network_input import NetworkInput
 from tood.data.pictures import note_changes
-from tood.data.tiles import in_tiles, tile_windows
-from tood.data.transforms import transform
+from tood.data.tiles import in_tiles
 from tood.detection.postprocess import Detections
-from tood.evaluation.detections import TILES_TOGETHER, as_coco_results, detect_batch
-from tood.evaluation.tile_merging import merge_tiles
+from tood.evaluation.detections import as_coco_results
+from tood.evaluation.picture_detections import detect_in_file
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
 from tood.io.write import atomic_path, write_json
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import RESULTS
-from tood.weights.model_file import DetectionModel, load_detection_model
+from tood.weights.model_file import load_detection_model
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ def predict(
                 log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
-            found = _detect(model, path, picture, number, tile, device)
+            found = detect_in_file(model, path, picture, tile, device)
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
@@ -139,47 +134,6 @@ def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
     if not is_unicode(str(path)):
         raise UserError(f"{printable(path)}: the file's name is not valid UTF-8; rename it.")
     return examine_image(path)
-
-
-def _detect(
-    model: DetectionModel,
-    path: Path,
-    picture: torch.Tensor,
-    image_id: int,
-    tile: TileConfig | None,
-    device: torch.device,
-) -> Detections:
-    given, inference = model.network_input, model.method.inference
-    height, width = picture.shape[-2:]
-    if tile is None:
-        bounds = bounds_to_decode_for(given.images, no_augmentation(given.images))
-        read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
-        batch = collate([as_sample(read, image_id, given)], given.pixels)
-        return detect_batch(model.detector, batch, given.pixels, device, inference)[0]
-    windows = torch.from_numpy(tile_windows(width, height, tile))
-    found: list[Detections] = []
-    for some in windows.split(TILES_TOGETHER):
-        parts = [Decoded(picture[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
-        batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
-        found += detect_batch(model.detector, batch, given.pixels, device, inference)
-    return merge_tiles(found, windows, inference)
-
-
-def as_sample(picture: Decoded, image_id: int, config: NetworkInput) -> Sample:
-    """A network input from a decoded image, as evaluation makes it."""
-    no_boxes, no_labels = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    images = config.images
-    resized, boxes, labels = transform(
-        picture.pixels,
-        no_boxes,
-        no_labels,
-        no_augmentation(images),
-        antialias=images.antialias,
-        opencv=images.resize == "opencv",
-        whole=picture.size,
-    )
-    width, height = picture.size
-    return Sample(resized, (height, width), image_id, boxes, labels)
 
 
 def _draw(target: Path, picture: torch.Tensor, found: Detections, classes: tuple[str, ...], threshold: float) -> None:
