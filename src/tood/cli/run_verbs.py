@@ -1,4 +1,4 @@
-"""Commands on one run: ``tood train``, ``replay``, ``evaluate``, ``predict``, ``analyse``, ``submit``."""
+"""Commands on one run: ``tood train``, ``replay``, ``evaluate``, ``predict``, ``analyse``, ``explain``, ``submit``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -171,6 +171,21 @@ def analyse(
     from tood.verbs.analyse import analyse as verb
 
     verb(run, gpu, thread_count(threads))
+
+
+def explain_assignment(
+    run: RunOption,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write, a PNG.")],
+    image: Annotated[str | None, typer.Option("--image", help="A file of the split; default its first.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Split that the image is in.")] = "train",
+) -> None:
+    """Draw which locations a method assigns to the objects of a picture, per level, before and after its training.
+
+    Example:  tood explain assignment --run results/demo/tood --image 000008.png --out assignment.png
+    """
+    from tood.verbs.explain import explain_assignment as verb
+
+    verb(run, image, split, out)
 
 
 def submit(
