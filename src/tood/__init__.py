@@ -9,18 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tood.api.detector import Found, LoadedDetector, load
+    from tood.api.study import Evaluation, compare, evaluate, explain, prepare, train
+    from tood.evaluation.assignment_view import AssignmentView
     from tood.io.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Found", "LoadedDetector", "UserError", "__version__", "load"]
+__all__ = [
+    "AssignmentView",
+    "Evaluation",
+    "Found",
+    "LoadedDetector",
+    "UserError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "explain",
+    "load",
+    "prepare",
+    "train",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the command line attaches the console
 
 _HOMES = {
-    "Found": "tood.api.detector",
-    "LoadedDetector": "tood.api.detector",
+    **dict.fromkeys(("Found", "LoadedDetector", "load"), "tood.api.detector"),
+    **dict.fromkeys(("Evaluation", "compare", "evaluate", "explain", "prepare", "train"), "tood.api.study"),
+    "AssignmentView": "tood.evaluation.assignment_view",
     "UserError": "tood.io.errors",
-    "load": "tood.api.detector",
 }
 
 

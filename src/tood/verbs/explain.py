@@ -1,4 +1,4 @@
-"""``tood explain assignment``: which locations a method assigns to the objects of a picture, before and after its training."""
+"""``tood explain assignment``: the locations assigned to a picture's objects, before and after a training."""
 
 import logging
 from collections.abc import Sequence
