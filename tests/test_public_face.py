@@ -1,0 +1,29 @@
+"""Licence, citation and versions say the same."""
+
+import tomllib
+from pathlib import Path
+
+import yaml
+
+import tood
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+
+
+def test_the_licence_is_the_same_everywhere() -> None:
+    assert PROJECT["license"] == CITATION["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert [author["name"] for author in PROJECT["authors"]] == [CITATION["authors"][0]["name"]] == ["tood developers"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert CITATION["version"] == tood.__version__
+    assert f"## {tood.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_reference_has_authors_and_a_year() -> None:
+    titles = [one["title"] for one in CITATION["references"]]
+    assert len(set(titles)) == len(titles) >= 10
+    assert all(one["authors"] and 2000 < one["year"] < 2100 for one in CITATION["references"])
