@@ -20,7 +20,7 @@ from tood.evaluation import detections, picture_detections
 from tood.evaluation.detections import detect_batch
 from tood.evaluation.picture_detections import as_sample
 from tood.io.errors import UserError
-from tood.verbs.predict import model_of, predict
+from tood.verbs.predict import Outputs, _folder_of, model_of, predict
 from tood.weights.model_file import load_detection_model, save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -132,7 +132,7 @@ def test_every_image_gets_a_picture_of_its_own_and_its_boxes(
     assert {row["image_id"] for row in content["annotations"]} == {1, 2, 3}
     assert {row["category_id"] for row in content["annotations"]} <= {3, 7}
     assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
-    assert said[-1] == f"3 pictures and detections.json are in {tmp_path / 'out'}"
+    assert f"3 pictures and detections.json are in {tmp_path / 'out'}" in said
     with Image.open(tmp_path / "out" / "a.jpg.png") as picture:
         assert picture.size == (64, 48)
 
@@ -171,3 +171,36 @@ def test_nothing_is_written_when_nothing_can_be_read(run: Path, photos: Path, tm
     with pytest.raises(UserError, match=r"has no model\.pt; give the folder results/<study>/<run>"):
         model_of(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_drawn_boxes_become_annotations_and_crops(run: Path, photos: Path, tmp_path: Path, said: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--labels voc: .*a\.(jpg|png) and .*a\.(jpg|png)"):
+        predict(run / "model.pt", photos, tmp_path / "out", 0.3, "0", 1, None, Outputs("voc"))
+    (photos / "a.png").unlink()
+    out = tmp_path / "out"
+    everything = json.loads(files_of(run, photos, out / "first", Outputs())["detections.json"])["annotations"]
+    threshold = sorted(one["score"] for one in everything)[-6]
+    predict(run / "model.pt", photos, out / "second", threshold, "0", 1, None, Outputs("yolo", crops=True))
+    drawn = [one for one in everything if one["score"] >= threshold]
+    written = files(out / "second")
+    lines = {name: text.decode().splitlines() for name, text in written.items() if name.endswith(".txt")}
+    assert set(lines) == {f"labels/yolo/labels/{name}.txt" for name in ("a", "sub dir/größe 1")}
+    assert b"0: cat\n  1: dog" in written["labels/yolo/data.yaml"]
+    crops = [name for name in written if name.startswith("crops/")]
+    assert len(crops) == len(drawn) >= 6
+    assert {name.split("/")[1] for name in crops} <= {"0-cat", "1-dog"}
+    assert any("images/s" in line for line in said)
+
+
+def files_of(run: Path, images: Path, out: Path, outputs: Outputs) -> dict[str, bytes]:
+    predict(run / "model.pt", images, out, 0.3, "0", 1, None, outputs)
+    return files(out)
+
+
+def test_a_class_may_be_called_anything() -> None:
+    assert [_folder_of(number, ("../x", "a/b", "größe 1.", "")) for number in range(4)] == [
+        "0-.._x",
+        "1-a_b",
+        "2-größe 1",
+        "3-",
+    ]

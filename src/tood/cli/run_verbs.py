@@ -1,7 +1,7 @@
 """Commands on one run: ``tood train``, ``replay``, ``evaluate``, ``predict``, ``analyse``, ``explain``, ``submit``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -139,22 +139,38 @@ def predict(
         int | None,
         typer.Option("--tile", min=64, help="Side px of tiles to cut the images into; default as it was trained."),
     ] = None,
+    labels: Annotated[
+        Literal["coco", "yolo", "voc", "label-studio"] | None,
+        typer.Option("--labels", help="Also write the drawn boxes as annotations, for a labelling tool to correct."),
+    ] = None,
+    crops: Annotated[bool, typer.Option("--crops", help="Also cut the drawn boxes out of the images.")] = False,
     gpu: GpuOption = "auto",
     threads: ThreadsOption = 0,
 ) -> None:
     """Detect objects in images: pictures with boxes and a COCO-format json.
 
+    \b
     Example:  tood predict --run results/demo/tood photos/ --out found/
+              tood predict --run results/own@mine/tood-0 new/ --out found/ --labels yolo
     """
     from tood.verbs.chosen_threshold import chosen_threshold
-    from tood.verbs.predict import model_of
+    from tood.verbs.predict import Outputs, model_of
     from tood.verbs.predict import predict as verb
 
     if run is not None and weights is None:
         weights = model_of(run)
     elif run is not None or weights is None:
         raise UserError("predict: give either --run FOLDER or --weights FILE.")
-    verb(weights, images, out, chosen_threshold(threshold, weights), gpu, thread_count(threads), tile)
+    verb(
+        weights,
+        images,
+        out,
+        chosen_threshold(threshold, weights),
+        gpu,
+        thread_count(threads),
+        tile,
+        Outputs(labels, crops),
+    )
 
 
 def analyse(

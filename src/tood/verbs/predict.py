@@ -2,10 +2,15 @@
 
 import logging
 import os
+import re
+import time
 from collections import Counter
-from pathlib import Path
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path, PurePosixPath
 
 import torch
+from PIL import Image
 
 from tood.config.datasets import TileConfig
 from tood.config.messages import nearest
@@ -14,6 +19,7 @@ from tood.data.decode import Change, examine_image
 from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
+from tood.data.formats.label_files import LabelFormat, Labelled, write_labels
 from tood.data.pictures import note_changes
 from tood.data.tiles import in_tiles
 from tood.detection.postprocess import Detections
@@ -21,7 +27,7 @@ from tood.evaluation.detections import as_coco_results
 from tood.evaluation.picture_detections import detect_in_file
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
-from tood.io.write import atomic_path, write_json
+from tood.io.write import atomic_path, write_json, write_with
 from tood.training.processes.devices import one_device
 from tood.verbs.folders import RESULTS
 from tood.weights.model_file import load_detection_model
@@ -40,19 +46,42 @@ def model_of(run: Path) -> Path:
     return run / "model.pt"
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What ``tood predict`` writes besides pictures and ``detections.json``."""
+
+    labels: LabelFormat | None = None
+    """Annotations of the boxes that are drawn, for a labelling tool, in ``labels/<format>``."""
+    crops: bool = False
+    """The part of the picture in each of these boxes, in ``crops/<label>-<class>``."""
+
+
+_NOTHING_ELSE = Outputs()
+
+
 def predict(
-    weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, tile_size: int | None = None
+    weights: Path,
+    images: Path,
+    out: Path,
+    threshold: float,
+    gpu: str,
+    threads: int,
+    tile_size: int | None = None,
+    outputs: Outputs = _NOTHING_ELSE,
 ) -> None:
     """Detect objects in one image or a folder of them with any ``model.pt``.
 
     Images are cut into the tiles that the detector was trained on, or of ``tile_size`` px if given.
-    Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
+    Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes), and
+    ``outputs``. Says the speed at the end.
     Images that cannot be read are named and left out, and make the command fail in the end; if none can be
     read, nothing is written. Images below ``out`` are not looked at, and no image is ever overwritten.
     """
     paths = _image_paths(images, out)
     root = images if images.is_dir() else images.parent
     targets = _picture_paths(paths, root, out)
+    if outputs.labels in ("yolo", "voc"):
+        _refuse_shared_names(paths, root, outputs.labels)
     model = load_detection_model(weights)
     tile = model.tile if tile_size is None else TileConfig(size=tile_size)
     if tile is not None:
@@ -61,6 +90,8 @@ def predict(
     unreadable: list[str] = []
     changes: dict[Path, frozenset[Change]] = {}
     entries, results = [], []
+    labelled: list[Labelled] = []
+    began, seconds = time.perf_counter(), 0.0
     with one_device(gpu) as device:
         model.detector.on(device)
         for number, path in enumerate(paths, start=1):
@@ -70,10 +101,15 @@ def predict(
                 log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
+            started = time.perf_counter()
             found = detect_in_file(model, path, picture, tile, device)
+            seconds += time.perf_counter() - started
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
+            labelled.append(_labelled(name, width, height, found, threshold))
+            if outputs.crops:
+                _write_crops(out / "crops", picture, labelled[-1], model.classes)
             entries.append({"id": number, "file_name": name.as_posix(), "width": width, "height": height})
             results += as_coco_results([found], [number], model.category_ids)
             shown = int((found.scores >= threshold).sum())
@@ -87,12 +123,54 @@ def predict(
     content = {"images": entries, "annotations": results, "categories": categories}
     write_json(out / "detections.json", content, indent=None)
     log.info("%s and detections.json are in %s", plural(len(entries), "picture"), out)
+    if outputs.labels is not None:
+        target = write_labels(outputs.labels, out / "labels" / outputs.labels, labelled, model.classes)
+        log.info("annotations of %s: %s", plural(sum(len(one.boxes) for one in labelled), "box"), target)
+    whole = time.perf_counter() - began
+    log.info("%.1f images/s, %.1f with reading and drawing", len(entries) / seconds, len(entries) / whole)
     findings = Findings()
     note_changes(changes, findings)
     for note in findings.sentences("note"):
         log.info("note: %s", note)
     if unreadable:
         raise UserError(f"{images}: {_unreadable_count(unreadable, len(paths))}.")
+
+
+def _labelled(name: Path, width: int, height: int, found: Detections, threshold: float) -> Labelled:
+    """The boxes that are drawn."""
+    kept = found.scores >= threshold
+    boxes = [(left, top, right, bottom) for left, top, right, bottom in found.boxes[kept].tolist()]
+    return Labelled(name.as_posix(), width, height, boxes, found.labels[kept].tolist(), found.scores[kept].tolist())
+
+
+def _write_crops(folder: Path, picture: torch.Tensor, drawn: Labelled, classes: tuple[str, ...]) -> None:
+    """One PNG for each box that covers a pixel: ``<label>-<class>/<picture>-<number>.png``."""
+    height, width = picture.shape[-2:]
+    for number, ((left, top, right, bottom), label) in enumerate(zip(drawn.boxes, drawn.labels, strict=True), start=1):
+        x1, y1, x2, y2 = max(0, int(left)), max(0, int(top)), min(width, ceil(right)), min(height, ceil(bottom))
+        if x2 <= x1 or y2 <= y1:
+            continue
+        name = PurePosixPath(drawn.file_name)
+        target = folder / _folder_of(label, classes) / name.with_name(f"{name.name}-{number}.png")
+        crop = Image.fromarray(picture[:, y1:y2, x1:x2].permute(1, 2, 0).numpy())
+        write_with(target, lambda path, crop=crop: crop.save(path, format="PNG"))  # type: ignore[misc]
+
+
+def _refuse_shared_names(paths: list[Path], root: Path, labels: str) -> None:
+    """These formats know a picture's annotations by its name without suffix."""
+    names = Counter(path.relative_to(root).with_suffix("") for path in paths)
+    twice = [path for path in paths if names[path.relative_to(root).with_suffix("")] > 1]
+    if twice:
+        raise UserError(
+            f"--labels {labels}: {twice[0]} and {twice[1]} would have the same annotation file; rename one, or take "
+            "coco or label-studio."
+        )
+
+
+def _folder_of(label: int, classes: tuple[str, ...]) -> str:
+    """A name that is a folder's whatever the class is called."""
+    plain = re.sub(r"[^\w .-]", "_", classes[label])[:80]
+    return f"{label}-{plain}".rstrip(". ")
 
 
 def _unreadable_count(names: list[str], count: int) -> str:
