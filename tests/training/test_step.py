@@ -10,6 +10,7 @@ import pytest
 import torch
 from forked_command import SERVER
 from torch import nn
+from torch.nn.functional import pad
 
 from tood.detection.detector import build_criterion
 from tood.detection.training_batch import Progress
@@ -29,6 +30,18 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: in
         losses, found = equality.gradient(name, epoch, batch, groups=groups, group=group, micro_batches=parts)
         assert equality.largest_error(found, expected) < TOLERANCE
         assert equality.largest_error(losses, whole) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "epoch", "groups"), list(equality.cases()))
+def test_empty_slots_change_nothing(name: str, epoch: int, groups: int) -> None:
+    batch, alone = equality.make_batch(5), equality.alone()
+    fields = {"boxes": (0, 0, 0, 11), "labels": (0, 11), "valid": (0, 11)}
+    padded = replace(batch, **{field: pad(getattr(batch, field), more) for field, more in fields.items()})
+    (few, expected), (many, found) = (
+        equality.gradient(name, epoch, one, groups=groups, group=alone) for one in (batch, padded)
+    )
+    assert equality.largest_error(many, few) < 1e-9
+    assert equality.largest_error(found, expected) < 1e-9
 
 
 def test_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
