@@ -67,6 +67,14 @@ class Batch:
         pieces = zip(*(value.split(most) for _, value in self._tensors()), strict=True)
         return [Batch(*tensors) for tensors in pieces]
 
+    def clone(self) -> "Batch":
+        return Batch(**{name: value.clone() for name, value in self._tensors()})
+
+    def copy_(self, other: "Batch") -> None:
+        """Take over the values of a batch of the same shapes."""
+        own, new = ([value for _, value in batch._tensors()] for batch in (self, other))
+        torch._foreach_copy_(own, new)
+
     def pin_memory(self) -> "Batch":
         return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
 
