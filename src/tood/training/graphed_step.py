@@ -37,7 +37,7 @@ def graphed_steps(job: Job) -> "GraphedSteps | None":
     if recorder is None:
         return None
     log, schedule = run_log(__name__, job.config.run), job.config.schedule
-    why = why_not(job)
+    why = why_not(job.detector, job.criterion, world=job.group.world, steps=job.fit.fitted.steps)
     if why:
         log.info("trains without CUDA graphs: %s", why)
         return None
@@ -53,14 +53,14 @@ def graphed_steps(job: Job) -> "GraphedSteps | None":
     )
 
 
-def why_not(job: Job) -> str:
-    """Why no graph can hold the steps of a job; empty if graphs can."""
-    if not captures_in_graph(job.detector):
+def why_not(detector: nn.Module, criterion: Criterion, *, world: int, steps: int) -> str:
+    """Why no graph can hold the steps of a training, of so many in all; empty if graphs can."""
+    if not captures_in_graph(detector):
         return "they cannot hold deformable convolutions"
-    if job.group.world > 1 and learns_statistics(job.detector):
+    if world > 1 and learns_statistics(detector):
         return "batch normalisation is synchronised in the middle of a step"
-    if program_of(job.criterion, Progress(0, 0, job.fit.fitted.steps), 0) is None:
-        return _unknown(job.criterion)
+    if program_of(criterion, Progress(0, 0, steps), 0) is None:
+        return _unknown(criterion)
     return ""
 
 
