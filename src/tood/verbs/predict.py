@@ -23,6 +23,7 @@ from tood.data.tiles import in_tiles, tile_windows
 from tood.data.transforms import transform
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import TILES_TOGETHER, as_coco_results, detect_batch
+from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
 from tood.evaluation.tile_merging import merge_tiles
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
@@ -68,6 +69,8 @@ def predict(
     entries, results = [], []
     with one_device(gpu) as device:
         model.detector.on(device)
+        pixels, inference = model.network_input.pixels, model.method.inference
+        graphs = graphed_detections(model.detector, pixels, inference, device)
         for number, path in enumerate(paths, start=1):
             try:
                 picture, changes[path] = _decode(path)
@@ -75,7 +78,7 @@ def predict(
                 log.info(str(error))
                 unreadable.append(printable(path.name))
                 continue
-            found = _detect(model, path, picture, number, tile, device)
+            found = _detect(model, path, picture, number, tile, device, graphs)
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)
             height, width = picture.shape[-2:]
@@ -148,6 +151,7 @@ def _detect(
     image_id: int,
     tile: TileConfig | None,
     device: torch.device,
+    graphs: GraphedDetections | None,
 ) -> Detections:
     given, inference = model.network_input, model.method.inference
     height, width = picture.shape[-2:]
@@ -155,13 +159,13 @@ def _detect(
         bounds = bounds_to_decode_for(given.images, no_augmentation(given.images))
         read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
         batch = collate([as_sample(read, image_id, given)], given.pixels)
-        return detect_batch(model.detector, batch, given.pixels, device, inference)[0]
+        return detect_batch(model.detector, batch, given.pixels, device, inference, graphs)[0]
     windows = torch.from_numpy(tile_windows(width, height, tile))
     found: list[Detections] = []
     for some in windows.split(TILES_TOGETHER):
         parts = [Decoded(picture[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
         batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
-        found += detect_batch(model.detector, batch, given.pixels, device, inference)
+        found += detect_batch(model.detector, batch, given.pixels, device, inference, graphs)
     return merge_tiles(found, windows, inference)
 
 
