@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import pad
 
 from tood.config.backbone import PixelsConfig
 from tood.config.datasets import ShapesDataset
@@ -19,7 +21,7 @@ from tood.data import loader
 from tood.data.augmentation import Visit
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch, steps_per_epoch
-from tood.data.loader import Batch, collate, train_batches
+from tood.data.loader import Batch, collate, rounded_slots, train_batches
 from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
@@ -208,6 +210,19 @@ def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) ->
         read(deadly, workers=1)
 
 
+def with_slots(batch: Batch, slots: int) -> Batch:
+    """The same with empty slots behind."""
+    extra = slots - batch.labels.shape[1]
+    boxes, labels, valid = batch.boxes, batch.labels, batch.valid
+    return replace(
+        batch, boxes=pad(boxes, (0, 0, 0, extra)), labels=pad(labels, (0, extra)), valid=pad(valid, (0, extra))
+    )
+
+
+def test_on_gpus_the_slots_are_a_power_of_two() -> None:
+    assert [rounded_slots(objects) for objects in (0, 1, 8, 9, 16, 17, 2000)] == [8, 8, 8, 16, 16, 32, 2048]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pinning_ahead_changes_nothing(
     dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, workers: int
@@ -224,7 +239,8 @@ def test_pinning_ahead_changes_nothing(
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(Batch, "pin_memory", pin)
     batches = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
-    assert all_same(read(dataset), [batch.normalised(dataset.config.pixels) for (batch,) in batches])
+    expected = [with_slots(batch, rounded_slots(batch.labels.shape[1])) for batch in read(dataset)]
+    assert all_same(expected, [batch.normalised(dataset.config.pixels) for (batch,) in batches])
     assert len(pinned) == 6
     stopped = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
     next(stopped)
@@ -306,7 +322,7 @@ def test_bytes_normalised_on_the_device_are_what_the_loader_normalises() -> None
         )
         for number, (height, width) in enumerate([(33, 20), (10, 40), (64, 64)])
     ]
-    here, there = collate(samples, pixels), collate(samples, pixels, as_bytes=True)
+    here, there = collate(samples, pixels), collate(samples, pixels, for_gpu=True)
     assert there.images.dtype == torch.uint8
     assert torch.equal(there.normalised(pixels).images, here.images)
     assert here.normalised(pixels) is here

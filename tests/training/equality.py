@@ -14,14 +14,18 @@ from pathlib import Path
 
 import torch
 import yaml
+from graph_stand_in import StandIn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tood.config.backbone import BackboneConfig
+from tood.config.backbone import BackboneConfig, PixelsConfig
 from tood.config.method import MethodConfig
 from tood.data.loader import Batch
+from tood.detection import cuda_graphs
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress
+from tood.io.console import run_log
+from tood.training.graphed_step import GraphedSteps
 from tood.training.processes.distributed import Group, process_group
 from tood.training.step import step_gradient
 
@@ -137,7 +141,7 @@ def _work(rank: int, ports: list[str], out: Path) -> None:
                     case = f"{name}, epoch {epoch}, {groups} groups, {world} processes"
                     errors[case] = max(largest_error(found, expected), largest_error(mean, whole))
             if world == 2:
-                errors |= _of_several_passes(group)
+                errors |= _of_several_passes(group) | _of_graphs(group)
     if rank == 0:
         out.write_text(json.dumps(errors))
 
@@ -154,6 +158,33 @@ def _of_several_passes(group: Group) -> dict[str, float]:
         {key: p.grad for key, p in one.named_parameters() if p.grad is not None} for one in (detector, plain)
     )
     return {"several passes": largest_error(found, expected)}
+
+
+def _of_graphs(group: Group) -> dict[str, float]:
+    """One process records its graphs a step before the other, and of other shapes."""
+    cuda_graphs.SIGHTS = 1 + group.rank
+    log, options = run_log("tood.test", "run"), {"groups": GROUPS}
+    detector, plain = make_detector("noisy_anchor"), make_detector("noisy_anchor")
+    criterion, recorder = build_criterion(load_method("noisy_anchor")), StandIn()
+    steps = GraphedSteps(detector, criterion, PixelsConfig(), recorder, log, group=group, **options)
+    assert group.wrap(detector, during_backward=False) is detector
+    error, means, expected_means = 0.0, dict[str, Tensor](), dict[str, Tensor]()
+    for number in range(4):
+        progress, batch = Progress(epoch=0, step=number, total_steps=10), make_batch(5)
+        batch = dataclasses.replace(batch, images=batch.images.roll(number, 0))
+        own = batch.split(2)[group.rank]
+        found = steps.gradient(own.split(1 + group.rank), progress, means=means)
+        plain.zero_grad(set_to_none=True)
+        expected = step_gradient(plain, criterion, [batch], progress, group=alone(), means=expected_means, **options)
+        means, expected_means = found.means, expected.means
+        gradients = (
+            {key: p.grad for key, p in one.named_parameters() if p.grad is not None} for one in (detector, plain)
+        )
+        losses = {name: group.sum(value) / 2 for name, value in found.losses.items()}
+        pairs = [(losses, expected.losses), (means, expected_means), tuple(gradients)]
+        error = max(error, *(largest_error(one, other) for one, other in pairs))
+    assert recorder.replayed > recorder.recorded == 4 - 2 * group.rank
+    return {"graphs": error}
 
 
 def compare(ports: list[str], out: Path) -> None:

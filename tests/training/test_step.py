@@ -10,6 +10,7 @@ import pytest
 import torch
 from forked_command import SERVER
 from torch import nn
+from torch.nn.functional import pad
 
 from tood.detection.detector import build_criterion
 from tood.detection.training_batch import Progress
@@ -31,6 +32,18 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(name: str, epoch: in
         assert equality.largest_error(losses, whole) < TOLERANCE
 
 
+@pytest.mark.parametrize(("name", "epoch", "groups"), list(equality.cases()))
+def test_empty_slots_change_nothing(name: str, epoch: int, groups: int) -> None:
+    batch, alone = equality.make_batch(5), equality.alone()
+    fields = {"boxes": (0, 0, 0, 11), "labels": (0, 11), "valid": (0, 11)}
+    padded = replace(batch, **{field: pad(getattr(batch, field), more) for field, more in fields.items()})
+    (few, expected), (many, found) = (
+        equality.gradient(name, epoch, one, groups=groups, group=alone) for one in (batch, padded)
+    )
+    assert equality.largest_error(many, few) < 1e-9
+    assert equality.largest_error(found, expected) < 1e-9
+
+
 def test_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     """Four of them, and two with micro-batches besides; the first has no object at all."""
     ports = [str(free_port()) for _ in equality.WORLDS]
@@ -39,8 +52,8 @@ def test_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     process.join(300)
     assert process.exitcode == 0
     errors = json.loads((tmp_path / "errors.json").read_text())
-    assert len(errors) == len(equality.WORLDS) * len(list(equality.cases())) + 1
-    assert "several passes" in errors
+    assert len(errors) == len(equality.WORLDS) * len(list(equality.cases())) + 2
+    assert {"several passes", "graphs"} <= errors.keys()
     assert {case: error for case, error in errors.items() if not error < TOLERANCE} == {}
 
 

@@ -1,15 +1,13 @@
 """Schedules in steps with averages, repetition and every augmentation: stopped, they continue to the same bits."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from tiny_run import BACKBONE, history, weights
+from tiny_run import BACKBONE, history, stop_after, weights
 from torch import Tensor
 
 from tood.config.study import load_study
@@ -20,7 +18,6 @@ from tood.io.errors import StoppedError
 from tood.training import trainer
 from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.machine import Machine
-from tood.training.processes.stopping import StopRequest
 from tood.training.setup import prepare_training
 from tood.verbs import train as verb
 from tood.verbs.open_run import open_dataset
@@ -59,23 +56,6 @@ def in_steps(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project)
     monkeypatch.setattr(trainer, "_LOG_ROWS", 4)
     return project
-
-
-def stop_after(looks: int) -> Callable[..., object]:
-    class Counting(StopRequest):
-        looks = 0
-
-        def __bool__(self) -> bool:
-            self.looks += 1
-            if self.looks == looks:
-                self.make(15, "SIGTERM")
-            return super().__bool__()
-
-    @contextmanager
-    def requests(_: Callable[[StopRequest], None]) -> Iterator[StopRequest]:
-        yield Counting()
-
-    return requests
 
 
 def train() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tood.config.datasets import TileConfig
 from tood.data.decode import Decoded, decode_image, rgb_planes
 from tood.detection.postprocess import Detections
+from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
 from tood.evaluation.picture_detections import detect_in_file, detect_in_picture
 from tood.io.errors import UserError
 from tood.verbs.chosen_threshold import chosen_threshold
@@ -43,6 +44,7 @@ class LoadedDetector:
     def __init__(self, model: DetectionModel, threshold: float) -> None:
         self._model = model
         self._device = torch.device("cpu")
+        self._graphs: GraphedDetections | None = None
         self.threshold = threshold
 
     @property
@@ -57,7 +59,9 @@ class LoadedDetector:
     def to(self, device: torch.device | str) -> Self:
         """Compute on this device from now on; itself."""
         self._device = torch.device(device)
-        self._model.detector.on(self._device)
+        model, given = self._model, self._model.network_input
+        model.detector.on(self._device)
+        self._graphs = graphed_detections(model.detector, given.pixels, model.method.inference, self._device)
         return self
 
     @overload
@@ -81,11 +85,11 @@ class LoadedDetector:
         tiles = self._model.tile if tile is None else TileConfig(size=tile)
         if isinstance(picture, str | os.PathLike):
             path = Path(picture)
-            found = detect_in_file(self._model, path, decode_image(path), tiles, self._device)
+            found = detect_in_file(self._model, path, decode_image(path), tiles, self._device, self._graphs)
         else:
             pixels = _pixels(picture)
             size = (pixels.shape[2], pixels.shape[1])
-            found = detect_in_picture(self._model, Decoded(pixels, size), tiles, self._device)
+            found = detect_in_picture(self._model, Decoded(pixels, size), tiles, self._device, self._graphs)
         return self._above(found)
 
     def _above(self, found: Detections) -> Found:

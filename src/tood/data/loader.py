@@ -67,6 +67,14 @@ class Batch:
         pieces = zip(*(value.split(most) for _, value in self._tensors()), strict=True)
         return [Batch(*tensors) for tensors in pieces]
 
+    def clone(self) -> "Batch":
+        return Batch(**{name: value.clone() for name, value in self._tensors()})
+
+    def copy_(self, other: "Batch") -> None:
+        """Take over the values of a batch of the same shapes."""
+        own, new = ([value for _, value in batch._tensors()] for batch in (self, other))
+        torch._foreach_copy_(own, new)
+
     def pin_memory(self) -> "Batch":
         return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
 
@@ -109,24 +117,26 @@ def collate(
     padded: tuple[int, int] | None = None,
     group: Sequence[int] | None = None,
     *,
-    as_bytes: bool = False,
+    for_gpu: bool = False,
 ) -> Batch:
     """Normalise samples, then pad them with zeros to ``padded`` (width, height) px; all of one ``group`` by default.
 
-    The size is by default the smallest multiple of 32 in each direction that fits them all. With ``as_bytes`` images
-    are left to be normalised on a device, to which a quarter of the memory is then copied.
+    The size is by default the smallest multiple of 32 in each direction that fits them all. With ``for_gpu`` images
+    are left to be normalised there, to where a quarter of the memory is then copied, and there are so many slots
+    (``rounded_slots``) that few shapes occur.
     """
     sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
     original = torch.tensor([sample.original_size for sample in samples])
     width, height = padded or padded_size(int(sizes[:, 1].max()), int(sizes[:, 0].max()))
-    slots = max(len(sample.labels) for sample in samples)
-    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8 if as_bytes else torch.float32)
+    objects = max(len(sample.labels) for sample in samples)
+    slots = rounded_slots(objects) if for_gpu else objects
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8 if for_gpu else torch.float32)
     boxes = torch.zeros(len(samples), slots, 4)
     labels = torch.zeros(len(samples), slots, dtype=torch.int64)
     valid = torch.zeros(len(samples), slots, dtype=torch.bool)
     for row, sample in enumerate(samples):
         part = images[row, :, : sizes[row, 0], : sizes[row, 1]]
-        if as_bytes:
+        if for_gpu:
             part.copy_(sample.image)
         else:
             normalise(sample.image, pixels, out=part)
@@ -136,6 +146,11 @@ def collate(
     image_ids = torch.tensor([sample.image_id for sample in samples])
     of_group = torch.tensor([0] * len(samples) if group is None else group)
     return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid, of_group)
+
+
+def rounded_slots(objects: int) -> int:
+    """The next power of two, at least 8; no loss depends on slots that are empty."""
+    return max(8, 1 << max(0, objects - 1).bit_length())
 
 
 def train_batches(
@@ -241,11 +256,11 @@ def _alone(steps: Generator[tuple[Batch, ...]]) -> Generator[Batch]:
 class _PlannedBatches:
     """Makes the batches of each step of a pass by its number, in any process."""
 
-    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int, *, as_bytes: bool) -> None:
+    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int, *, for_gpu: bool) -> None:
         self.dataset = dataset
         self.plans = plans
         self.epoch = epoch
-        self.as_bytes = as_bytes
+        self.for_gpu = for_gpu
 
     def make(self, step: int) -> tuple[Batch, ...]:
         """One batch for each padded size, in the order in which they come first."""
@@ -261,9 +276,9 @@ class _PlannedBatches:
             samples, groups = by_size.setdefault(padded, ([], []))
             samples += [dataset.sample(*one) for one in visits]
             groups += [plans.first_group + place] * len(visits)
-        pixels, as_bytes = dataset.config.pixels, self.as_bytes
+        pixels, for_gpu = dataset.config.pixels, self.for_gpu
         return tuple(
-            collate(samples, pixels, padded, groups, as_bytes=as_bytes) for padded, (samples, groups) in by_size.items()
+            collate(samples, pixels, padded, groups, for_gpu=for_gpu) for padded, (samples, groups) in by_size.items()
         )
 
     def tensors(self, step: int) -> list[Tensor]:
@@ -287,7 +302,7 @@ class _PlannedBatches:
 def _load(
     dataset: DetectionDataset, plans: BatchPlans, *, epoch: int, workers: int, pin_memory: bool
 ) -> Generator[tuple[Batch, ...]]:
-    planned = _PlannedBatches(dataset, plans, epoch, as_bytes=pin_memory)
+    planned = _PlannedBatches(dataset, plans, epoch, for_gpu=pin_memory)
     if not workers:
         for number in range(len(plans)):
             made = planned.make(number)

@@ -132,6 +132,11 @@ def make_points(
         )
 
 
+def fewest_locations(height: int, width: int) -> int:
+    """Of an image of these pixels: with one anchor at each."""
+    return sum(-(-height // stride) * -(-width // stride) for stride in STRIDES)
+
+
 def points_of(
     maps: Sequence[Tensor], strides: tuple[int, ...], dtype: torch.dtype, shapes: AnchorShapes = SQUARE
 ) -> Points:

@@ -22,6 +22,7 @@ from tood.data.training_targets import TrainingTargets
 from tood.detection.detector import Detector
 from tood.detection.inference import detect
 from tood.detection.postprocess import Detections
+from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
 from tood.evaluation.tile_merging import merge_tiles
 from tood.io.write import write_json
 
@@ -58,10 +59,18 @@ class SplitDetections:
 
 
 def detect_batch(
-    detector: Detector, batch: Batch, pixels: PixelsConfig, device: torch.device, config: InferenceConfig
+    detector: Detector,
+    batch: Batch,
+    pixels: PixelsConfig,
+    device: torch.device,
+    config: InferenceConfig,
+    graphs: GraphedDetections | None = None,
 ) -> list[Detections]:
-    """Detections of one batch, in pixels of the original images, on the CPU."""
-    batch = batch.to(device).normalised(pixels)
+    """Detections of one batch, in pixels of the original images, on the CPU; by the detector's ``graphs`` if given."""
+    batch = batch.to(device)
+    if graphs is not None:
+        return graphs.detect(batch)
+    batch = batch.normalised(pixels)
     found = detect(detector, batch.images, batch.sizes, batch.scales, config)
     return [Detections(one.boxes.cpu(), one.scores.cpu(), one.labels.cpu()) for one in found]
 
@@ -120,11 +129,12 @@ def detect_split(
     pin_memory = device.type == "cuda"
     batches = test_batches(dataset, batch=together, rank=rank, world=world, workers=workers, pin_memory=pin_memory)
     picture = _Picture(split, inference)
+    graphs = graphed_detections(detector, config.pixels, inference, device)
     with closing(batches):
         for batch in batches:
             before_each()
             started = time.perf_counter()
-            found = detect_batch(detector, batch, config.pixels, device, inference)
+            found = detect_batch(detector, batch, config.pixels, device, inference, graphs)
             complete = picture.add(batch.image_ids.tolist(), found)
             picture.seconds += time.perf_counter() - started
             if complete is not None:

@@ -14,12 +14,18 @@ from tood.data.tiles import tile_windows
 from tood.data.transforms import transform
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import TILES_TOGETHER, detect_batch
+from tood.evaluation.graphed_detections import GraphedDetections
 from tood.evaluation.tile_merging import merge_tiles
 from tood.weights.model_file import DetectionModel
 
 
 def detect_in_file(
-    model: DetectionModel, path: Path, picture: torch.Tensor, tile: TileConfig | None, device: torch.device
+    model: DetectionModel,
+    path: Path,
+    picture: torch.Tensor,
+    tile: TileConfig | None,
+    device: torch.device,
+    graphs: GraphedDetections | None = None,
 ) -> Detections:
     """Detections in the image at ``path``, whose pixels are ``picture`` (3,H,W), in pixels of the picture.
 
@@ -29,23 +35,27 @@ def detect_in_file(
     images = model.network_input.images
     bounds = bounds_to_decode_for(images, no_augmentation(images)) if tile is None else None
     read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
-    return detect_in_picture(model, read, tile, device)
+    return detect_in_picture(model, read, tile, device, graphs)
 
 
 def detect_in_picture(
-    model: DetectionModel, picture: Decoded, tile: TileConfig | None, device: torch.device
+    model: DetectionModel,
+    picture: Decoded,
+    tile: TileConfig | None,
+    device: torch.device,
+    graphs: GraphedDetections | None = None,
 ) -> Detections:
-    """Detections in a picture, which is whole where it is cut into tiles; on the CPU."""
+    """Detections in a picture, which is whole where it is cut into tiles; on the CPU. By the model's ``graphs``."""
     given, inference = model.network_input, model.method.inference
     if tile is None:
         batch = collate([as_sample(picture, 0, given)], given.pixels)
-        return detect_batch(model.detector, batch, given.pixels, device, inference)[0]
+        return detect_batch(model.detector, batch, given.pixels, device, inference, graphs)[0]
     windows = torch.from_numpy(tile_windows(*picture.size, tile))
     found: list[Detections] = []
     for some in windows.split(TILES_TOGETHER):
         parts = [Decoded(picture.pixels[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
         batch = collate([as_sample(part, 0, given) for part in parts], given.pixels)
-        found += detect_batch(model.detector, batch, given.pixels, device, inference)
+        found += detect_batch(model.detector, batch, given.pixels, device, inference, graphs)
     return merge_tiles(found, windows, inference)
 
 

@@ -15,6 +15,8 @@ RAISED = "TOOD_RAISED"
 """File in which one of several processes leaves its error for the launcher to report."""
 PASSING = ".passing"
 """Suffix of that file for an error after which the processes are started again."""
+GRAPHS = "TOOD_GRAPHS"
+"""0: record no CUDA graphs."""
 
 BUG = 1
 USER_ERROR = 2

@@ -19,10 +19,11 @@ from tood.io.errors import UserError, listed
 from tood.training.breakdown import Breakdown, write_breakdown
 from tood.training.checkpoint import CheckpointStore
 from tood.training.ema import averaged
+from tood.training.graphed_step import graphed_steps
 from tood.training.history import History
 from tood.training.job import Job
 from tood.training.optim import LearningRate, build_optimiser, set_learning_rate
-from tood.training.step import step_gradient
+from tood.training.step import StepLosses, step_gradient
 
 _LOG_ROWS = 200  # about as many history rows as a figure can show
 _LOG_STEPS = 50
@@ -67,7 +68,10 @@ class Trainer:
         schedule = job.config.schedule
         self.device = job.group.device
         job.detector.train()  # wrapping depends on which normalisations learn statistics
-        self.model: nn.Module = job.group.wrap(job.detector.on(self.device, training=True))
+        self.graphs = graphed_steps(job)
+        during_backward = self.graphs is None  # a graph holds the backward pass, not what processes exchange
+        detector = job.detector.on(self.device, training=True)
+        self.model: nn.Module = job.group.wrap(detector, during_backward=during_backward)
         self.optimiser = build_optimiser(job.detector, schedule)
         self.averaged = averaged(job.detector, schedule.ema)
         self.per_epoch, self.total = job.fit.per_epoch, job.fit.fitted.steps
@@ -212,20 +216,10 @@ class Trainer:
 
     def train_step(self, batches: Sequence[Batch], epoch: int) -> None:
         """One optimiser step on this process's images; nothing in it waits for the device."""
-        schedule, group = self.job.config.schedule, self.job.group
+        schedule = self.job.config.schedule
         set_learning_rate(self.optimiser, self.rate.at(self.step))
         self.optimiser.zero_grad(set_to_none=True)
-        found = step_gradient(
-            self.model,
-            self.job.criterion,
-            [batch.to(self.device).normalised(self.job.config.backbone.pixels) for batch in batches],
-            Progress(epoch=epoch, step=self.step, total_steps=self.total),
-            group=group,
-            groups=schedule.groups,
-            precision=self.job.precision,
-            micro_batches=self.micro_batches,
-            means=self.means,
-        )
+        found = self._gradient(batches, Progress(epoch=epoch, step=self.step, total_steps=self.total))
         gradients = [p.grad for p in self.job.detector.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if schedule.grad_clip is not None:
@@ -244,6 +238,23 @@ class Trainer:
         self._losses.append(torch.stack(list(found.losses.values())))
         self._healthy.append(self._broken.clone())
         self._seen.append(torch.cat([batch.image_ids for batch in batches]))
+
+    def _gradient(self, batches: Sequence[Batch], progress: Progress) -> StepLosses:
+        job = self.job
+        there = [batch.to(self.device) for batch in batches]
+        if self.graphs is not None:
+            return self.graphs.gradient(there, progress, micro_batches=self.micro_batches, means=self.means)
+        return step_gradient(
+            self.model,
+            job.criterion,
+            [batch.normalised(job.config.backbone.pixels) for batch in there],
+            progress,
+            group=job.group,
+            groups=job.config.schedule.groups,
+            precision=job.precision,
+            micro_batches=self.micro_batches,
+            means=self.means,
+        )
 
     def read_losses(self, epoch: int) -> dict[str, float]:
         """Mean losses since the last call; this waits for the device.

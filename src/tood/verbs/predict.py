@@ -24,6 +24,7 @@ from tood.data.pictures import note_changes
 from tood.data.tiles import in_tiles
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import as_coco_results
+from tood.evaluation.graphed_detections import graphed_detections
 from tood.evaluation.picture_detections import detect_in_file
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
@@ -94,6 +95,8 @@ def predict(
     began, seconds = time.perf_counter(), 0.0
     with one_device(gpu) as device:
         model.detector.on(device)
+        pixels, inference = model.network_input.pixels, model.method.inference
+        graphs = graphed_detections(model.detector, pixels, inference, device)
         for number, path in enumerate(paths, start=1):
             try:
                 picture, changes[path] = _decode(path)
@@ -102,7 +105,7 @@ def predict(
                 unreadable.append(printable(path.name))
                 continue
             started = time.perf_counter()
-            found = detect_in_file(model, path, picture, tile, device)
+            found = detect_in_file(model, path, picture, tile, device, graphs)
             seconds += time.perf_counter() - started
             name = path.relative_to(root)
             _draw(targets[path], picture, found, model.classes, threshold)

@@ -1,12 +1,12 @@
 """Base class of assigners: options, and a function from a training batch to an assignment."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
 from tood.config.parts import ASSIGNERS, Part
 from tood.detection.assigners.assignment import Assignment
-from tood.detection.training_batch import TrainingBatch
+from tood.detection.training_batch import Progress, TrainingBatch
 
 
 class Assigner(Part, ABC):
@@ -22,3 +22,7 @@ class Assigner(Part, ABC):
     @abstractmethod
     def assign(self, batch: TrainingBatch) -> Assignment:
         """Assign an object to every location; called without gradient and autocast. It must not wait for the device."""
+
+    def program(self, progress: Progress, locations: int) -> Hashable | None:
+        """As of a criterion: what the progress changes of the operations and plain numbers of an assignment."""
+        return ()

@@ -5,14 +5,14 @@ methods divide by the mean of all GPUs' divisors, others each by its own.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from pydantic import SerializeAsAny
 from torch import Tensor
 
-from tood.config.parts import CriterionPart, Over
+from tood.config.parts import CriterionPart, Over, parts_of
 from tood.detection.assigners.assignment import Assignment
 from tood.detection.assigners.atss import AtssAssigner
 from tood.detection.assigners.base import Assigner
@@ -125,12 +125,38 @@ class Criterion(CriterionPart, ABC):
         """The pyramid's features (B, C, h, w each) as the head gets them in training; unchanged by default."""
         return features
 
+    def program(self, progress: Progress, locations: int) -> Hashable | None:
+        """What the progress changes of a step's operations and of the plain numbers in them; see ``program_of``.
+
+        Always the same value by default: nothing. None: a CUDA graph cannot hold the step. Images have at least so
+        many ``locations``. What an assigner reads of the progress is its own to say.
+        """
+        return ()
+
     def __call__(self, batch: TrainingBatch) -> list[LossTerm]:
         """Assign, then compute the terms; with autocast disabled."""
         with torch.autocast(batch.predictions.boxes.device.type, enabled=False):
             with torch.no_grad():
                 assignment = self.assign(batch)
             return self.losses(batch, assignment)
+
+
+def program_of(criterion: Criterion, progress: Progress, locations: int) -> Hashable | None:
+    """A value that is equal for steps which, on tensors of equal shapes, run the same operations and plain numbers.
+
+    So a CUDA graph of one such step computes the others. None where a part does not know: a class from outside this
+    package has to define ``program`` itself, for what it inherits knows nothing of what it does. All images have at
+    least so many ``locations``.
+    """
+    programs = []
+    for part in (criterion, *parts_of(criterion)):
+        assert isinstance(part, Criterion | Assigner)
+        shipped = type(part).__module__.startswith("tood.")
+        found = part.program(progress, locations) if shipped or "program" in vars(type(part)) else None
+        if found is None:
+            return None
+        programs.append(found)
+    return tuple(programs)
 
 
 class CriterionWithAssigner(Criterion):

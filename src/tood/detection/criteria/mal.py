@@ -38,6 +38,13 @@ class Mal(BagCriterion):
     )
     depression: bool = Field(True, description="Weaken the features that respond most, most so half-way through.")
 
+    def program(self, progress: Progress, locations: int) -> tuple[int, int]:
+        tenths = depressed_tenths(progress) if self.depression else 0
+        if self.selection == "whole_bag":
+            return 0, tenths
+        # How many are selected of a bag that is not full depends on how many are in it.
+        return selected(self.bag, progress) if self.bag <= locations else progress.step, tenths
+
     def chosen(self, log_joint: Tensor, progress: Progress) -> Tensor:
         if self.selection == "whole_bag":
             return log_joint

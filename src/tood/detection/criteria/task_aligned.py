@@ -46,6 +46,9 @@ class TaskAlignedCriterion(Criterion):
         assert self.warmup_share is not None
         return progress.step < self.warmup_share * progress.total_steps
 
+    def program(self, progress: Progress, locations: int) -> bool:
+        return self.in_warmup(progress)
+
     def assign(self, batch: TrainingBatch) -> Assignment:
         assigner = self.warmup_assigner if self.in_warmup(batch.progress) else self.assigner
         return assigner.assign(batch)

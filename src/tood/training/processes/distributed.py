@@ -53,11 +53,11 @@ class Group:
         dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model that all processes begin with; on GPUs its gradients are averaged during the backward pass."""
+    def wrap(self, model: nn.Module, *, during_backward: bool = True) -> nn.Module:
+        """The model that all processes begin with; on GPUs gradients are averaged ``during_backward``, if wanted."""
         if self.world == 1:
             return model
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or not during_backward:
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
             return model
@@ -68,10 +68,10 @@ class Group:
         return DistributedDataParallel(model, device_ids=[self.device.index], broadcast_buffers=live)
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Average the gradients of a model that ``wrap`` gave, over processes.
+        """Average the gradients of a model that ``wrap`` gave, over processes, unless the backward pass did.
 
-        On CPUs all at once and after the backward pass: an exchange during it takes the cores away from it, a fifth
-        to a third of a step. On GPUs they are averaged already.
+        All at once and after it: on CPUs an exchange during it takes the cores away from it, a fifth to a third of a
+        step, and on GPUs a CUDA graph holds the backward pass.
         """
         if self.world == 1 or isinstance(model, DistributedDataParallel):
             return
