@@ -14,10 +14,13 @@ from tood.config.backbone import BackboneConfig, load_backbone
 from tood.config.blocks import load_block
 from tood.config.method import MethodConfig
 from tood.data.loader import Batch
+from tood.detection.cuda_graphs import SIGHTS, recorder_on
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.kernels import rows as kernels
 from tood.detection.number_format import number_format
 from tood.detection.training_batch import Progress
+from tood.io.console import run_log
+from tood.training.graphed_step import GraphedSteps
 from tood.training.processes.distributed import Group
 from tood.training.step import step_gradient
 
@@ -105,6 +108,30 @@ def fused_against_plain(place: Place) -> list[Row]:
             found[label] = float((gradient - exact).norm() / exact.norm())
             rows.append(Row(f"{name}: error of a bf16 gradient, {label}", found[label]))
         rows.append(at_most(f"{name}: fused over plain", found["fused"] / found["plain"], 1.2))
+    return rows
+
+
+def graphed_against_plain(place: Place) -> list[Row]:
+    """The gradient of a step by graphs against the plain one, on a batch that nothing was recorded from."""
+    size = SceneSize(128, 160, images=2, objects=4) if place.small else SceneSize(320, 480, images=4, objects=12)
+    recorder, rows = recorder_on(place.device), []
+    if recorder is None:
+        return [Row("graphs against plain steps", "no graphs on this device")]
+    batches = [make_batch(size, place.device, seed) for seed in range(SIGHTS + 1)]
+    for name in METHODS:
+        method, backbone = method_named(name), backbone_named("light")
+        torch.manual_seed(0)
+        detector = build_detector(method, backbone, CLASSES).on(place.device, training=True).train()
+        criterion, group = build_criterion(method), Group(rank=0, world=1, device=place.device)
+        log = run_log(__name__, name)
+        graphs = GraphedSteps(detector, criterion, backbone.pixels, recorder, log, group=group, precision="bf16")
+        for batch in batches:
+            graphs.gradient([batch], LATE)
+        found = torch.cat([one.grad.flatten().double() for one in detector.parameters() if one.grad is not None])
+        detector.zero_grad(set_to_none=True)
+        step_gradient(detector, criterion, [batches[-1]], LATE, group=group, precision="bf16")
+        plain = torch.cat([one.grad.flatten().double() for one in detector.parameters() if one.grad is not None])
+        rows.append(at_most(f"{name}: gradient by a graph, off by", float((found - plain).norm() / plain.norm()), 1e-2))
     return rows
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from gpu.checks import CLASSES, LATE, PARAMS, backbone_named, method_named
 from gpu.rows import Place, Row, at_least, at_most
@@ -16,9 +15,13 @@ from tood.config.blocks import load_block
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
 from tood.data.loader import Batch
+from tood.detection.cuda_graphs import SIGHTS, recorder_on
 from tood.detection.detector import build_criterion, build_detector
-from tood.detection.inference import detect
 from tood.detection.postprocess import postprocess
+from tood.evaluation.detections import detect_batch
+from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
+from tood.io.console import run_log
+from tood.training.graphed_step import GraphedSteps
 from tood.training.optim import build_optimiser, set_learning_rate
 from tood.training.processes.distributed import Group
 from tood.training.step import step_gradient
@@ -33,6 +36,8 @@ class Steps:
     method: MethodConfig
     backbone: BackboneConfig
     place: Place
+    by_graphs: bool = True
+    """Where there is a GPU."""
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
@@ -42,10 +47,19 @@ class Steps:
         self.optimiser = build_optimiser(self.detector, schedule)
         self.group = Group(rank=0, world=1, device=self.place.device)
         set_learning_rate(self.optimiser, _RATE)
+        recorder = recorder_on(self.place.device) if self.by_graphs else None
+        self.graphs = None
+        if recorder is not None:
+            log, pixels = run_log(__name__, self.method.name), self.backbone.pixels
+            options = {"group": self.group, "precision": "bf16"}
+            self.graphs = GraphedSteps(self.detector, self.criterion, pixels, recorder, log, **options)
 
     def one(self, batch: Batch) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        step_gradient(self.detector, self.criterion, [batch], LATE, group=self.group, precision="bf16")
+        if self.graphs is None:
+            step_gradient(self.detector, self.criterion, [batch], LATE, group=self.group, precision="bf16")
+        else:
+            self.graphs.gradient([batch], LATE)
         self.optimiser.step()
 
 
@@ -71,17 +85,20 @@ def training(place: Place) -> list[Row]:
     for (name, images), least in list(wanted.items())[: 1 if place.small else None]:
         size = SceneSize(height, width, images=2 if place.small else images, objects=7)
         place.forget()
-        each = _seconds_a_step(name, size, place, repeats)
+        each = _seconds_a_step(name, size, place, repeats, by_graphs=False)
+        rows.append(Row(f"training {name}, {images} images a step, without graphs", size.images / each, "images/s"))
+        place.forget()
+        each = _seconds_a_step(name, size, place, repeats, by_graphs=True)
         rows.append(at_least(f"training {name}, {images} images a step", size.images / each, least, "images/s"))
         if place.device.type == "cuda":
             rows.append(Row("its memory", torch.cuda.max_memory_allocated(place.device) / 2**30, "GiB"))
     return rows
 
 
-def _seconds_a_step(name: str, size: SceneSize, place: Place, repeats: int) -> float:
-    steps = Steps(method_named(name), backbone_named("r18" if place.small else "r50"), place)
+def _seconds_a_step(name: str, size: SceneSize, place: Place, repeats: int, *, by_graphs: bool) -> float:
+    steps = Steps(method_named(name), backbone_named("r18" if place.small else "r50"), place, by_graphs)
     batch = make_batch(size, place.device, 0)
-    return seconds_each(lambda: steps.one(batch), place, repeats=repeats)
+    return seconds_each(lambda: steps.one(batch), place, repeats=repeats, warmup=SIGHTS + 1)
 
 
 def inference(place: Place) -> list[Row]:
@@ -89,7 +106,8 @@ def inference(place: Place) -> list[Row]:
     height, width, repeats = (64, 96, 1) if place.small else (800, 1333, 10)
     method = method_named("tood")
     torch.manual_seed(0)
-    detector = build_detector(method, backbone_named("r18" if place.small else "r50"), CLASSES).on(place.device).eval()
+    backbone = backbone_named("r18" if place.small else "r50")
+    detector, pixels = build_detector(method, backbone, CLASSES).on(place.device).eval(), backbone.pixels
     rows = []
     formats = ("bf16",) if place.small else ("bf16", "tf32", "float32")
     for precision in formats:
@@ -98,12 +116,15 @@ def inference(place: Place) -> list[Row]:
             if images > 1 and precision == "float32":
                 continue
             size = SceneSize(height, width, images=images, objects=0)
-            pixels, sizes = make_batch(size, place.device, 0).images, size.sizes().to(place.device)
+            batch, graphs = (
+                make_batch(size, place.device, 0),
+                graphed_detections(detector, pixels, config, place.device),
+            )
 
-            def run(pixels: Tensor = pixels, sizes: Tensor = sizes) -> object:
-                return detect(detector, pixels, sizes, None, config)  # noqa: B023
+            def run(batch: Batch = batch, graphs: GraphedDetections | None = graphs) -> object:
+                return detect_batch(detector, batch, pixels, place.device, config, graphs)  # noqa: B023
 
-            each = seconds_each(run, place, repeats=repeats)
+            each = seconds_each(run, place, repeats=repeats, warmup=SIGHTS + 1)
             what = f"inference tood, {images} at once, {precision}"
             bf16 = precision == "bf16"
             rows.append(

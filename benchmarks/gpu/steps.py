@@ -33,6 +33,7 @@ STEPS = {
     "card": Step(checks.card, 20),
     "equality": Step(checks.equality_with_the_cpu, 90),
     "kernels": Step(checks.fused_against_plain, 40),
+    "graphs": Step(checks.graphed_against_plain, 60),
     "waits": Step(checks.no_waits, 60),
     "determinism": Step(checks.equal_steps, 30),
     "training": Step(speed.training, 90),

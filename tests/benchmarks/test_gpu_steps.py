@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = ROOT / "benchmarks/gpu/steps.py"
 QUICK = ("card", "equality", "determinism")
 NAMES = [
-    "card", "equality", "kernels", "waits", "determinism", "training", "inference", "postprocess", "jitter",
+    "card", "equality", "kernels", "graphs", "waits", "determinism", "training", "inference", "postprocess", "jitter",
     "interruption", "profile",
 ]  # fmt: skip
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'benchmarks'}"}
