@@ -15,9 +15,10 @@ from tood.config.images import CropConfig, ImagesConfig
 from tood.config.schedule import RepeatConfig
 from tood.data import loader
 from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_augmentation
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import Bounds
-from tood.data.loader import Batch, train_batches
+from tood.data.loader import train_batches
 from tood.data.network_input import NetworkInput
 from tood.data.normalisation import normalise
 from tood.data.prepared import PreparedSplit

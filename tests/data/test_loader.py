@@ -17,9 +17,10 @@ from tood.config.datasets import ShapesDataset
 from tood.config.images import ImagesConfig
 from tood.data import loader
 from tood.data.augmentation import Visit
+from tood.data.batch import Batch, collate
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch, steps_per_epoch
-from tood.data.loader import Batch, collate, train_batches
+from tood.data.loader import train_batches
 from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tood.config.backbone import BackboneConfig
 from tood.config.method import MethodConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress
 from tood.training.processes.distributed import Group, process_group

@@ -5,8 +5,7 @@ the size that the images of a group need, in whatever processes they are, so k p
 pixels that a single one would.
 """
 
-import dataclasses
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,62 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tood.config.backbone import PixelsConfig
 from tood.data.augmentation import Visit
+from tood.data.batch import Batch, collate
 from tood.data.batch_processes import BatchProcesses
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch
 from tood.data.input_sizes import padded_size
-from tood.data.normalisation import normalise, normalise_padded
 from tood.io.errors import UserError, listed
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B network inputs of one padded size with their objects in G slots."""
-
-    images: Tensor
-    """(B,3,H,W) zero padded right and bottom to multiples of 32; float32, or uint8 until ``normalised``."""
-    sizes: Tensor
-    """(B,2) int64 (height, width) before padding."""
-    scales: Tensor
-    """(B,2) float32 (width, height) factors from the original to the resized image."""
-    original_sizes: Tensor
-    """(B,2) int64 (height, width)"""
-    image_ids: Tensor
-    """(B,) int64"""
-    boxes: Tensor
-    """(B,G,4) float32 xyxy px of the resized image."""
-    labels: Tensor
-    """(B,G) int64, 0 in empty slots."""
-    valid: Tensor
-    """(B,G) bool, false in empty slots."""
-    group: Tensor
-    """(B,) int64 which of the step's groups an image belongs to; images of one follow each other."""
-
-    def to(self, device: torch.device | str) -> "Batch":
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
-
-    def normalised(self, pixels: PixelsConfig) -> "Batch":
-        """With images as the network takes them, made where they are; those that are already stay as they are."""
-        if self.images.dtype != torch.uint8:
-            return self
-        return dataclasses.replace(self, images=normalise_padded(self.images, self.sizes, pixels))
-
-    def split(self, parts: int) -> list["Batch"]:
-        """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
-        return self.pieces(-(-len(self.images) // parts))
-
-    def pieces(self, most: int) -> list["Batch"]:
-        """The same in parts of so many images, of which the last may have fewer; groups stay whole if so many are."""
-        pieces = zip(*(value.split(most) for _, value in self._tensors()), strict=True)
-        return [Batch(*tensors) for tensors in pieces]
-
-    def pin_memory(self) -> "Batch":
-        return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,41 +51,6 @@ class BatchPlans:
     def __len__(self) -> int:
         """Number of steps."""
         return len(self.beside) // self.together
-
-
-def collate(
-    samples: Sequence[Sample],
-    pixels: PixelsConfig,
-    padded: tuple[int, int] | None = None,
-    group: Sequence[int] | None = None,
-    *,
-    as_bytes: bool = False,
-) -> Batch:
-    """Normalise samples, then pad them with zeros to ``padded`` (width, height) px; all of one ``group`` by default.
-
-    The size is by default the smallest multiple of 32 in each direction that fits them all. With ``as_bytes`` images
-    are left to be normalised on a device, to which a quarter of the memory is then copied.
-    """
-    sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
-    original = torch.tensor([sample.original_size for sample in samples])
-    width, height = padded or padded_size(int(sizes[:, 1].max()), int(sizes[:, 0].max()))
-    slots = max(len(sample.labels) for sample in samples)
-    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8 if as_bytes else torch.float32)
-    boxes = torch.zeros(len(samples), slots, 4)
-    labels = torch.zeros(len(samples), slots, dtype=torch.int64)
-    valid = torch.zeros(len(samples), slots, dtype=torch.bool)
-    for row, sample in enumerate(samples):
-        part = images[row, :, : sizes[row, 0], : sizes[row, 1]]
-        if as_bytes:
-            part.copy_(sample.image)
-        else:
-            normalise(sample.image, pixels, out=part)
-        count = len(sample.labels)
-        boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
-    scales = (sizes.double() / original.double()).float().flip(1)
-    image_ids = torch.tensor([sample.image_id for sample in samples])
-    of_group = torch.tensor([0] * len(samples) if group is None else group)
-    return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid, of_group)
 
 
 def train_batches(
@@ -268,7 +183,7 @@ class _PlannedBatches:
 
     def tensors(self, step: int) -> list[Tensor]:
         """The fields of its batches in their order."""
-        return [value for batch in self.make(step) for _, value in batch._tensors()]
+        return [value for batch in self.make(step) for value in batch.tensors()]
 
     def files(self, step: int) -> str:
         """The images of a step, for messages."""
@@ -298,7 +213,7 @@ def _load(
     if not pin_memory:
         with processes:
             for tensors in processes:
-                yield _batches_of(tensors)
+                yield Batch.of_tensors(tensors)
         return
     # Leaving the processes first ends the thread's wait for a batch of theirs.
     device = torch.cuda.current_device()
@@ -307,15 +222,9 @@ def _load(
 
         def pin_next() -> tuple[Batch, ...] | None:
             tensors = next(waiting, None)
-            return None if tensors is None else tuple(batch.pin_memory() for batch in _batches_of(tensors))
+            return None if tensors is None else tuple(batch.pin_memory() for batch in Batch.of_tensors(tensors))
 
         ahead = thread.submit(pin_next)
         while (batches := ahead.result()) is not None:
             ahead = thread.submit(pin_next)
             yield batches
-
-
-def _batches_of(tensors: Sequence[Tensor]) -> tuple[Batch, ...]:
-    """From the fields of some batches, one after the other."""
-    count = len(dataclasses.fields(Batch))
-    return tuple(Batch(*tensors[start : start + count]) for start in range(0, len(tensors), count))

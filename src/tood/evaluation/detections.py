@@ -13,8 +13,9 @@ import torch
 from tood.config.backbone import PixelsConfig
 from tood.config.datasets import TileConfig
 from tood.config.method import InferenceConfig
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, test_batches
+from tood.data.loader import test_batches
 from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.data.tiled_split import cut_into_tiles

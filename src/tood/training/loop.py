@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
-from tood.data.loader import Batch, train_batches
+from tood.data.batch import Batch
+from tood.data.loader import train_batches
 from tood.io.errors import StoppedError, TransientError
 from tood.training.job import Clock, Cost, Job, peak_memory
 from tood.training.processes.distributed import Agreement

@@ -10,13 +10,13 @@ import torch
 from tood.config.datasets import TileConfig
 from tood.config.messages import nearest
 from tood.data.augmentation import bounds_to_decode_for, no_augmentation
+from tood.data.batch import collate
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
 from tood.data.decode import Change, Decoded, decode_for, examine_image
 from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
-from tood.data.loader import collate
 from tood.data.network_input import NetworkInput
 from tood.data.pictures import note_changes
 from tood.data.tiles import in_tiles, tile_windows

@@ -17,9 +17,9 @@ from tood.config.blocks import load_block
 from tood.config.compose import merge
 from tood.config.method import MethodConfig
 from tood.config.study import FittedConfig, RunConfig, load_study
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import padded_size
-from tood.data.loader import Batch
 from tood.data.prepared import DataDigests
 from tood.data.schedule_fit import ScheduleFit
 from tood.detection.detector import build_criterion, build_detector
