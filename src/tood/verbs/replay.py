@@ -96,7 +96,6 @@ def _images_of(
         epoch=kept.epoch,
         rank=0,
         world=1,
-        workers=0,
         start_step=kept.step - kept.epoch * per_epoch,
         group=config.schedule.group,
     )
