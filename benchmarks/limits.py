@@ -109,7 +109,7 @@ def pixels(figures: Figures) -> None:
     given = NetworkInput(ImagesConfig(), PixelsConfig())
     dataset = DetectionDataset(targets, figures.work, given, train=False, seed=0)
     with figures.timed(f"{PIXELS[0]:,} x {PIXELS[1]:,} pixels decoded and resized"):
-        (batch,) = test_batches(dataset, batch=1, rank=0, world=1, workers=0)
+        (batch,) = test_batches(dataset, batch=1, rank=0, world=1)
     figures.peak(f"to a batch of {tuple(batch.images.shape)}")
 
 

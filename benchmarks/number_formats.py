@@ -78,7 +78,7 @@ def loss_curve(config: RunConfig, *, steps: int, precision: str, device: torch.d
     means: dict[str, torch.Tensor] = {}
     rate = LearningRate.of(config.schedule, steps, setup.fit.per_epoch)
     for epoch in range(-(-steps // setup.fit.per_epoch)):
-        batches = train_batches(dataset, batch=batch, seed=config.seed, epoch=epoch, rank=0, world=1, workers=0)
+        batches = train_batches(dataset, batch=batch, seed=config.seed, epoch=epoch, rank=0, world=1)
         for one in itertools.islice(batches, steps - len(losses)):
             set_learning_rate(optimiser, rate.at(len(losses)))
             optimiser.zero_grad(set_to_none=True)

@@ -69,7 +69,7 @@ def index(figures: Figures) -> None:
     from tood.data.decode import Decoded
     from tood.data.formats.headers import read_header
     from tood.data.input_sizes import Bounds
-    from tood.data.loader import train_batches
+    from tood.data.loader import Reading, train_batches
     from tood.data.network_input import NetworkInput
     from tood.data.prepared import open_prepared
     from tood.data.split_table import SplitTable
@@ -89,7 +89,7 @@ def index(figures: Figures) -> None:
     reading.decode_for = blank
     given = NetworkInput(ImagesConfig(short=32, long=64, jitter=(32, 48)), PixelsConfig())
     dataset = reading.DetectionDataset(found, split.images, given, train=True, seed=0)
-    batches = train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, workers=2)
+    batches = train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, reading=Reading(workers=2))
     seen: list[list[float]] = []
     with figures.timed("an epoch of two workers"):
         for number, _ in enumerate(batches):
@@ -194,7 +194,7 @@ def decoding(figures: Figures) -> None:
     for name, images in (("800x1333", ImagesConfig()), ("480-800x1333", ImagesConfig(jitter=(480, 800)))):
         dataset = DetectionDataset(found, split.images, NetworkInput(images, PixelsConfig()), train=True, seed=0)
         started = time.process_time()
-        for _ in train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1, workers=0):
+        for _ in train_batches(dataset, batch=16, seed=0, epoch=1, rank=0, world=1):
             pass
         rate = 256 / (time.process_time() - started)
         figures.say(f"{name}: {rate:.0f} images/s in one process, JPEG files of {size / 1000:.0f} kB")

@@ -13,7 +13,7 @@ from tood.benchmarks.random_scenes import SceneSize, make_batch
 from tood.config.backbone import BackboneConfig, load_backbone
 from tood.config.blocks import load_block
 from tood.config.method import MethodConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.cuda_graphs import SIGHTS, recorder_on
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.kernels import rows as kernels

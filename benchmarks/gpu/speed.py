@@ -14,7 +14,7 @@ from tood.config.backbone import BackboneConfig
 from tood.config.blocks import load_block
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.cuda_graphs import SIGHTS, recorder_on
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.postprocess import postprocess

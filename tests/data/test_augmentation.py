@@ -15,9 +15,10 @@ from tood.config.images import CropConfig, ImagesConfig
 from tood.config.schedule import RepeatConfig
 from tood.data import loader
 from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_augmentation
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import Bounds
-from tood.data.loader import Batch, train_batches
+from tood.data.loader import Reading, train_batches
 from tood.data.network_input import NetworkInput
 from tood.data.normalisation import normalise
 from tood.data.prepared import PreparedSplit
@@ -218,8 +219,9 @@ def test_occurrences_of_an_image_differ(dataset: DetectionDataset) -> None:
     assert not all(torch.equal(samples[0], other) for other in samples[1:])
 
 
-def read(dataset: DetectionDataset, *, rank: int = 0, world: int = 1, **options: int) -> list[Batch]:
-    steps = train_batches(dataset, batch=4, seed=9, epoch=1, rank=rank, world=world, **{"workers": 0, **options})
+def read(dataset: DetectionDataset, *, rank: int = 0, world: int = 1, workers: int = 0, **options: int) -> list[Batch]:
+    reading = Reading(workers=workers)
+    steps = train_batches(dataset, batch=4, seed=9, epoch=1, rank=rank, world=world, reading=reading, **options)
     return [batch for (batch,) in steps]
 
 
@@ -250,7 +252,7 @@ def test_processes_workers_and_new_starts_see_the_same_augmented_images(dataset:
 def test_batches_are_normalised_as_the_backbone_takes_them(split: PreparedSplit, dataset: DetectionDataset) -> None:
     trained = read(dataset)[0]
     plain = opened(split, train=False)
-    tested = next(loader.test_batches(plain, batch=2, rank=0, world=1, workers=0))
+    tested = next(loader.test_batches(plain, batch=2, rank=0, world=1))
     for batch in (trained, tested):
         height, width = batch.sizes[0].tolist()
         pixels = batch.images[0, :, :height, :width] * 128 + 127

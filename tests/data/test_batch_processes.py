@@ -1,88 +1,132 @@
 """Loader processes: whatever happens to one of them, to its batch or to this process ends at once, in one sentence."""
 
 import errno
-import faulthandler
 import gc
 import multiprocessing
 import os
 import resource
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from batch_makers import (
+    FAILS,
+    Failing,
+    Noting,
+    Raising,
+    Unreadable,
+    batch,
+    be_killed,
+    be_slow,
+    crash,
+    last_long,
+    leave,
+    lose_memory,
+    odd,
+    sleep_after_the_first,
+)
 from torch import Tensor
 
-from tood.data import batch_processes
-from tood.data.batch_processes import AHEAD, BatchProcesses, Make
+from tood.data import batch_processes, loader_process
+from tood.data.batch_processes import AHEAD, BatchProcesses
+from tood.data.fork_server import ForkServer
+from tood.data.loader_process import Make
 from tood.io.errors import TransientError, UserError
 
-BATCHES = 7
+BATCHES = range(7)
+STARTS = ["fork", "server"]
 
 
-def own_children() -> list[ForkProcess]:
-    """Processes that this one made by forking; the server that tests start programs from is of another kind."""
-    return [child for child in multiprocessing.active_children() if type(child) is ForkProcess]
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
 
 
-def batch(number: int) -> list[Tensor]:
-    return [torch.full((2, 3), float(number)), torch.tensor([number]), torch.zeros(0, 4), torch.tensor([True, False])]
+@pytest.fixture(params=STARTS)
+def server(request: pytest.FixtureRequest, one_server: ForkServer) -> ForkServer | None:
+    return one_server if request.param == "server" else None
 
 
-def processes(make: Make = batch, count: int = 2) -> BatchProcesses:
-    return BatchProcesses(make, BATCHES, count, name="data/images", describe=lambda number: f"image {number}.jpg")
+def workers_of(server: ForkServer | None) -> list[int]:
+    """Processes that make batches; the server that tests start programs from is of another kind."""
+    if server is not None:
+        return [child.pid for child in psutil.Process(server.pid).children()]
+    return [child.pid or 0 for child in multiprocessing.active_children() if type(child) is ForkProcess]
 
 
-def read(make: Make = batch, count: int = 2) -> list[list[Tensor]]:
-    with processes(make, count) as pool:
-        return list(pool)
+def processes(make: Make = batch, count: int = 2, server: ForkServer | None = None) -> BatchProcesses:
+    return BatchProcesses(make, count, name="data/images", describe=lambda number: f"image {number}.jpg", server=server)
 
 
-def failing(action: Callable[[], object]) -> Make:
-    """Batches of which the fourth cannot be made."""
-
-    def make(number: int) -> Sequence[Tensor]:
-        if number == 3:
-            action()
-        return batch(number)
-
-    return make
+def read(make: Make = batch, count: int = 2, server: ForkServer | None = None) -> list[list[Tensor]]:
+    with processes(make, count, server) as pool:
+        return list(pool.read(BATCHES))
 
 
-def crash() -> None:
-    faulthandler.disable()  # pytest's, which would print
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def raising(error: Exception) -> Make:
-    def act() -> None:
-        raise error
-
-    return failing(act)
+def assert_same(found: list[list[Tensor]], numbers: range = BATCHES) -> None:
+    assert len(found) == len(numbers)
+    for tensors, number in zip(found, numbers, strict=True):
+        for one, other in zip(tensors, batch(number), strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_batches_arrive_in_order_and_whole(count: int) -> None:
-    for number, found in enumerate(read(count=count)):
-        for one, other in zip(found, batch(number), strict=True):
-            assert one.dtype == other.dtype
-            assert torch.equal(one, other)
-    assert number == BATCHES - 1
-    assert not own_children()
+def test_batches_arrive_in_order_and_whole(server: ForkServer | None, count: int) -> None:
+    assert_same(read(count=count, server=server))
+    assert not workers_of(server)
 
 
-def test_batches_lie_in_memory_files_that_go_with_them() -> None:
+def test_the_same_processes_make_the_batches_of_every_pass(server: ForkServer | None, tmp_path: Path) -> None:
+    make = Noting(tmp_path)
+    with processes(make, server=server) as pool:
+        for numbers in (range(4), range(6, 60), range(5, 6), range(0), range(4)):
+            assert_same(list(pool.read(numbers)), numbers)
+        assert set(workers_of(server)) == set(make.noted().values())
+        assert len(make.noted()) == 59
+
+
+def test_a_pass_that_is_not_read_to_its_end_leaves_nothing_to_the_next(
+    server: ForkServer | None, tmp_path: Path
+) -> None:
+    make = Noting(tmp_path)
+    with processes(make, server=server) as pool:
+        left = pool.read(BATCHES)
+        next(left)
+        before = set(make.noted().values())
+        left.close()
+        assert not workers_of(server)
+        assert_same(list(pool.read(range(20, 30))), range(20, 30))
+        assert not before & set(workers_of(server))
+
+
+def test_processes_that_wait_for_a_pass_do_nothing(server: ForkServer | None) -> None:
+    with processes(server=server) as pool:
+        list(pool.read(BATCHES))
+        steps = pool.read(BATCHES)
+        next(steps)
+        assert all(worker.channel.answers(60) for worker in pool._workers)
+        time.sleep(0.2)  # both batches of each are made
+        before = [psutil.Process(pid).cpu_times()[:2] for pid in workers_of(server)]
+        time.sleep(0.3)
+        assert [psutil.Process(pid).cpu_times()[:2] for pid in workers_of(server)] == before
+        assert len(before) == 2
+
+
+def test_batches_lie_in_memory_files_that_go_with_them(server: ForkServer | None) -> None:
     """Not in /dev/shm, which is small in containers."""
-    read()
+    read(server=server)
     gc.collect()
     open_before = os.listdir("/proc/self/fd")
-    with processes() as pool:
-        found = next(iter(pool))
+    with processes(server=server) as pool:
+        found = next(pool.read(BATCHES))
         assert "memfd:tood-batch" in Path("/proc/self/maps").read_text()
     assert torch.equal(found[0], batch(0)[0]), "a batch outlives the process that made it"
     del found, pool
@@ -91,38 +135,44 @@ def test_batches_lie_in_memory_files_that_go_with_them() -> None:
     assert len(os.listdir("/proc/self/fd")) == len(open_before)
 
 
-def test_no_more_is_made_than_is_kept_ahead(tmp_path: Path) -> None:
-    def make(number: int) -> Sequence[Tensor]:
-        (tmp_path / str(number)).touch()
-        return batch(number)
-
-    with processes(make, count=1) as pool:
-        each = iter(pool)
+def test_no_more_is_made_than_is_kept_ahead(server: ForkServer | None, tmp_path: Path) -> None:
+    make = Noting(tmp_path)
+    with processes(make, count=1, server=server) as pool:
+        each = pool.read(BATCHES)
         next(each)
         (worker,) = pool._workers
-        assert worker.answers(60)
-        assert {path.name for path in tmp_path.iterdir()} <= {str(number) for number in range(1 + AHEAD)}
+        assert worker.channel.answers(60)
+        assert set(make.noted()) <= set(range(1 + AHEAD))
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "said"),
+    ("action", "kind", "said"),
     [
-        (raising(UserError("data/images/3.jpg: is broken; restore it.")), UserError, "data/images/3.jpg: is broken"),
-        (raising(UserError("x" * 100_000)), UserError, "x" * 1000),
-        (raising(MemoryError()), TransientError, "--workers"),
-        (raising(OSError(errno.EMFILE, "Too many open files")), TransientError, "data/images.*ulimit -n"),
-        (raising(KeyError("scale")), KeyError, "scale"),
-        (failing(lambda: os.kill(os.getpid(), signal.SIGKILL)), TransientError, "data/images.*memory.*--workers"),
-        (failing(crash), TransientError, r"SIGSEGV.*image 3\.jpg"),
-        (failing(lambda: os._exit(7)), TransientError, r"status 7.*image 3\.jpg"),
+        (
+            Raising(UserError("data/images/3.jpg: is broken; restore it.")),
+            UserError,
+            "data/images/3.jpg: is broken",
+        ),
+        (Raising(UserError("x" * 100_000)), UserError, "x" * 1000),
+        (Raising(MemoryError()), TransientError, "--workers"),
+        (Raising(OSError(errno.EMFILE, "Too many open files")), TransientError, "data/images.*ulimit -n"),
+        (Raising(KeyError("scale")), KeyError, "scale"),
+        (be_killed, TransientError, "data/images.*memory.*--workers"),
+        (crash, TransientError, r"SIGSEGV.*image 3\.jpg"),
+        (leave, TransientError, r"status 7.*image 3\.jpg"),
+        (lose_memory, TransientError, r"data/images: .*No space left on device"),
     ],
 )
 def test_what_fails_in_a_process_arrives_where_its_batch_is_due(
-    make: Make, kind: type[Exception], said: str, capfd: pytest.CaptureFixture[str]
+    server: ForkServer | None,
+    action: Callable[[], object],
+    kind: type[Exception],
+    said: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with processes(make) as pool:
-        each = iter(pool)
-        for number in range(3):  # what was made before is used
+    with processes(Failing(action), server=server) as pool:
+        each = pool.read(BATCHES)
+        for number in range(FAILS):  # what was made before is used
             assert int(next(each)[1]) == number
         with pytest.raises(kind, match=said) as caught:
             next(each)
@@ -131,26 +181,10 @@ def test_what_fails_in_a_process_arrives_where_its_batch_is_due(
     assert capfd.readouterr() == ("", ""), "nothing but the sentence"
 
 
-class OddError(Exception):
-    """Cannot be made of its message alone, as exceptions of libraries."""
-
-    def __init__(self, one: str, other: str) -> None:
-        super().__init__(f"{one} and {other}")
-
-
-def test_an_exception_that_cannot_be_passed_on_is_told() -> None:
+def test_an_exception_that_cannot_be_passed_on_is_told(server: ForkServer | None) -> None:
     with pytest.raises(RuntimeError, match="OddError: this and that") as caught:
-        read(raising(OddError("this", "that")))
-    assert "in act" in str(caught.value.__cause__), "the process's traceback, for --debug"
-
-
-def test_memory_that_the_system_refuses_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(TransientError, match=r"data/images: .*No space left on device"):
-        read()
+        read(Failing(odd), server=server)
+    assert "in odd" in str(caught.value.__cause__), "the process's traceback, for --debug"
 
 
 @contextmanager
@@ -173,37 +207,38 @@ def no_more_files(left: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("left", [0, 1, 2, 4])
-def test_no_file_descriptors_left_is_said(left: int) -> None:
+def test_no_file_descriptors_left_is_said(server: ForkServer | None, left: int) -> None:
+    forks = server is None
     with no_more_files(left), pytest.raises(TransientError, match=r"data/images.*Too many open files.*ulimit -n"):
-        read()
-    assert not own_children()
+        read(count=2 if forks else 5, server=server)  # a forked one needs another for its end
+    assert not workers_of(server)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_processes_leave_stopping_to_their_parent(number: signal.Signals) -> None:
-    with processes() as pool:
-        each = iter(pool)
+def test_processes_leave_stopping_to_their_parent(server: ForkServer | None, number: signal.Signals) -> None:
+    with processes(server=server) as pool:
+        each = pool.read(BATCHES)
         found = [next(each)]
-        for child in own_children():
-            assert child.pid is not None
-            os.kill(child.pid, number)
-        assert len(found + list(each)) == BATCHES
+        for pid in workers_of(server) + ([] if server is None else [server.pid]):
+            os.kill(pid, number)
+        assert len(found + list(each)) == len(BATCHES)
+        assert len(list(pool.read(BATCHES))) == len(BATCHES)
 
 
 def test_a_signal_while_processes_start_is_the_parents_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is kept until a new process ignores it, for that one has the parent's handlers at first."""
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append(os.getpid()))
-    work = batch_processes._work
+    work = loader_process.work
 
     def early(*arguments: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getppid(), signal.SIGTERM)
         work(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch_processes, "_work", early)
+    monkeypatch.setattr(loader_process, "work", early)
     try:
-        assert len(read()) == BATCHES
+        assert len(read()) == len(BATCHES)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard
@@ -211,41 +246,84 @@ def test_a_signal_while_processes_start_is_the_parents_alone(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_processes_end_with_a_parent_that_was_killed(busy: bool) -> None:
-    reading, writing = os.pipe()  # at its end when the last process that has it is gone
-
-    def make(number: int) -> Sequence[Tensor]:
-        if busy and number > 0:
-            time.sleep(600)
-        return batch(number)
+@pytest.mark.parametrize("start", STARTS)
+def test_processes_end_with_a_parent_that_was_killed(start: str, busy: bool, tmp_path: Path) -> None:
+    make = Noting(tmp_path, sleep_after_the_first if busy else batch)
+    reading, writing = os.pipe()
 
     def parent() -> None:
-        with processes(make) as pool:
-            next(iter(pool))
-            os.write(writing, b"y")
+        with ForkServer() if start == "server" else nullcontext() as own, processes(make, server=own) as pool:
+            each = pool.read(BATCHES)
+            next(each)
+            os.write(writing, f"{own.pid if own else 0}\n".encode())
             time.sleep(600)
 
     killed = multiprocessing.get_context("fork").Process(target=parent)
     killed.start()
-    os.close(writing)
-    assert os.read(reading, 1) == b"y"
+    server = int(os.read(reading, 100))
+    wait_until(lambda: {0, 1} <= make.noted().keys())
+    others = {*make.noted().values(), *([server] if server else [])}
+    ran = [runs(pid) for pid in others]
     killed.kill()
     killed.join()
-    assert os.read(reading, 1) == b""
+    assert ran == [True] * (2 + bool(server))
+    assert wait_until(lambda: not any(runs(pid) for pid in others))
     os.close(reading)
+    os.close(writing)
 
 
-def test_leaving_waits_for_no_batch() -> None:
-    with processes(failing(threading.Event().wait)) as pool:
-        each = iter(pool)
-        assert len([next(each) for _ in range(3)]) == 3
-    assert not own_children()
+def runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return happened()
+
+
+def test_leaving_waits_for_no_batch(server: ForkServer | None) -> None:
+    with processes(Failing(last_long), server=server) as pool:
+        each = pool.read(BATCHES)
+        assert len([next(each) for _ in range(FAILS)]) == FAILS
+    assert not workers_of(server)
 
 
 def test_a_slow_batch_is_waited_for_and_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ForkServer | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(batch_processes, "_SLOW", 0.05)
     caplog.set_level("INFO", logger="tood")
-    assert len(read(failing(lambda: time.sleep(0.5)))) == BATCHES
+    assert len(read(Failing(be_slow), server=server)) == len(BATCHES)
     assert "image 3.jpg" in caplog.text
+
+
+def test_what_cannot_be_loaded_in_a_process_is_told(one_server: ForkServer) -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        read(Unreadable(), server=one_server)
+
+
+def test_a_server_that_is_asked_to_stop_while_it_starts_goes_on() -> None:
+    with ForkServer() as server:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(server.pid, number)
+        assert_same(read(server=server))
+        assert runs(server.pid)
+    assert not runs(server.pid)
+
+
+def test_the_death_of_a_server_is_told_and_ends_what_it_forked() -> None:
+    with ForkServer() as server, processes(Failing(last_long), server=server) as pool:
+        each = pool.read(BATCHES)
+        next(each)
+        workers = workers_of(server)
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(TransientError, match=r"data/images: a process reading images was killed.*--workers"):
+            list(each)
+        assert wait_until(lambda: not any(runs(pid) for pid in workers))
+        with pytest.raises(TransientError, match=r"data/images: cannot start 2 .*the process that starts them is gone"):
+            pool.read(BATCHES)

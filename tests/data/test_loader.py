@@ -1,15 +1,16 @@
 """Batches: the plan, and the same pixels whatever the number of workers and processes."""
 
 import multiprocessing
-import os
-import signal
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from batch_makers import Deadly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
@@ -18,11 +19,13 @@ from tood.config.backbone import PixelsConfig
 from tood.config.datasets import ShapesDataset
 from tood.config.images import ImagesConfig
 from tood.data import loader
-from tood.data.augmentation import Visit
+from tood.data.batch import Batch, collate, rounded_slots
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import plan_epoch, steps_per_epoch
-from tood.data.loader import Batch, collate, rounded_slots, train_batches
+from tood.data.fork_server import ForkServer
+from tood.data.loader import Loader, Reading, server_for, train_batches
 from tood.data.network_input import NetworkInput
+from tood.data.planned_batches import PassPlan, TrainingPlan
 from tood.data.prepared import PreparedSplit
 from tood.data.split_table import SplitTable
 from tood.data.synthetic.shapes import CLASSES
@@ -48,15 +51,32 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
     return make(tmp_path_factory.mktemp("shapes"))
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture(params=[(0, False), (1, False), (3, False), (2, True)], ids=["here", "1", "3", "2 of a server"])
+def reading(request: pytest.FixtureRequest, server: ForkServer) -> Reading:
+    workers, served = request.param
+    return Reading(workers, server=server if served else None)
+
+
 def read(
-    dataset: DetectionDataset, epoch: int = 1, rank: int = 0, world: int = 1, workers: int = 0, start: int = 0
+    dataset: DetectionDataset,
+    epoch: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    reading: Reading = Reading(),  # noqa: B008
+    start: int = 0,
 ) -> list[Batch]:
     """The steps, of one group each."""
-    return [batch for (batch,) in steps_of(dataset, epoch, rank, world, workers, start, None)]
+    return [batch for (batch,) in steps_of(dataset, epoch, rank, world, reading, start, None)]
 
 
 def steps_of(
-    dataset: DetectionDataset, epoch: int, rank: int, world: int, workers: int, start: int, group: int | None
+    dataset: DetectionDataset, epoch: int, rank: int, world: int, reading: Reading, start: int, group: int | None
 ) -> list[tuple[Batch, ...]]:
     return list(
         train_batches(
@@ -66,7 +86,7 @@ def steps_of(
             epoch=epoch,
             rank=rank,
             world=world,
-            workers=workers,
+            reading=reading,
             start_step=start,
             group=group,
         )
@@ -123,9 +143,53 @@ def test_an_epoch_has_the_steps_announced_and_every_image(dataset: DetectionData
     assert not all_same(batches, read(dataset, epoch=2))
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_number_of_workers_changes_nothing(dataset: DetectionDataset, workers: int) -> None:
-    assert all_same(read(dataset), read(dataset, workers=workers))
+def test_how_batches_are_read_changes_nothing(dataset: DetectionDataset, reading: Reading) -> None:
+    assert all_same(read(dataset), read(dataset, reading=reading))
+
+
+@pytest.mark.parametrize("start", [0, 8])
+def test_steps_are_those_of_their_epochs_through_stops_and_new_beginnings(
+    dataset: DetectionDataset, reading: Reading, start: int
+) -> None:
+    whole = [batch for epoch in range(4) for batch in read(dataset, epoch)]
+    plan = TrainingPlan(dataset, batch=BATCH, seed=9, rank=0, world=1)
+    assert plan.per_epoch == 6
+    with Loader(dataset, plan, reading) as loader:
+        with closing(loader.read(range(start, 24))) as stopped:
+            found = [next(stopped)[0] for _ in range(9)]
+        found += [batch for (batch,) in loader.read(range(start + 9, 24))]
+        assert all_same(found, whole[start:])
+        assert all_same([batch for (batch,) in loader.read(range(3, 5))], whole[3:5])
+
+
+def test_the_first_batches_of_an_epoch_are_made_while_the_last_are_used(dataset: DetectionDataset) -> None:
+    plan = TrainingPlan(dataset, batch=BATCH, seed=9, rank=0, world=1)
+    with Loader(dataset, plan, Reading(workers=1)) as loader, closing(loader.read(range(12))) as steps:
+        for _ in range(plan.per_epoch):
+            next(steps)
+        assert loader._processes is not None
+        (worker,) = loader._processes._workers
+        assert worker.channel.answers(60)
+        assert all_same([next(steps)[0]], read(dataset, epoch=1)[:1])
+
+
+def test_a_split_is_read_again_and_again_by_the_same_processes(dataset: DetectionDataset, reading: Reading) -> None:
+    plain = DetectionDataset(dataset.targets, dataset.images, dataset.config, train=False, seed=0)
+    plan = PassPlan(plain, batch=1, rank=0, world=1)
+    whole = list(loader.test_batches(plain, batch=1, rank=0, world=1))
+    with Loader(plain, plan, reading) as images:
+        workers = images._processes and list(images._processes._workers)
+        for _ in range(3):
+            assert all_same([batch for (batch,) in images.read(range(len(plan)))], whole)
+            if reading.server is None and images._processes is not None:
+                assert images._processes._workers == workers
+
+
+def test_processes_are_forked_by_a_server_where_there_is_a_gpu() -> None:
+    with server_for(torch.device("cpu")) as none, server_for(torch.device("cuda"), workers=0) as unused:
+        assert (none, unused) == (None, None)
+    with server_for(torch.device("cuda")) as server:
+        assert isinstance(server, ForkServer)
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -148,7 +212,7 @@ def test_a_group_is_padded_for_itself_in_whatever_processes_it_is(
     """With groups of two images and steps of four; with four processes each computes half a group."""
     wide = dataset.targets.widths >= dataset.targets.heights
     plan = plan_epoch(wide, batch=BATCH, seed=9, epoch=1, group=2).positions
-    shares = [steps_of(dataset, 1, rank, world, workers, 0, 2) for rank in range(world)]
+    shares = [steps_of(dataset, 1, rank, world, Reading(workers), 0, 2) for rank in range(world)]
     sizes = set()
     for step, positions in enumerate(plan):
         batches = [batch for share in shares for batch in share[step]]
@@ -173,7 +237,7 @@ def test_a_group_is_padded_for_itself_in_whatever_processes_it_is(
 
 def test_a_group_that_cannot_be_shared_out_is_refused(dataset: DetectionDataset) -> None:
     with pytest.raises(UserError, match=r"schedule\.group: 3 images .* processes of 4"):
-        steps_of(dataset, 1, 0, 1, 0, 0, 3)
+        steps_of(dataset, 1, 0, 1, Reading(), 0, 3)
 
 
 @pytest.mark.parametrize("start", [1, 5, 6])
@@ -183,31 +247,22 @@ def test_starting_in_the_middle_continues_the_epoch(dataset: DetectionDataset, s
     assert all(same(a, b) for a, b in zip(rest, whole, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_error_of_a_worker_arrives_as_the_sentence_it_was(tmp_path: Path, workers: int) -> None:
+def test_error_of_a_worker_arrives_as_the_sentence_it_was(tmp_path: Path, reading: Reading) -> None:
     broken = make(tmp_path)
     path = broken.images / str(broken.targets.file_names[5])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=path.name) as caught:
-        read(broken, workers=workers)
+        read(broken, reading=reading)
     assert str(caught.value).startswith(str(path))
     assert "Traceback" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-class Deadly(DetectionDataset):
-    """Ends the process that reads the sixth image, as the system does when memory runs out."""
-
-    def sample(self, position: int, visit: Visit) -> Sample:
-        if position == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().sample(position, visit)
-
-
-def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset) -> None:
+@pytest.mark.parametrize("served", [False, True])
+def test_killed_worker_is_reported_in_one_sentence(dataset: DetectionDataset, server: ForkServer, served: bool) -> None:
     deadly = Deadly(dataset.targets, dataset.images, dataset.config, train=True, seed=0)
     with pytest.raises(UserError, match="was killed, probably for lack of"):
-        read(deadly, workers=1)
+        read(deadly, reading=Reading(1, server=server if served else None))
 
 
 def with_slots(batch: Batch, slots: int) -> Batch:
@@ -223,11 +278,11 @@ def test_on_gpus_the_slots_are_a_power_of_two() -> None:
     assert [rounded_slots(objects) for objects in (0, 1, 8, 9, 16, 17, 2000)] == [8, 8, 8, 16, 16, 32, 2048]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 def test_pinning_ahead_changes_nothing(
-    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, workers: int
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch, reading: Reading
 ) -> None:
     """On a machine without GPU a copy stands in for the pinned one."""
+    reading = replace(reading, pin_memory=True)
     before = set(multiprocessing.active_children())
     pinned = []
 
@@ -238,18 +293,25 @@ def test_pinning_ahead_changes_nothing(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(Batch, "pin_memory", pin)
-    batches = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
-    expected = [with_slots(batch, rounded_slots(batch.labels.shape[1])) for batch in read(dataset)]
-    assert all_same(expected, [batch.normalised(dataset.config.pixels) for (batch,) in batches])
-    assert len(pinned) == 6
-    stopped = train_batches(dataset, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=workers, pin_memory=True)
-    next(stopped)
-    stopped.close()
-    assert set(multiprocessing.active_children()) <= before
+    plan = TrainingPlan(dataset, batch=BATCH, seed=9, rank=0, world=1)
+    with Loader(dataset, plan, reading) as loader:
+        for epoch in range(2):
+            batches = loader.read(range(epoch * 6, epoch * 6 + 6))
+            expected = [with_slots(batch, rounded_slots(batch.labels.shape[1])) for batch in read(dataset, epoch)]
+            assert all_same(expected, [batch.normalised(dataset.config.pixels) for (batch,) in batches])
+        assert len(pinned) == 12
+        stopped = loader.read(range(6))
+        next(stopped)
+        stopped.close()
+        assert set(multiprocessing.active_children()) <= before
+        (again,) = next(loader.read(range(4, 6)))
+        fifth = read(dataset, 0)[4]
+        expected = [with_slots(fifth, rounded_slots(fifth.labels.shape[1]))]
+        assert all_same(expected, [again.normalised(dataset.config.pixels)])
     deadly = Deadly(dataset.targets, dataset.images, dataset.config, train=True, seed=0)
-    if workers:
+    if reading.workers:
         with pytest.raises(TransientError, match="was killed"):
-            list(train_batches(deadly, batch=BATCH, seed=9, epoch=1, rank=0, world=1, workers=2, pin_memory=True))
+            read(deadly, reading=reading)
 
 
 def test_batches_that_cannot_be_made_are_refused(dataset: DetectionDataset) -> None:
@@ -260,11 +322,7 @@ def test_batches_that_cannot_be_made_are_refused(dataset: DetectionDataset) -> N
 @pytest.mark.parametrize("world", [1, 3])
 def test_test_batches_hold_each_image_once_at_its_own_padded_size(dataset: DetectionDataset, world: int) -> None:
     plain = DetectionDataset(dataset.targets, dataset.images, dataset.config, train=False, seed=0)
-    batches = [
-        batch
-        for rank in range(world)
-        for batch in loader.test_batches(plain, batch=5, rank=rank, world=world, workers=0)
-    ]
+    batches = [batch for rank in range(world) for batch in loader.test_batches(plain, batch=5, rank=rank, world=world)]
     ids = torch.cat([batch.image_ids for batch in batches]).tolist()
     assert sorted(ids) == dataset.targets.image_ids.tolist()
     assert max(len(batch.image_ids) for batch in batches) == 5

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from tood.config.study import RunConfig, load_study
+from tood.data.batch import Batch, collate
 from tood.data.decode import Decoded, decode_image
-from tood.data.loader import Batch, collate
 from tood.data.split_table import SplitTable
 from tood.detection.detector import Detector, build_detector
 from tood.detection.postprocess import Detections

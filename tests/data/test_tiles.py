@@ -254,7 +254,7 @@ def test_evaluation_decodes_each_picture_once(tmp_path: Path, monkeypatch: pytes
         dataset_module, "decode_for", lambda path, bounds: decoded.append(path.name) or decode(path, bounds)
     )
     data = dataset_of(tmp_path, cut_into_tiles(table_of(tmp_path, sizes, []), TILE))
-    assert len(list(tiles_in_batches(data, batch=4, rank=0, world=1, workers=0))) == 4
+    assert len(list(tiles_in_batches(data, batch=4, rank=0, world=1))) == 4
     assert decoded == ["11.png", "12.png"]
 
 
@@ -276,7 +276,7 @@ def test_the_tiles_of_a_picture_follow_one_another_in_one_process(tmp_path: Path
     seen: list[int] = []
     pictures: list[int] = []
     for rank in range(world):
-        for batch in tiles_in_batches(data, batch=4, rank=rank, world=world, workers=0):
+        for batch in tiles_in_batches(data, batch=4, rank=rank, world=world):
             ids = batch.image_ids.tolist()
             assert len({int(tiles.picture_ids[number - 1]) for number in ids}) == 1
             seen += ids

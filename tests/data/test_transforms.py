@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tood.config.backbone import PixelsConfig
 from tood.config.images import ImagesConfig
 from tood.data.augmentation import Augmentation, Visit, draw_augmentation, no_augmentation
+from tood.data.batch import collate
 from tood.data.dataset import Sample
 from tood.data.input_sizes import Bounds, padded_size, resized_size
-from tood.data.loader import collate
 from tood.data.normalisation import normalise
 from tood.data.transforms import transform
 from tood.io.errors import UserError

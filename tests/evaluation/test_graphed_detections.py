@@ -16,7 +16,7 @@ from torch import nn
 from tood.config.backbone import PixelsConfig
 from tood.config.images import ImagesConfig
 from tood.config.method import InferenceConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.detection import cuda_graphs

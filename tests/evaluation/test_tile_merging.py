@@ -16,6 +16,7 @@ from tood.config.backbone import PixelsConfig
 from tood.config.datasets import TileConfig
 from tood.config.images import ImagesConfig
 from tood.config.method import InferenceConfig
+from tood.data.loader import Reading
 from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.data.tiles import tile_windows
@@ -23,7 +24,7 @@ from tood.detection.points import points_of
 from tood.detection.postprocess import Detections
 from tood.detection.predictions import Predictions
 from tood.evaluation.alignment_split import analyse_split
-from tood.evaluation.detections import SplitDetections, detect_split
+from tood.evaluation.detections import SplitDetections, SplitImages, detect_in, detect_split
 from tood.evaluation.tile_merging import merge_tiles
 
 TILE = TileConfig(size=100, overlap=0.2)
@@ -185,9 +186,14 @@ def write_split(folder: Path, size: tuple[int, int], dots: list[tuple[int, int]]
 GIVEN = NetworkInput(ImagesConfig(short=64, long=128), PixelsConfig(mean=(0, 0, 0), std=(51, 51, 51)))
 
 
-def detected(table: SplitTable, folder: Path, tile: TileConfig | None, **more: Any) -> SplitDetections:
-    device = torch.device("cpu")
-    return detect_split(Bright(), table, folder, GIVEN, InferenceConfig(), tile=tile, device=device, **more)  # type: ignore[arg-type]
+def detected(table: SplitTable, folder: Path, tile: TileConfig | None) -> SplitDetections:
+    return detect_split(Bright(), table, folder, GIVEN, InferenceConfig(), tile=tile, device=torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def share_of(rank: int, table: SplitTable, folder: Path, tile: TileConfig) -> list[dict[str, Any]]:
+    """What one of two processes finds."""
+    with SplitImages(table, folder, GIVEN, reading=Reading(), tile=tile, rank=rank, world=2) as images:
+        return detect_in(Bright(), images, InferenceConfig(), device=torch.device("cpu")).results  # type: ignore[arg-type]
 
 
 def test_one_tile_gives_the_same_numbers_as_none(tmp_path: Path) -> None:
@@ -212,7 +218,7 @@ def test_dots_in_tiles_are_found_once_at_their_places_by_any_number_of_processes
         boxes = [one["bbox"] for one in best if one["image_id"] == image]
         for x, y in own:
             assert any(abs(box[0] - x) <= 8 and abs(box[1] - y) <= 8 for box in boxes)
-    shares = [detected(table, tmp_path, tile, rank=rank, world=2).results for rank in range(2)]
+    shares = [share_of(rank, table, tmp_path, tile) for rank in range(2)]
     assert [one for share in shares for one in share] == found.results
 
 

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tood.config.backbone import BackboneConfig, PixelsConfig
 from tood.config.method import MethodConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection import cuda_graphs
 from tood.detection.detector import Detector, build_criterion, build_detector
 from tood.detection.training_batch import Progress

@@ -12,7 +12,7 @@ from graph_stand_in import StandIn, tensors_in
 from torch import Tensor, nn
 
 from tood.config.backbone import PixelsConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection import cuda_graphs
 from tood.detection.cuda_graphs import Recording
 from tood.detection.detector import build_criterion

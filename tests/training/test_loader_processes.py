@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,17 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from tiny_run import checkpoints, history, reschedule, start, wait_for, weights, workers_in
+from tiny_run import EIGHT, checkpoints, history, reschedule, start, train, training, wait_for, weights, workers_in
 
 from tood.cli.main import main
-from tood.evaluation.detections import detect_split
+from tood.evaluation.detections import detect_in
 from tood.io.errors import StoppedError, TransientError
 from tood.io.shared_constants import RAISED
 from tood.training.processes import launch as module
 from tood.training.processes.launch import Launch, launch
 from tood.training.processes.machine import Machine
 from tood.verbs import train as verb
+from tood.verbs import val_evaluation
 from tood.workflow.code_choice import CodeChoice
 
 
@@ -30,9 +33,9 @@ def loader_processes(project: Path, trainer: int) -> list[int]:
 def test_a_killed_loader_process_costs_no_step(project: Path) -> None:
     reschedule(project, epochs=500, evaluate_every=500, checkpoint_every=10_000)
     process = start(project, "atss", "--workers", "1")
-    loaders: list[int] = []
-    wait_for(lambda: bool(loaders.extend(loader_processes(project, process.pid)) or loaders))
-    os.kill(loaders[0], signal.SIGKILL)
+    wait_for(lambda: len(loader_processes(project, process.pid)) == 2)  # the first is for evaluations
+    loaders = loader_processes(project, process.pid)
+    os.kill(max(loaders, key=lambda pid: psutil.Process(pid).create_time()), signal.SIGKILL)
     status, said = process.end()
     assert status == 75, said
     assert "Traceback" not in said
@@ -46,8 +49,54 @@ def test_a_killed_loader_process_costs_no_step(project: Path) -> None:
 def test_loader_processes_end_with_a_killed_trainer(project: Path) -> None:
     reschedule(project, epochs=500, evaluate_every=500)
     process = start(project, "atss", "--workers", "2")
-    wait_for(lambda: len(loader_processes(project, process.pid)) == 2)
+    wait_for(lambda: len(loader_processes(project, process.pid)) == 4)
     process.kill()
+    wait_for(lambda: not workers_in(project), seconds=10)
+
+
+def start_with_server(project: Path) -> subprocess.Popen[str]:
+    """A training whose loader processes are forked by a server, as on a GPU, in a process group of its own."""
+    script = (
+        "import sys; from tood.cli.main import main; from tood.verbs import train\n"
+        "train.server_for = lambda *_: train.ForkServer()\n"
+        f"sys.argv[1:] = {list(training('atss', '--workers', '2'))}; main()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script], cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("to_all", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_signal_to_a_server_and_what_it_forked_costs_no_digit(
+    project: Path, trained: Callable[..., Path], to_all: bool
+) -> None:
+    reschedule(project, **EIGHT)
+    whole = trained("atss", "--processes", "1", **EIGHT)
+    process = start_with_server(project)
+    wait_for(lambda: bool(checkpoints(project)))
+    assert len(workers_in(project)) == 1 + 1 + 2, "those for evaluations are forked at the first"
+    if to_all:
+        for pid in workers_in(project):
+            os.kill(pid, signal.SIGTERM)
+    else:
+        os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    assert "repeat the command to continue" in said
+    wait_for(lambda: not workers_in(project), seconds=1)
+    assert "continues after step" in train(project, "atss", "--workers", "1"), "however its batches are read"
+    assert history(project, "atss") == history(whole, "atss")
+    again = weights(project, "atss")
+    assert all(torch.equal(value, again[name]) for name, value in weights(whole, "atss").items())
+
+
+def test_a_server_and_what_it_forked_end_with_a_killed_trainer(project: Path) -> None:
+    reschedule(project, epochs=500, evaluate_every=500)
+    process = start_with_server(project)
+    wait_for(lambda: len(workers_in(project)) == 4)
+    process.kill()
+    process.communicate()
     wait_for(lambda: not workers_in(project), seconds=10)
 
 
@@ -74,10 +123,10 @@ def test_a_stop_of_all_processes_during_an_evaluation_repeats_it(
                     os.kill(pid, signal.SIGTERM)
             before_each()
 
-        return detect_split(*arguments, before_each=ask, **options)
+        return detect_in(*arguments, before_each=ask, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(verb, "detect_split", stopped_at_the_second_image)
+        patch.setattr(val_evaluation, "detect_in", stopped_at_the_second_image)
         with pytest.raises(StoppedError, match="saved after step 6 of 12") as caught:
             verb.train(folder, machine, 1, CodeChoice(), [])
     assert caught.value.status == 143

@@ -19,7 +19,7 @@ from tood.config.backbone import BackboneConfig
 from tood.config.blocks import read_block
 from tood.config.messages import validate
 from tood.config.method import MethodConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.detector import build_criterion, build_detector
 from tood.detection.number_format import autocast
 from tood.detection.points import make_points

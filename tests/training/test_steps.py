@@ -13,13 +13,15 @@ from torch import Tensor
 from tood.config.study import load_study
 from tood.data.loader import train_batches
 from tood.data.network_input import NetworkInput
-from tood.evaluation.detections import detect_split
+from tood.detection.detector import Detector
+from tood.evaluation.detections import SplitImages, detect_in
 from tood.io.errors import StoppedError
 from tood.training import trainer
 from tood.training.checkpoint import CheckpointStore
 from tood.training.processes.machine import Machine
 from tood.training.setup import prepare_training
 from tood.verbs import train as verb
+from tood.verbs import val_evaluation
 from tood.verbs.open_run import open_dataset
 from tood.workflow.code_choice import CodeChoice
 
@@ -79,11 +81,11 @@ def test_stopping_after_any_step_changes_nothing(
     """The looks at the request, one for each step and each of the six images of an evaluation, and the steps done."""
     given: list[NetworkInput] = []
 
-    def detect(*arguments: Any, **options: Any) -> Any:
-        given.append(arguments[3])
-        return detect_split(*arguments, **options)
+    def detect(detector: Detector, images: SplitImages, *arguments: Any, **options: Any) -> Any:
+        given.append(images.config)
+        return detect_in(detector, images, *arguments, **options)
 
-    monkeypatch.setattr(verb, "detect_split", detect)
+    monkeypatch.setattr(val_evaluation, "detect_in", detect)
     train()
     whole, rows = weights(in_steps, "atss"), history(in_steps, "atss")
     assert [row["step"] for row in rows if row["val_AP"] != ""] == EVALUATED
@@ -122,7 +124,7 @@ def test_training_normalises_as_the_backbone_takes_pixels() -> None:
     config = load_study("tiny").run("atss")
     setup = prepare_training(config, open_dataset(config.dataset), None)
     assert setup.config.images.short == 64
-    batches = train_batches(setup.dataset, batch=4, seed=0, epoch=0, rank=0, world=1, workers=0, end_step=1)
+    batches = train_batches(setup.dataset, batch=4, seed=0, epoch=0, rank=0, world=1, end_step=1)
     ((batch,),) = batches
     height, width = batch.sizes[0].tolist()
     pixels = batch.images[0, :, :height, :width] * 128 + 127

@@ -10,8 +10,9 @@ from tood.config.backbone import BackboneConfig
 from tood.config.images import ImagesConfig
 from tood.config.method import MethodConfig
 from tood.config.schedule import ScheduleConfig
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, train_batches
+from tood.data.loader import train_batches
 from tood.detection.detector import build_criterion
 from tood.training.optim import build_optimiser, set_learning_rate
 from tood.training.processes.distributed import Group
@@ -35,9 +36,7 @@ class DrawnSteps:
         seed, batch = self.dataset.seed, self.schedule.batch
         drawn: list[Step] = []
         for epoch in range(self.steps):
-            batches = train_batches(
-                self.dataset, batch=batch, seed=seed, epoch=epoch, rank=0, world=1, workers=0, group=group
-            )
+            batches = train_batches(self.dataset, batch=batch, seed=seed, epoch=epoch, rank=0, world=1, group=group)
             drawn += islice(batches, self.steps - len(drawn))
             if len(drawn) == self.steps:
                 break

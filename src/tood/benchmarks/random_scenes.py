@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.data.network_input import PAD_MULTIPLE
 from tood.detection.points import STRIDES, Points, make_points
 from tood.detection.predictions import Predictions

@@ -7,145 +7,135 @@ What the training needs of them and torch's ``DataLoader`` does not give:
   take. (There it is raised from a signal handler, in the middle of any line of the main thread.)
 - Whoever asks all processes to stop, asks the parent alone.
 - No batch lies in /dev/shm, which containers keep small. Files of ``memfd_create`` are limited by the memory alone.
+- They stay from epoch to epoch without being told anything at its end: batches have numbers over the whole training.
 """
 
 import atexit
-import ctypes
-import errno
 import logging
-import mmap
 import os
-import pickle
-import select
 import signal
 import socket
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.context import ForkProcess
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
-import torch
 from torch import Tensor
 
-from tood.io.end_with_parent import end_with_parent
+from tood.data.fork_server import ForkServer
+from tood.data.loader_process import Channel, Forked, Make, Started
 from tood.io.errors import TransientError, UserError
 from tood.io.os_errors import machine_failure, refusal
-from tood.io.shared_constants import BUG
 
 AHEAD = 2
 """Batches that each process has ready, or works at, before they are asked for."""
-Make = Callable[[int], Sequence[Tensor]]
 
 log = logging.getLogger(__name__)
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
-_ALIGNED = 64  # bytes
-_MESSAGE = 1 << 16  # bytes of the longest message; each is sent whole or not at all
-_LONGEST_TEXT = 4000  # characters of an error that are passed on
 _SLOW = 60.0  # seconds after which a person is told what is waited for
 _KILLED = 5.0  # seconds
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The tensors in a memory file, one behind the other."""
-
-    kinds: tuple[torch.dtype, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    starts: tuple[int, ...]
-    size: int
-
-    @classmethod
-    def of(cls, tensors: Sequence[Tensor]) -> Self:
-        starts, end = [], 0
-        for tensor in tensors:
-            starts.append(end)
-            end += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
-        kinds, shapes = (tuple(t.dtype for t in tensors), tuple(tuple(t.shape) for t in tensors))
-        return cls(kinds, shapes, tuple(starts), max(end, _ALIGNED))
-
-    def tensors(self, file: int) -> list[Tensor]:
-        """Views of the memory behind the descriptor ``file``, which may be closed; the memory lives as long as they."""
-        memory = torch.frombuffer(mmap.mmap(file, self.size), dtype=torch.uint8)
-        found = []
-        for kind, shape, start in zip(self.kinds, self.shapes, self.starts, strict=True):
-            count = torch.Size(shape).numel()
-            found.append(memory[start : start + count * kind.itemsize].view(kind).view(shape))
-        return found
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An exception in a process, and its traceback as text."""
-
-    error: Exception
-    trace: str
-
-    def raise_here(self) -> NoReturn:
-        raise self.error from _InProcess(f"\n{self.trace}")
-
-
-class _InProcess(Exception):  # noqa: N818
-    """Shows the traceback of another process where that of a cause is shown."""
-
-
 class BatchProcesses:
-    """A context in which ``count`` forked processes make the batches 0 to ``batches`` - 1; iterating gives them.
+    """A context in which ``count`` processes make batches by their numbers, in as many passes as are read.
 
     ``make`` is called in the processes, with the number of a batch; an exception there is raised here in its place.
-    ``describe`` says which files a batch is made of. Iterating raises TransientError when a process was killed
-    or crashed, entering when they cannot be started. All are killed when the context is left, or this process ends.
+    ``describe`` says which files a batch is made of. Processes are forked from this one when the context is entered,
+    so they keep none of the memory that it takes later; a ``server``, which ``make`` is pickled for, forks them for the
+    first pass. All are killed when the context is left, or this process ends.
     """
 
-    def __init__(self, make: Make, batches: int, count: int, *, name: str, describe: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        make: Make,
+        count: int,
+        *,
+        name: str,
+        describe: Callable[[int], str],
+        server: ForkServer | None = None,
+    ) -> None:
         self._make = make
-        self._batches = batches
-        self._count = min(count, batches)
+        self._count = count
         self._name = name
         self._describe = describe
+        self._server = server
         self._workers: list[_Worker] = []
         self._owner = os.getpid()
 
     def __enter__(self) -> Self:
-        atexit.register(self._end)
-        try:
-            for _ in range(self._count):
-                self._workers.append(_Worker(self._make))
-        except OSError as error:
-            self._end()
-            what = f"cannot start {self._count} processes reading images (fewer: --workers, 0 for none): "
-            raise TransientError(refusal(self._name, error, what)) from error
-        except BaseException:
-            self._end()
-            raise
+        """Raises TransientError when processes cannot be started, as ``read`` does."""
+        if self._server is None:
+            self._start()
+        atexit.register(self.end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end()
+        self.end()
+        atexit.unregister(self.end)
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
-        count = len(self._workers)
-        for batch in range(min(self._batches, AHEAD * count)):
-            self._ask(batch)
-        for batch in range(self._batches):
-            tensors = self._take(batch)
-            if batch + AHEAD * count < self._batches:
-                self._ask(batch + AHEAD * count)
-            yield tensors
+    def read(self, numbers: Sequence[int]) -> Generator[list[Tensor]]:
+        """The batches of these numbers, in their order; one pass at a time.
 
-    def _ask(self, batch: int) -> None:
-        with suppress(ConnectionError):  # it died; that is said where its batch is taken
-            self._workers[batch % len(self._workers)].channel.send(batch.to_bytes(8))
+        Raises TransientError when a process was killed or crashed. The processes end with a pass that is not read to
+        its end, and others are started for the next one.
+        """
+        if not self._workers:
+            self._start()
+        return self._pass(numbers, tuple(self._workers))
 
-    def _take(self, batch: int) -> list[Tensor]:
-        worker = self._workers[batch % len(self._workers)]
-        if not worker.answers(_SLOW):
+    def end(self) -> None:
+        """Kill the processes; a pass that waits for one of them in another thread ends with an error."""
+        if os.getpid() == self._owner:  # not in what this process forked
+            workers, self._workers = self._workers, []
+            for worker in workers:
+                worker.process.kill()
+            for worker in workers:
+                worker.process.ended(_KILLED)  # but a disk may keep even a killed one
+                worker.channel.close()
+
+    def _start(self) -> None:
+        try:
+            with self._starter() as start:
+                for _ in range(self._count):
+                    self._workers.append(_Worker(start))
+        except OSError as error:
+            self.end()
+            what = f"cannot start {self._count} processes reading images (fewer: --workers, 0 for none): "
+            raise TransientError(refusal(self._name, error, what)) from error
+        except BaseException:
+            self.end()
+            raise
+
+    @contextmanager
+    def _starter(self) -> Iterator[Callable[[socket.socket], Started]]:
+        if self._server is None:
+            yield lambda end: Forked(end, self._make)
+        else:
+            with self._server.given(self._make) as fork:
+                yield fork
+
+    def _pass(self, numbers: Sequence[int], workers: Sequence["_Worker"]) -> Generator[list[Tensor]]:
+        count, asked, taken = len(workers), 0, 0
+        try:
+            for number in numbers[: AHEAD * count]:
+                workers[asked % count].channel.ask(number)
+                asked += 1
+            for number in numbers:
+                tensors = self._take(workers[taken % count], number)
+                taken += 1
+                if asked < len(numbers):
+                    workers[asked % count].channel.ask(numbers[asked])
+                    asked += 1
+                yield tensors
+        finally:
+            if taken < asked:
+                self.end()
+
+    def _take(self, worker: "_Worker", batch: int) -> list[Tensor]:
+        if not worker.channel.answers(_SLOW):
             log.info("waits for images that take more than %.0f seconds to read: %s", _SLOW, self._describe(batch))
         try:
-            return worker.take()
+            return worker.channel.take()
         except ConnectionError as error:
             raise TransientError(
                 f"{self._name}: a process reading images {self._end_of(worker, batch)}, then repeat the command."
@@ -162,139 +152,23 @@ class BatchProcesses:
 
     def _end_of(self, worker: "_Worker", batch: int) -> str:
         """How a process ended that was to make a batch, and what to do."""
-        code = worker.exit_code()
+        code = worker.process.ended(_KILLED)
         if code == -signal.SIGKILL:
             return "was killed, probably for lack of memory; use fewer (--workers, 0 for none) or smaller batches"
         how = f"crashed ({signal.Signals(-code).name})" if code and code < 0 else f"ended by itself (status {code})"
         return f"{how}; look at what it was to read, {self._describe(batch)}, or read in one process (--workers 0)"
 
-    def _end(self) -> None:
-        if os.getpid() == self._owner:  # not in what this process forked
-            for worker in self._workers:
-                worker.kill()
-            for worker in self._workers:
-                worker.join()
-            self._workers.clear()
-            atexit.unregister(self._end)
-
 
 class _Worker:
-    """A forked process and this one's end of the channel to it."""
+    """A process and this one's end of the channel to it."""
 
-    def __init__(self, make: Make) -> None:
-        self.channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = ForkProcess(target=_work, args=(other, os.getpid(), make), daemon=True)
+    def __init__(self, start: Callable[[socket.socket], Started]) -> None:
+        end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel = Channel(end)
         try:
-            with _signals_wait():  # in the new process, until it ignores them
-                self._process.start()
+            self.process = start(other)
         except BaseException:
-            self.channel.close()
+            end.close()
             raise
         finally:
             other.close()
-
-    def answers(self, seconds: float) -> bool:
-        """Wait for at most so long; whether there is an answer, or never will be."""
-        ready = select.poll()
-        ready.register(self.channel, select.POLLIN)
-        return bool(ready.poll(1000 * seconds))
-
-    def take(self) -> list[Tensor]:
-        """The next batch, or its exception; ConnectionError when the process is gone."""
-        message, files, _, _ = socket.recv_fds(self.channel, _MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
-        try:
-            if not message:
-                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-            answer = pickle.loads(message)
-            if isinstance(answer, _Failure):
-                answer.raise_here()
-            if not files:  # the system leaves descriptors out that there is no room for
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return list(answer.tensors(files[0]))
-        finally:
-            for file in files:
-                os.close(file)
-
-    def exit_code(self) -> int | None:
-        """The status of a process that is gone, negative if a signal ended it."""
-        self._process.join(_KILLED)
-        return self._process.exitcode
-
-    def kill(self) -> None:
-        """End the process, which keeps nothing."""
-        self._process.kill()
-
-    def join(self) -> None:
-        """Wait for its end, but not for a disk that keeps even a killed process; then close the channel."""
-        self._process.join(_KILLED)
-        self.channel.close()
-
-
-def _work(channel: socket.socket, parent: int, make: Make) -> None:
-    """Make batches until the parent is gone; never returns, so that nothing of the parent's is done a second time."""
-    try:
-        end_with_parent(signal.SIGKILL)
-        # Who ends a group of processes, a service or a job step asks every process: the parent alone decides.
-        for number in _STOPS:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        torch.set_num_threads(1)
-        while os.getppid() == parent and (asked := channel.recv(8)):
-            try:
-                _hand_over(channel, make(int.from_bytes(asked)))
-            except ConnectionError:
-                break
-            except Exception as error:
-                channel.send(pickle.dumps(_portable(error)))
-    except BaseException:
-        os._exit(BUG)
-    os._exit(0)
-
-
-def _hand_over(channel: socket.socket, tensors: Sequence[Tensor]) -> None:
-    layout = _Layout.of(tensors)
-    file = _memory_file()
-    try:
-        os.ftruncate(file, layout.size)
-        for start, tensor in zip(layout.starts, tensors, strict=True):
-            rest = tensor.contiguous().view(-1).view(torch.uint8).numpy().data
-            while rest:  # written, for memory that is missing under a mapping would end the process (SIGBUS)
-                count = os.pwrite(file, rest, start)
-                start, rest = start + count, rest[count:]
-        socket.send_fds(channel, [pickle.dumps(layout)], [file])
-    finally:
-        os.close(file)
-
-
-def _memory_file() -> int:
-    """The descriptor of a new file in memory, which goes with its last descriptor and mapping."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("tood-batch")
-    system = ctypes.CDLL(None, use_errno=True)  # conda's Python is built for systems that did not have it yet
-    file = int(system.memfd_create(b"tood-batch", 1))
-    if file < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return file
-
-
-def _portable(error: Exception) -> _Failure:
-    """The exception in a form that fits a message and can be read from it."""
-    trace = "".join(traceback.format_exception(error))[-_LONGEST_TEXT:]
-    if isinstance(error, UserError):
-        error = type(error)(*(sentence[:_LONGEST_TEXT] for sentence in error.sentences[:1]))
-    with suppress(Exception):  # those of libraries cannot always be pickled, or read again
-        failure = _Failure(error, trace)
-        message = pickle.dumps(failure)
-        if len(message) < _MESSAGE and type(pickle.loads(message).error) is type(error):
-            return failure
-    return _Failure(RuntimeError(f"{type(error).__name__}: {str(error)[:_LONGEST_TEXT]}"), trace)
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Keep signals that ask to stop until the end of the block; a process forked in it begins with them held back."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

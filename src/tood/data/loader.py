@@ -1,156 +1,96 @@
-"""Data loading: planned batches of padded network inputs, the same for any number of processes and workers.
+"""Data loading: planned batches read here or in processes, the same for any number of processes and workers.
 
-The images of every step are planned in advance from the annotations alone. A worker makes whole batches, padded to
-the size that the images of a group need, in whatever processes they are, so k processes together compute on exactly the
-pixels that a single one would.
+A worker makes whole batches, padded to the size that the images of a group need, in whatever processes they are.
 """
 
-import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tood.config.backbone import PixelsConfig
-from tood.data.augmentation import Visit
+from tood.data.batch import Batch
 from tood.data.batch_processes import BatchProcesses
-from tood.data.dataset import DetectionDataset, Sample
-from tood.data.epoch_plan import plan_epoch
-from tood.data.input_sizes import padded_size
-from tood.data.normalisation import normalise, normalise_padded
-from tood.io.errors import UserError, listed
+from tood.data.dataset import DetectionDataset
+from tood.data.fork_server import ForkServer
+from tood.data.planned_batches import PassPlan, Plan, PlannedBatches, TrainingPlan
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """B network inputs of one padded size with their objects in G slots."""
+class Reading:
+    """How batches are read; this changes no number in them."""
 
-    images: Tensor
-    """(B,3,H,W) zero padded right and bottom to multiples of 32; float32, or uint8 until ``normalised``."""
-    sizes: Tensor
-    """(B,2) int64 (height, width) before padding."""
-    scales: Tensor
-    """(B,2) float32 (width, height) factors from the original to the resized image."""
-    original_sizes: Tensor
-    """(B,2) int64 (height, width)"""
-    image_ids: Tensor
-    """(B,) int64"""
-    boxes: Tensor
-    """(B,G,4) float32 xyxy px of the resized image."""
-    labels: Tensor
-    """(B,G) int64, 0 in empty slots."""
-    valid: Tensor
-    """(B,G) bool, false in empty slots."""
-    group: Tensor
-    """(B,) int64 which of the step's groups an image belongs to; images of one follow each other."""
-
-    def to(self, device: torch.device | str) -> "Batch":
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in self._tensors()})
-
-    def normalised(self, pixels: PixelsConfig) -> "Batch":
-        """With images as the network takes them, made where they are; those that are already stay as they are."""
-        if self.images.dtype != torch.uint8:
-            return self
-        return dataclasses.replace(self, images=normalise_padded(self.images, self.sizes, pixels))
-
-    def split(self, parts: int) -> list["Batch"]:
-        """Equal shares of the images in their order, at the padded size and with the slots of the whole."""
-        return self.pieces(-(-len(self.images) // parts))
-
-    def pieces(self, most: int) -> list["Batch"]:
-        """The same in parts of so many images, of which the last may have fewer; groups stay whole if so many are."""
-        pieces = zip(*(value.split(most) for _, value in self._tensors()), strict=True)
-        return [Batch(*tensors) for tensors in pieces]
-
-    def clone(self) -> "Batch":
-        return Batch(**{name: value.clone() for name, value in self._tensors()})
-
-    def copy_(self, other: "Batch") -> None:
-        """Take over the values of a batch of the same shapes."""
-        own, new = ([value for _, value in batch._tensors()] for batch in (self, other))
-        torch._foreach_copy_(own, new)
-
-    def pin_memory(self) -> "Batch":
-        return Batch(**{name: value.pin_memory() for name, value in self._tensors()})
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+    workers: int = 0
+    """Processes that read; with none this one does."""
+    pin_memory: bool = False
+    """Batches lie in pinned memory and their images are bytes, to be normalised on the GPU (``Batch.normalised``)."""
+    server: ForkServer | None = None
+    """What forks the processes; without one they are forked from this one, which must use no GPU then."""
 
 
-@dataclass(frozen=True, eq=False)
-class BatchPlans:
-    """The B batches of a pass as arrays, which worker processes can share without ever copying them.
-
-    Batch i holds the images at the positions ``members[ends[i]:ends[i + 1]]`` of the data set. It is padded to fit
-    those ``beside`` it too: in training all images of its group, of which a process may compute a share. ``together``
-    batches make a step; those of one padded size are put into one.
-    """
-
-    members: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    """(B+1,)"""
-    beside: NDArray[np.int64]
-    """(B,n), of which at least one is a member."""
-    occurrences: NDArray[np.int64]
-    """Of the members, like ``members``: how often the image was repeated in this epoch before."""
-    occurrences_beside: NDArray[np.int64]
-    """(B,n)"""
-    scales: NDArray[np.float64]
-    """(B,) factor of the sides of a batch's images."""
-    together: int = 1
-    first_group: int = 0
-    """Of a step's groups, the number of the one that its first batch belongs to."""
-
-    def __len__(self) -> int:
-        """Number of steps."""
-        return len(self.beside) // self.together
+_HERE = Reading()
 
 
-def collate(
-    samples: Sequence[Sample],
-    pixels: PixelsConfig,
-    padded: tuple[int, int] | None = None,
-    group: Sequence[int] | None = None,
-    *,
-    for_gpu: bool = False,
-) -> Batch:
-    """Normalise samples, then pad them with zeros to ``padded`` (width, height) px; all of one ``group`` by default.
-
-    The size is by default the smallest multiple of 32 in each direction that fits them all. With ``for_gpu`` images
-    are left to be normalised there, to where a quarter of the memory is then copied, and there are so many slots
-    (``rounded_slots``) that few shapes occur.
-    """
-    sizes = torch.tensor([sample.image.shape[-2:] for sample in samples])
-    original = torch.tensor([sample.original_size for sample in samples])
-    width, height = padded or padded_size(int(sizes[:, 1].max()), int(sizes[:, 0].max()))
-    objects = max(len(sample.labels) for sample in samples)
-    slots = rounded_slots(objects) if for_gpu else objects
-    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8 if for_gpu else torch.float32)
-    boxes = torch.zeros(len(samples), slots, 4)
-    labels = torch.zeros(len(samples), slots, dtype=torch.int64)
-    valid = torch.zeros(len(samples), slots, dtype=torch.bool)
-    for row, sample in enumerate(samples):
-        part = images[row, :, : sizes[row, 0], : sizes[row, 1]]
-        if for_gpu:
-            part.copy_(sample.image)
-        else:
-            normalise(sample.image, pixels, out=part)
-        count = len(sample.labels)
-        boxes[row, :count], labels[row, :count], valid[row, :count] = sample.boxes, sample.labels, True
-    scales = (sizes.double() / original.double()).float().flip(1)
-    image_ids = torch.tensor([sample.image_id for sample in samples])
-    of_group = torch.tensor([0] * len(samples) if group is None else group)
-    return Batch(images, sizes, scales, original, image_ids, boxes, labels, valid, of_group)
+@contextmanager
+def reading_for(device: torch.device, workers: int) -> Iterator[Reading]:
+    """How to read for a device in so many processes."""
+    with server_for(device, workers) as server:
+        yield Reading(workers, device.type == "cuda", server)
 
 
-def rounded_slots(objects: int) -> int:
-    """The next power of two, at least 8; no loss depends on slots that are empty."""
-    return max(8, 1 << max(0, objects - 1).bit_length())
+@contextmanager
+def server_for(device: torch.device, workers: int | None = None) -> Iterator[ForkServer | None]:
+    """What is to fork the processes that read for a device, if there may be any."""
+    if device.type == "cpu" or workers == 0:
+        yield None
+    else:
+        with ForkServer() as server:
+            yield server
+
+
+class Loader:
+    """The batches of a plan's steps, in as many passes as are read; a context, to whose end its processes stay."""
+
+    def __init__(self, dataset: DetectionDataset, plan: Plan, reading: Reading) -> None:
+        self._planned = PlannedBatches(dataset, plan, for_gpu=reading.pin_memory)
+        self._pin_memory = reading.pin_memory
+        self._processes: BatchProcesses | None = None
+        if reading.workers:
+            self._processes = BatchProcesses(
+                self._planned.tensors,
+                reading.workers,
+                name=str(dataset.images),
+                describe=self._planned.files,
+                server=reading.server,
+            )
+
+    def __enter__(self) -> Self:
+        if self._processes is not None:
+            self._processes.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._processes is not None:
+            self._processes.__exit__(kind, error, at)
+
+    def read(self, steps: range) -> Generator[tuple[Batch, ...]]:
+        """The batches of each step, one for each padded size; some of the next steps are made meanwhile.
+
+        Raises UserError for unreadable images, and TransientError when a process was killed or cannot be started.
+        """
+        if self._processes is None:
+            return self._made_here(steps)
+        found = self._processes.read(steps)
+        return _pinned_ahead(self._processes, found) if self._pin_memory else _as_they_come(found)
+
+    def _made_here(self, steps: range) -> Generator[tuple[Batch, ...]]:
+        for step in steps:
+            made = self._planned.make(step)
+            yield _in_pinned_memory(made) if self._pin_memory else made
 
 
 def train_batches(
@@ -161,50 +101,16 @@ def train_batches(
     epoch: int,
     rank: int,
     world: int,
-    workers: int,
     start_step: int = 0,
     end_step: int | None = None,
     group: int | None = None,
-    pin_memory: bool = False,
+    reading: Reading = _HERE,
 ) -> Generator[tuple[Batch, ...]]:
-    """The steps of process ``rank`` in one epoch from ``start_step`` to ``end_step`` (see ``plan_epoch``).
-
-    ``batch`` counts images over all ``world`` processes; each gets its slice of every step's images, in one batch for
-    each padded size. Those of a ``group``, by default the whole step, share their padding. Raises UserError for a split
-    without images, a batch or group that cannot be shared out, and unreadable images. With ``pin_memory`` batches lie
-    in pinned memory and their images are bytes, to be normalised on the GPU (``Batch.normalised``).
-    """
-    if not len(dataset):
-        raise UserError(f"{dataset.targets.source}: has no images to train on.")
-    if batch % world:
-        raise UserError(f"schedule.batch: {batch} images cannot be shared out to {world} processes evenly.")
-    landscape = dataset.targets.widths >= dataset.targets.heights
-    scales = dataset.config.images.scales
-    share, size = batch // world, batch if group is None else group
-    if share % size and size % share:
-        raise UserError(
-            f"schedule.group: {size} images that belong together cannot be shared out to processes of {share} images."
-        )
-    plan = plan_epoch(
-        landscape, batch=batch, seed=seed, epoch=epoch, group=group, repeats=dataset.repeats, scales=scales
-    )
-    kept = slice(start_step, end_step)
-    steps, again = plan.positions[kept], plan.occurrences[kept]
-    own = slice(rank * share, (rank + 1) * share)
-    first, together = rank * share // size, max(1, share // size)
-    in_groups = slice(first * size, (first + together) * size)
-    beside, again_beside = (one[:, in_groups].reshape(-1, size) for one in (steps, again))
-    plans = BatchPlans(
-        members=steps[:, own].ravel(),
-        ends=np.arange(len(steps) * together + 1) * min(share, size),
-        beside=beside,
-        occurrences=again[:, own].ravel(),
-        occurrences_beside=again_beside,
-        scales=plan.scales[kept].repeat(together),
-        together=together,
-        first_group=first,
-    )
-    return _load(dataset, plans, epoch=epoch, workers=workers, pin_memory=pin_memory)
+    """The steps of one epoch alone, from ``start_step`` to ``end_step`` (see ``TrainingPlan`` and ``Loader.read``)."""
+    plan = TrainingPlan(dataset, batch=batch, seed=seed, rank=rank, world=world, group=group)
+    first = epoch * plan.per_epoch
+    steps = range(first, first + plan.per_epoch)[start_step:end_step]
+    return _one_pass(Loader(dataset, plan, reading), steps)
 
 
 def test_batches(
@@ -213,124 +119,49 @@ def test_batches(
     batch: int,
     rank: int,
     world: int,
-    workers: int,
-    pin_memory: bool = False,  # noqa: PT028
+    reading: Reading = _HERE,  # noqa: PT028
 ) -> Generator[Batch]:
-    """Each image once over all processes, in batches of at most ``batch`` images of equal padded size.
-
-    Normalisation and layer attention see the padding, so an image's padding must not depend on the other images.
-    Tiles of a picture follow one another, in batches of their own, and all belong to one process.
-    """
-    tiles = dataset.targets.tiles
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for position in range(len(dataset)):
-        picture = () if tiles is None else (int(tiles.picture_ids[position]),)
-        size = padded_size(*dataset.input_size(position, Visit()))
-        groups.setdefault((*size, *picture), []).append(position)
-    parts = [
-        [members[start : start + batch] for start in range(0, len(members), batch)]
-        for _, members in sorted(groups.items())
-    ]
-    if tiles is None:  # any batch may be computed by any process
-        parts = [[members] for part in parts for members in part]
-    batches = [members for part in parts[rank::world] for members in part]
-    every = np.array([position for members in batches for position in members], np.int64)
-    first = np.array([members[0] for members in batches], np.int64)[:, None]
-    plans = BatchPlans(
-        members=every,
-        ends=np.cumsum([0, *map(len, batches)]),
-        beside=first,
-        occurrences=np.zeros_like(every),
-        occurrences_beside=np.zeros_like(first),
-        scales=np.ones(len(batches)),
-    )
-    return _alone(_load(dataset, plans, epoch=0, workers=workers, pin_memory=pin_memory))
+    """One pass over a split (see ``PassPlan`` and ``Loader.read``)."""
+    plan = PassPlan(dataset, batch=batch, rank=rank, world=world)
+    return single_batches(_one_pass(Loader(dataset, plan, reading), range(len(plan))))
 
 
-def _alone(steps: Generator[tuple[Batch, ...]]) -> Generator[Batch]:
+def single_batches(steps: Generator[tuple[Batch, ...]]) -> Generator[Batch]:
+    """The batches of steps that have one each."""
     with closing(steps):
         for (batch,) in steps:
             yield batch
 
 
-class _PlannedBatches:
-    """Makes the batches of each step of a pass by its number, in any process."""
-
-    def __init__(self, dataset: DetectionDataset, plans: BatchPlans, epoch: int, *, for_gpu: bool) -> None:
-        self.dataset = dataset
-        self.plans = plans
-        self.epoch = epoch
-        self.for_gpu = for_gpu
-
-    def make(self, step: int) -> tuple[Batch, ...]:
-        """One batch for each padded size, in the order in which they come first."""
-        plans, dataset = self.plans, self.dataset
-        by_size: dict[tuple[int, int], tuple[list[Sample], list[int]]] = {}
-        for place in range(plans.together):
-            number = step * plans.together + place
-            part = slice(plans.ends[number], plans.ends[number + 1])
-            visits = self._visits(number, plans.members[part], plans.occurrences[part])
-            beside = self._visits(number, plans.beside[number], plans.occurrences_beside[number])
-            sizes = [dataset.input_size(*one) for one in beside]
-            padded = padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
-            samples, groups = by_size.setdefault(padded, ([], []))
-            samples += [dataset.sample(*one) for one in visits]
-            groups += [plans.first_group + place] * len(visits)
-        pixels, for_gpu = dataset.config.pixels, self.for_gpu
-        return tuple(
-            collate(samples, pixels, padded, groups, for_gpu=for_gpu) for padded, (samples, groups) in by_size.items()
-        )
-
-    def tensors(self, step: int) -> list[Tensor]:
-        """The fields of its batches in their order."""
-        return [value for batch in self.make(step) for _, value in batch._tensors()]
-
-    def files(self, step: int) -> str:
-        """The images of a step, for messages."""
-        together = self.plans.together
-        members = self.plans.members[self.plans.ends[step * together] : self.plans.ends[(step + 1) * together]]
-        return listed([self.dataset.name_of(position) for position in members.tolist()])
-
-    def _visits(
-        self, number: int, positions: NDArray[np.int64], occurrences: NDArray[np.int64]
-    ) -> list[tuple[int, Visit]]:
-        scale = float(self.plans.scales[number])
-        pairs = zip(positions.tolist(), occurrences.tolist(), strict=True)
-        return [(position, Visit(self.epoch, occurrence, scale)) for position, occurrence in pairs]
+def _one_pass(loader: Loader, steps: range) -> Generator[tuple[Batch, ...]]:
+    with loader, closing(loader.read(steps)) as found:
+        yield from found
 
 
-def _load(
-    dataset: DetectionDataset, plans: BatchPlans, *, epoch: int, workers: int, pin_memory: bool
-) -> Generator[tuple[Batch, ...]]:
-    planned = _PlannedBatches(dataset, plans, epoch, for_gpu=pin_memory)
-    if not workers:
-        for number in range(len(plans)):
-            made = planned.make(number)
-            yield tuple(batch.pin_memory() for batch in made) if pin_memory else made
-        return
-    name = str(dataset.images)
-    processes = BatchProcesses(planned.tensors, len(plans), workers, name=name, describe=planned.files)
-    if not pin_memory:
-        with processes:
-            for tensors in processes:
-                yield _batches_of(tensors)
-        return
-    # Leaving the processes first ends the thread's wait for a batch of theirs.
+def _as_they_come(found: Generator[list[Tensor]]) -> Generator[tuple[Batch, ...]]:
+    with closing(found):
+        for tensors in found:
+            yield Batch.of_tensors(tensors)
+
+
+def _pinned_ahead(processes: BatchProcesses, found: Generator[list[Tensor]]) -> Generator[tuple[Batch, ...]]:
+    """The next batch is copied to pinned memory, which takes long, by a thread of its own."""
+
+    def pin_next() -> tuple[Batch, ...] | None:
+        tensors = next(found, None)
+        return None if tensors is None else _in_pinned_memory(Batch.of_tensors(tensors))
+
     device = torch.cuda.current_device()
-    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread, processes:
-        waiting = iter(processes)
-
-        def pin_next() -> tuple[Batch, ...] | None:
-            tensors = next(waiting, None)
-            return None if tensors is None else tuple(batch.pin_memory() for batch in _batches_of(tensors))
-
-        ahead = thread.submit(pin_next)
-        while (batches := ahead.result()) is not None:
+    with closing(found), ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread:
+        try:
             ahead = thread.submit(pin_next)
-            yield batches
+            while (batches := ahead.result()) is not None:
+                ahead = thread.submit(pin_next)
+                yield batches
+        except BaseException:
+            processes.end()  # and with it the thread's wait for a batch of theirs
+            raise
 
 
-def _batches_of(tensors: Sequence[Tensor]) -> tuple[Batch, ...]:
-    """From the fields of some batches, one after the other."""
-    count = len(dataclasses.fields(Batch))
-    return tuple(Batch(*tensors[start : start + count]) for start in range(0, len(tensors), count))
+def _in_pinned_memory(batches: Sequence[Batch]) -> tuple[Batch, ...]:
+    return tuple(batch.pin_memory() for batch in batches)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tood.config.datasets import TileConfig
 from tood.config.method import InferenceConfig
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, test_batches
+from tood.data.loader import reading_for, test_batches
 from tood.data.network_input import NetworkInput
 from tood.data.split_table import SplitTable
 from tood.data.tiled_split import cut_into_tiles
@@ -70,8 +71,10 @@ def analyse_split(
     dataset = DetectionDataset(TrainingTargets.of(split), folder, config, train=False, seed=0)
     every, sampled = Objects.of(split), _in_sampled(table, split.tiles)
     tally = _Tally()
-    batches = test_batches(dataset, batch=1, rank=0, world=1, workers=workers, pin_memory=device.type == "cuda")
-    with closing(batches):
+    with (
+        reading_for(device, workers) as reading,
+        closing(test_batches(dataset, batch=1, rank=0, world=1, reading=reading)) as batches,
+    ):
         for batch in batches:
             position = int(np.searchsorted(split.image_ids, int(batch.image_ids)))
             objects, labels = _objects(every, position)

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from tood.config.backbone import PixelsConfig
+from tood.data.batch import collate
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import collate
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
 from tood.detection.points import valid_points

@@ -1,11 +1,12 @@
 """Running a detector over a split: detections in the COCO result format."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ import torch
 from tood.config.backbone import PixelsConfig
 from tood.config.datasets import TileConfig
 from tood.config.method import InferenceConfig
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, test_batches
+from tood.data.loader import Loader, Reading, reading_for, single_batches
 from tood.data.network_input import NetworkInput
+from tood.data.planned_batches import PassPlan
 from tood.data.split_table import SplitTable
 from tood.data.tiled_split import cut_into_tiles
 from tood.data.training_targets import TrainingTargets
@@ -99,6 +102,46 @@ class _Picture:
         return picture_id, merge_tiles(self.found, torch.from_numpy(own.windows), self.inference)
 
 
+class SplitImages:
+    """The share of a split's images that process ``rank`` of ``world`` detects in, at each pass the same batches.
+
+    A context, to whose end the processes stay that read them. ``folder`` holds the images. They are processed one at a
+    time: normalisation and layer attention see the padding, so only then detections do not depend on which images
+    share a batch. With ``tile`` each is read in tiles.
+    """
+
+    def __init__(
+        self,
+        table: SplitTable,
+        folder: Path,
+        config: NetworkInput,
+        *,
+        reading: Reading,
+        tile: TileConfig | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.table = table
+        self.tiles = cut_into_tiles(table, tile)
+        """What is read: tiles, or the images themselves."""
+        self.config = config
+        dataset = DetectionDataset(TrainingTargets.of(self.tiles), folder, config, train=False, seed=0)
+        plan = PassPlan(dataset, batch=1 if tile is None else TILES_TOGETHER, rank=rank, world=world)
+        self._steps = range(len(plan))
+        self._loader = Loader(dataset, plan, replace(reading, workers=min(reading.workers, len(plan))))
+
+    def __enter__(self) -> Self:
+        self._loader.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._loader.__exit__(kind, error, at)
+
+    def batches(self) -> Generator[Batch]:
+        """One pass; raises as ``Loader.read`` does."""
+        return single_batches(self._loader.read(self._steps))
+
+
 def detect_split(
     detector: Detector,
     table: SplitTable,
@@ -108,41 +151,47 @@ def detect_split(
     *,
     tile: TileConfig | None = None,
     device: torch.device,
-    rank: int = 0,
-    world: int = 1,
     workers: int = 0,
+) -> SplitDetections:
+    """Detections of a split whose images are in ``folder``; the detector is left in evaluation mode.
+
+    With ``tile`` objects are looked for in the tiles of each image, and what is found in them is merged.
+    """
+    with (
+        reading_for(device, workers) as reading,
+        SplitImages(table, folder, config, reading=reading, tile=tile) as images,
+    ):
+        return detect_in(detector, images, inference, device=device)
+
+
+def detect_in(
+    detector: Detector,
+    images: SplitImages,
+    inference: InferenceConfig,
+    *,
+    device: torch.device,
     before_each: Callable[[], None] = lambda: None,
 ) -> SplitDetections:
-    """Detections of this process's share of a split; the detector is left in evaluation mode.
-
-    ``folder`` holds the split's images. They are processed one at a time: normalisation and layer attention see the
-    padding, so only then detections do not depend on which images share a batch. With ``tile`` that is done in the
-    tiles of each, and what is found in them is merged.
-    """
+    """Detections of this process's share of a split; the detector is left in evaluation mode."""
     detector.eval()
-    split = cut_into_tiles(table, tile)
-    dataset = DetectionDataset(TrainingTargets.of(split), folder, config, train=False, seed=0)
-    categories = table.category_ids.tolist()
+    categories = images.table.category_ids.tolist()
     results: list[dict[str, Any]] = []
     times: list[float] = []
-    together = 1 if tile is None else TILES_TOGETHER
-    pin_memory = device.type == "cuda"
-    batches = test_batches(dataset, batch=together, rank=rank, world=world, workers=workers, pin_memory=pin_memory)
-    picture = _Picture(split, inference)
-    graphs = graphed_detections(detector, config.pixels, inference, device)
-    with closing(batches):
+    picture = _Picture(images.tiles, inference)
+    graphs = graphed_detections(detector, images.config.pixels, inference, device)
+    with closing(images.batches()) as batches:
         for batch in batches:
             before_each()
             started = time.perf_counter()
-            found = detect_batch(detector, batch, config.pixels, device, inference, graphs)
+            found = detect_batch(detector, batch, images.config.pixels, device, inference, graphs)
             complete = picture.add(batch.image_ids.tolist(), found)
             picture.seconds += time.perf_counter() - started
             if complete is not None:
                 picture_id, whole = complete
                 results += as_coco_results([whole], [picture_id], categories)
                 times.append(picture.seconds)
-                picture = _Picture(split, inference)
-    counted = times if len(table.image_ids) == 1 else times[1:]  # the first image includes the start-up time
+                picture = _Picture(images.tiles, inference)
+    counted = times if len(images.table.image_ids) == 1 else times[1:]  # the first image includes the start-up time
     return SplitDetections(results, len(counted), sum(counted))
 
 

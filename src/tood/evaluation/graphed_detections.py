@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tood.config.backbone import PixelsConfig
 from tood.config.method import InferenceConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.cuda_graphs import Graphs, NotRepeatableError, Recorder, recorder_on
 from tood.detection.deformable import captures_in_graph
 from tood.detection.detector import Detector

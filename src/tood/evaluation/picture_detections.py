@@ -6,9 +6,9 @@ import torch
 
 from tood.config.datasets import TileConfig
 from tood.data.augmentation import bounds_to_decode_for, no_augmentation
+from tood.data.batch import collate
 from tood.data.dataset import Sample
 from tood.data.decode import Decoded, decode_for
-from tood.data.loader import collate
 from tood.data.network_input import NetworkInput
 from tood.data.tiles import tile_windows
 from tood.data.transforms import transform

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tood.config.backbone import PixelsConfig
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.criteria.base import Criterion, Means, program_of
 from tood.detection.cuda_graphs import Graphs, NotRepeatableError, Recorder, recorder_on
 from tood.detection.deformable import captures_in_graph

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from tood.config.base import PlainNumbers
 from tood.config.study import RunConfig
 from tood.data.dataset import DetectionDataset
+from tood.data.loader import Reading
 from tood.data.prepared import DataDigests
 from tood.data.schedule_fit import ScheduleFit
 from tood.detection.criteria.base import Criterion
@@ -40,7 +41,7 @@ class Job:
     code: Mapping[str, str]
     """Digests of the modules that train it."""
     precision: str
-    workers: int
+    reading: Reading
     micro_batches: int | None
     """Equal parts in which each process computes its share of a step; they change memory and speed only.
 

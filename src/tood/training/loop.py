@@ -5,8 +5,11 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 
-from tood.data.loader import Batch, train_batches
+from tood.data.batch import Batch
+from tood.data.loader import Loader
+from tood.data.planned_batches import TrainingPlan
 from tood.io.errors import StoppedError, TransientError
 from tood.training.job import Clock, Cost, Job, peak_memory
 from tood.training.processes.distributed import Agreement
@@ -53,8 +56,8 @@ class TrainingLoop:
             self.loss = trainer.history.rows[-1]["loss"]
             with self.saved_without_images():
                 self.evaluate()  # a checkpoint is written before an evaluation, so the evaluation is still to do
-        while trainer.step < trainer.total:
-            self.train_epoch(trainer.step // trainer.per_epoch)
+        if trainer.step < trainer.total:
+            self.train()
         peak = max(self.group.gather(peak_memory(self.group.device)))
         if self.group.is_main:
             trainer.history.write(self.job.history_file)
@@ -62,25 +65,26 @@ class TrainingLoop:
         clock = self.clock
         return Cost(trainer.total, round(clock.seconds(), 3), clock.attempts, clock.peak_memory, trainer.micro_batches)
 
-    def train_epoch(self, epoch: int) -> None:
-        """The steps of a 0-based epoch that are still to do; they are saved where images cannot be read for now."""
+    def train(self) -> None:
+        """The steps that are still to do; the state is saved where images cannot be read for now."""
         job, trainer, schedule, group = self.job, self.trainer, self.schedule, self.group
-        job.detector.train()
-        steps = train_batches(
+        plan = TrainingPlan(
             job.dataset,
             batch=schedule.batch,
             seed=job.config.seed,
-            epoch=epoch,
             rank=group.rank,
             world=group.world,
-            workers=job.workers,
             group=schedule.group,
-            start_step=trainer.step - epoch * trainer.per_epoch,
-            end_step=trainer.total - epoch * trainer.per_epoch,
-            pin_memory=group.device.type == "cuda",
         )
-        with closing(steps), self.saved_without_images():
-            self.train_on(steps, epoch)
+        job.detector.train()
+        with (
+            self.saved_without_images(),
+            Loader(job.dataset, plan, job.reading) as loader,
+            closing(loader.read(range(trainer.step, trainer.total))) as steps,
+        ):
+            for epoch in range(trainer.step // trainer.per_epoch, self.epochs):
+                end = min((epoch + 1) * trainer.per_epoch, trainer.total)
+                self.train_on(islice(steps, end - trainer.step), epoch)
 
     def train_on(self, steps: Iterable[Sequence[Batch]], epoch: int) -> None:
         """One optimiser step for each, with a row of the history and a checkpoint where they are due."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.criteria.base import Criterion, LossTerm, Means, combine, divisor_shares, divisors, running_means
 from tood.detection.detector import Through
 from tood.detection.number_format import autocast

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tood.data.loader import Batch
+from tood.data.batch import Batch
 from tood.detection.detector import Detector
 from tood.detection.training_batch import Progress
 from tood.io.console import run_log

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from tood.config.study import RunConfig
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
-from tood.data.loader import Batch, train_batches
+from tood.data.loader import train_batches
 from tood.detection.criteria.base import Criterion
 from tood.detection.detector import Detector
 from tood.detection.training_batch import Progress
@@ -95,7 +96,6 @@ def _images_of(
         epoch=kept.epoch,
         rank=0,
         world=1,
-        workers=0,
         start_step=kept.step - kept.epoch * per_epoch,
         group=config.schedule.group,
     )

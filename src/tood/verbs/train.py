@@ -1,33 +1,29 @@
 """``tood train``: train one run of a study to its end, in one process or several."""
 
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from signal import SIGTERM
 
 import torch
 
 from tood.config.backbone import with_current_names
-from tood.config.datasets import tile_of
 from tood.config.parts import code_of
 from tood.config.study import RunConfig, Study, changed_fields
+from tood.data.fork_server import ForkServer
+from tood.data.loader import Reading, server_for
 from tood.data.made_from import refuse_outdated
-from tood.data.network_input import NetworkInput
 from tood.data.prepared import PreparedDataset
-from tood.data.split_table import SplitTable
 from tood.detection.cost import count_parameters, multiply_accumulates
 from tood.detection.detector import Detector
 from tood.detection.number_format import allow_tf32
 from tood.detection.trial.try_method import try_method
-from tood.evaluation.coco_metrics import evaluate_detections
-from tood.evaluation.detections import detect_split
 from tood.io.console import RunLog, leave_out_progress, run_log
-from tood.io.errors import StoppedError, UserError, listed
+from tood.io.errors import UserError, listed
 from tood.io.read import read_json
 from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
-from tood.training.job import Cost, Evaluate, Job
+from tood.training.job import Cost, Job
 from tood.training.loop import TrainingLoop
 from tood.training.optim import base_learning_rate
 from tood.training.precision import resolve_precision
@@ -50,6 +46,7 @@ from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
 from tood.verbs.twins import adopt, find_twin
 from tood.verbs.usable_data import refuse_unscored, usable_data
+from tood.verbs.val_evaluation import val_evaluation, val_images
 from tood.weights.model_file import save_model
 from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
@@ -193,93 +190,59 @@ def _train_here(
 ) -> None:
     if device_type == "cpu":
         keep_freed_memory()
-    with process_group(device_type, machine.patience) as group:
+    with (
+        process_group(device_type, machine.patience) as group,
+        server_for(group.device, machine.workers) as server,
+    ):
         torch.set_num_threads(threads_of_each(machine))
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
         precision = resolve_precision(config.schedule.precision, group.device)
         allow_tf32(precision == "tf32")
-        job = _job(config, folder, prepared, machine, group, precision, stop)
-        say_how_it_is_trained(job)
-        loop = TrainingLoop(job)
-        cost = loop.run()
+        with _job(config, folder, prepared, machine, group, server, precision, stop) as job:
+            say_how_it_is_trained(job)
+            loop = TrainingLoop(job)
+            cost = loop.run()
         if group.is_main:
             _write_results(job, loop.trainer.result, prepared, cost)
             _log(config).info("trained: %s", folder / "model.pt")
 
 
+@contextmanager
 def _job(
     config: RunConfig,
     folder: Path,
     prepared: PreparedDataset,
     machine: Machine,
     group: Group,
+    server: ForkServer | None,
     precision: str,
     stop: StopRequest,
-) -> Job:
+) -> Iterator[Job]:
+    """The job; the processes that read for its evaluations stay to the end of the block."""
     setup = prepare_training(config, prepared, DATA / "pretrained")
     for line in setup.weights:
         _log(config).info(line)
     workers = count_workers(config, setup.dataset, machine, group)
-    return Job(
-        config=setup.config,
-        fit=setup.fit,
-        folder=folder,
-        detector=setup.detector,
-        criterion=setup.criterion,
-        dataset=setup.dataset,
-        data=prepared.digests,
-        code=code_behind("train", code_of(config.method)),
-        precision=precision,
-        workers=workers,
-        micro_batches=machine.accumulate,
-        group=group,
-        evaluate=_val_evaluation(setup.config, prepared, group, workers, stop),
-        stop=stop,
-    )
-
-
-def _val_evaluation(
-    config: RunConfig, prepared: PreparedDataset, group: Group, workers: int, stop: StopRequest
-) -> Evaluate:
-    """A function that gives AP, AP50 and AP75 of a detector on the val split, computed by all processes together."""
-    val = prepared.split("val")
-    val_table = SplitTable.of_split(val, prepared.classes)
-
-    def leave_if_asked() -> None:
-        if stop:
-            raise StoppedError(
-                f"run '{config.run}' was asked to stop ({stop.reason}); repeat the command to continue from its last "
-                "checkpoint.",
-                stop.number or SIGTERM,
-            )
-
-    given = NetworkInput(config.images, config.backbone.pixels)
-
-    def evaluate(detector: Detector) -> dict[str, float | None]:
-        group.share_buffers(detector)
-        found = detect_split(
-            detector,
-            val_table,
-            val.images,
-            given,
-            config.method.inference,
-            tile=tile_of(config.dataset),
-            device=group.device,
-            rank=group.rank,
-            world=group.world,
-            workers=workers,
-            before_each=leave_if_asked,
+    reading = Reading(workers, group.device.type == "cuda", server)
+    with val_images(setup.config, prepared, group, reading) as val:
+        yield Job(
+            config=setup.config,
+            fit=setup.fit,
+            folder=folder,
+            detector=setup.detector,
+            criterion=setup.criterion,
+            dataset=setup.dataset,
+            data=prepared.digests,
+            code=code_behind("train", code_of(config.method)),
+            precision=precision,
+            reading=reading,
+            micro_batches=machine.accumulate,
+            group=group,
+            evaluate=val_evaluation(setup.config, val, group, stop),
+            stop=stop,
         )
-        shares = group.gather(found.results)
-        values = None
-        if group.is_main:
-            stats = evaluate_detections(val_table, [one for share in shares for one in share]).stats
-            values = {name: stats[name] for name in ("AP", "AP50", "AP75")}
-        return dict(group.broadcast(values))
-
-    return evaluate
 
 
 def _log(config: RunConfig) -> RunLog:

@@ -12,9 +12,9 @@ from reference_check.folder import read_arrays, read_json, tensor
 from reference_check.rows import EXACT, Report, Tolerance
 from tood.config.backbone import PixelsConfig
 from tood.data.augmentation import Augmentation
+from tood.data.batch import collate
 from tood.data.dataset import Sample
 from tood.data.input_sizes import Bounds, resized_size
-from tood.data.loader import collate
 from tood.data.normalisation import normalise
 from tood.data.transforms import transform
 

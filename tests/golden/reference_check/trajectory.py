@@ -17,9 +17,10 @@ from tood.config.blocks import load_block
 from tood.config.compose import merge
 from tood.config.method import MethodConfig
 from tood.config.study import FittedConfig, RunConfig, load_study
+from tood.data.batch import Batch
 from tood.data.dataset import DetectionDataset
 from tood.data.input_sizes import padded_size
-from tood.data.loader import Batch
+from tood.data.loader import Reading
 from tood.data.prepared import DataDigests
 from tood.data.schedule_fit import ScheduleFit
 from tood.detection.detector import build_criterion, build_detector
@@ -192,7 +193,7 @@ def _trainer(reference: dict[str, Any], report: Report) -> Trainer:
             data=digests,
             code={},
             precision="float32",  # no autocast
-            workers=0,
+            reading=Reading(),
             micro_batches=None,
             group=Group(0, 1, torch.device("cpu")),
             evaluate=lambda _: {},
