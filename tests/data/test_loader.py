@@ -385,3 +385,27 @@ def test_bytes_normalised_on_the_device_are_what_the_loader_normalises() -> None
     assert torch.equal(there.normalised(pixels).images, here.images)
     assert here.normalised(pixels) is here
     assert 4 * there.images.nbytes == here.images.nbytes
+
+
+def test_a_training_pads_to_the_sizes_that_its_schedule_allows(dataset: DetectionDataset) -> None:
+    few, many = (
+        DetectionDataset(
+            dataset.targets,
+            dataset.images,
+            NetworkInput(ImagesConfig(short=64, long=256, jitter=(40, 250), padded_sizes=most), PixelsConfig()),
+            train=True,
+            seed=dataset.seed,
+        )
+        for most in (2, None)
+    )
+    sizes, more = (
+        {tuple(batch.images.shape[2:]) for epoch in range(3) for batch in read(one, epoch)} for one in (few, many)
+    )
+    assert 1 <= len(sizes) <= 2 < len(more)
+    for one, other in zip(read(few), read(many), strict=True):
+        assert torch.equal(one.sizes, other.sizes)
+        height, width = other.images.shape[2:]
+        assert torch.equal(one.images[..., :height, :width], other.images)
+        assert not one.images[..., height:, :].any()
+        assert not one.images[..., width:].any()
+    assert all_same(read(few), read(few, reading=Reading(2)))

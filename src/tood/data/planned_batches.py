@@ -18,6 +18,7 @@ from tood.data.batch import Batch, collate
 from tood.data.dataset import DetectionDataset, Sample
 from tood.data.epoch_plan import EpochPlan, plan_epoch, steps_per_epoch
 from tood.data.input_sizes import padded_size
+from tood.data.padded_sizes import padded_sizes_for
 from tood.io.errors import UserError, listed
 
 Visits = list[tuple[int, Visit]]
@@ -40,6 +41,9 @@ class Plan(Protocol):
 
     def step(self, number: int) -> list[PlannedBatch]:
         """The batches of a 0-based step."""
+
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        """The size that inputs of at most this size are padded to."""
 
 
 class TrainingPlan:
@@ -67,6 +71,12 @@ class TrainingPlan:
         self._size, self._share, self._first = size, share, rank * share
         self.per_epoch = steps_per_epoch(dataset.visits, batch)
         self._epoch: tuple[int, EpochPlan] | None = None
+        most = dataset.config.images.padded_sizes
+        self._sizes = None if most is None else padded_sizes_for(dataset, batch=batch, group=group, most=most)
+
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        """Multiples of 32, or one of the few sizes that the schedule allows (``images.padded_sizes``)."""
+        return padded_size(width, height) if self._sizes is None else self._sizes.smallest_for(width, height)
 
     def step(self, number: int) -> list[PlannedBatch]:
         """One batch for each group or share of a group that the process has; ``number`` counts over all epochs."""
@@ -126,6 +136,9 @@ class PassPlan:
         self._members = np.array([position for members in own for position in members], np.int64)
         self._ends: NDArray[np.int64] = np.cumsum([0, *map(len, own)])
 
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        return padded_size(width, height)
+
     def __len__(self) -> int:
         """Number of steps, each of one batch."""
         return len(self._ends) - 1
@@ -157,7 +170,7 @@ class PlannedBatches:
         by_size: dict[tuple[int, int], tuple[list[Sample], list[int]]] = {}
         for planned in self.plan.step(step):
             sizes = [dataset.input_size(*one) for one in planned.beside]
-            padded = padded_size(max(width for width, _ in sizes), max(height for _, height in sizes))
+            padded = self.plan.padded(max(width for width, _ in sizes), max(height for _, height in sizes))
             samples, groups = by_size.setdefault(padded, ([], []))
             samples += [dataset.sample(*one) for one in planned.visits]
             groups += [planned.group] * len(planned.visits)
