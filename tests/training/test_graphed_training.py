@@ -6,17 +6,20 @@ from pathlib import Path
 
 import equality
 import pytest
+import torch
 import yaml
 from graph_stand_in import StandIn
 from test_steps import equal
 from tiny_run import STUDY, history, stop_after, weights
-from torch import nn
+from torch import Tensor, nn
 
 from tood.detection import cuda_graphs
 from tood.detection.deformable import DeformableConv
 from tood.detection.detector import build_criterion
 from tood.io.errors import StoppedError
 from tood.training import graphed_step
+from tood.training.processes import distributed
+from tood.training.processes.distributed import Group
 from tood.training.processes.machine import Machine
 from tood.verbs import train as verb
 from tood.workflow.code_choice import CodeChoice
@@ -98,3 +101,12 @@ def test_what_no_graph_can_hold() -> None:
     assert "synchronised" in graphed_step.why_not(live, criterion, world=2, steps=10)
     deformable = nn.Sequential(frozen, DeformableConv(4, 4))
     assert "deformable" in graphed_step.why_not(deformable, criterion, world=1, steps=10)
+
+
+def test_on_gpus_gradients_are_averaged_after_the_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not during the backward pass, by hooks that a graph would hold; all processes begin with the same weights."""
+    sent: list[Tensor] = []
+    monkeypatch.setattr(distributed.dist, "broadcast", lambda value, src: sent.append(value))
+    model, group = equality.make_detector("atss"), Group(rank=1, world=2, device=torch.device("cuda", 1))
+    assert group.wrap(model, during_backward=False) is model
+    assert [value.data_ptr() for value in sent] == [value.data_ptr() for value in model.state_dict().values()]
