@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tood.api.detector import Found, LoadedDetector, load
-    from tood.api.study import Evaluation, compare, evaluate, explain, prepare, train
+    from tood.api.loaded_detector import Found, LoadedDetector, load
+    from tood.api.notebook import Evaluation, compare, evaluate, explain, prepare, train
     from tood.evaluation.assignment_view import AssignmentView
     from tood.io.errors import UserError
 
@@ -32,8 +32,8 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # the command line attaches the console
 
 _HOMES = {
-    **dict.fromkeys(("Found", "LoadedDetector", "load"), "tood.api.detector"),
-    **dict.fromkeys(("Evaluation", "compare", "evaluate", "explain", "prepare", "train"), "tood.api.study"),
+    **dict.fromkeys(("Found", "LoadedDetector", "load"), "tood.api.loaded_detector"),
+    **dict.fromkeys(("Evaluation", "compare", "evaluate", "explain", "prepare", "train"), "tood.api.notebook"),
     "AssignmentView": "tood.evaluation.assignment_view",
     "UserError": "tood.io.errors",
 }

@@ -46,6 +46,7 @@ def test_the_paper_schedule_reaches_the_run() -> None:
         "max_detections": 100,
         "clip_boxes": True,
         "rank_by": "class",
+        "precision": "float32",
         "score_voting": None,
     }
 

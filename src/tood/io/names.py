@@ -12,6 +12,8 @@ from dataclasses import dataclass
 SPACES = "".join(map(chr, (0xA0, 0x1680, *range(0x2000, 0x200C), 0x202F, 0x205F, 0x2060, 0x3000, 0xFEFF)))
 """Characters that look like a space, or like nothing, and are no space to a parser."""
 _CUTOFF = 0.5  # of difflib's ratio
+_OTHERWISE = {"fp32": "float32", "single": "float32", "bfloat16": "bf16", "tf-32": "tf32"}
+"""What people call things that have another name here, and that looks more like a third thing's."""
 _LONGEST = 200  # characters of a name that is compared; difflib takes their square
 
 
@@ -33,6 +35,8 @@ def nearest_name(given: str, valid: Iterable[str]) -> Likeness | None:
     if key in by_key:
         name = by_key[key]
         return Likeness(name, _reason(given, name))
+    if (known := _OTHERWISE.get(key)) in names:
+        return Likeness(str(known), "")
     close = difflib.get_close_matches(key[:_LONGEST], by_key, n=1, cutoff=_CUTOFF)
     if not close:
         return None
