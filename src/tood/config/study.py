@@ -59,7 +59,7 @@ _LATER: dict[tuple[str, ...], dict[str, object]] = {
     ("dataset",): {"tile": None},
     ("backbone",): {"model": None, "pixels": PixelsConfig().model_dump(mode="json")},
     ("schedule",): {"steps": None, "milestone_shares": [], "ema": None, "repeat": None, "group": None},
-    ("method", "criterion"): {"normalise_over": "step"},
+    ("method", "criterion"): {"normalise_over": "step", "ties": "first"},
     ("schedule", "warmup"): {"share": None},
     ("schedule", "images"): {
         "fit": None,

@@ -41,7 +41,7 @@ _STUDIED = {
     "gfl/gfl_r50_fpn_1x_coco.py": ("gfl", {}),
     "retinanet/retinanet_r50_fpn_1x_coco.py": ("retinanet", {}),
     "paa/paa_r50_fpn_1x_coco.py": ("paa", {"criterion": {"unfitted": "background"}}),
-    "free_anchor/freeanchor_r50_fpn_1x_coco.py": ("free_anchor", {}),
+    "free_anchor/freeanchor_r50_fpn_1x_coco.py": ("free_anchor", {"criterion": {"ties": "topk"}}),
     "pisa/retinanet-r50_fpn_pisa_1x_coco.py": ("pisa", {}),
 }
 """Our method for a configuration of the reference, and what differs in it."""

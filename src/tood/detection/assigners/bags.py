@@ -26,13 +26,19 @@ class Bags:
 
 @torch.no_grad()
 def anchor_bags(
-    points: Points, targets: Targets, valid: Tensor | None, *, size: int, dense_elements: int | None = None
+    points: Points,
+    targets: Targets,
+    valid: Tensor | None,
+    *,
+    size: int,
+    first: bool = True,
+    dense_elements: int | None = None,
 ) -> Bags:
     """The ``size`` anchors of largest overlap with every object; all N of them where there are no more.
 
     ``valid`` (B, N) marks the anchors that take part; None lets all do so, also those beyond an image's own
-    padding. Of equal overlaps the lower index comes first. An anchor may lie in several bags, and one that overlaps
-    nothing too if its bag is not full without.
+    padding. Of equal overlaps the lower index comes ``first``, or whichever ``Tensor.topk`` takes. An anchor may lie in
+    several bags, and one that overlaps nothing too if its bag is not full without.
     The dense part over objects and anchors is done in pieces of at most ``dense_elements``, by default what suits
     the device. An empty batch of slots counts as one empty slot (:meth:`Targets.with_a_slot`).
     """
@@ -47,7 +53,8 @@ def anchor_bags(
         iou = rows_iou(boxes, sides, areas)
         if valid is not None:
             iou.masked_fill_(~valid[:, None], -1)
-        values, indices = top_first(iou, min(size, length))
+        count = min(size, length)
+        values, indices = top_first(iou, count) if first else iou.topk(count, dim=2)
         locations.append(indices)
         overlaps.append(values)
     iou = torch.cat(overlaps, dim=1)

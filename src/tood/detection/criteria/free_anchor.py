@@ -1,5 +1,7 @@
 """FreeAnchor's criterion: learning which anchors of a bag match an object (Zhang et al. 2019); MAL shares its base."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -29,6 +31,11 @@ class BagCriterion(Criterion):
     gamma: float = Field(2.0, ge=0.0)
     box_weight: PositiveFloat = 0.75
     smooth_l1_beta: PositiveFloat = 0.11
+    ties: Literal["first", "topk"] = Field(
+        "first",
+        description="Which of equally overlapping anchors end a bag: the first ones, on every device; or those that "
+        "PyTorch's topk takes on this device, as the released code does and its recorded numbers need.",
+    )
     iou_threshold: float = Field(0.6, ge=0.0, lt=1.0, description="Of predicted boxes; below it, all background.")
 
     @property
@@ -92,7 +99,8 @@ class BagCriterion(Criterion):
 
     def _bags(self, batch: TrainingBatch) -> Bags:
         """Bags of all anchors, also of those beyond an image's own padding."""
-        return anchor_bags(batch.predictions.points, batch.targets, None, size=self.bag)
+        first = self.ties == "first"
+        return anchor_bags(batch.predictions.points, batch.targets, None, size=self.bag, first=first)
 
     def log_joint(self, predictions: Predictions, targets: Targets, bags: Bags) -> Tensor:
         """log of P_cls * P_loc (B, G, K) for objects and the anchors of their bags; finite, arbitrary in empty slots.
