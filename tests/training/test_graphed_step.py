@@ -60,7 +60,7 @@ def low(batch: Batch) -> Batch:
 def steps() -> Iterator[Step]:
     """Of two heights and of both together, with one object and with several, each more than once in a phase of TOOD."""
     first, last = slice(0, 4), slice(4, 8)
-    for number, kind in enumerate(("many", "low", "many", "few", "both", "few", "both"), start=5):
+    for number, kind in enumerate(("many", "low", "many", "many", "both", "few", "both", "few"), start=5):
         many, few = (turned(equality.make_batch(objects), number) for objects in (5, 1))
         both = [equality.part_of(many, first), equality.part_of(low(many), last)]
         yield Step({"many": [many], "low": [low(many)], "few": [few], "both": both}[kind], number)

@@ -9,6 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -70,7 +71,7 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)
+        self._stream = _stream_on(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._held = 0
 
@@ -94,6 +95,7 @@ class CudaRecorder:
                 outputs = work()
                 self._held += torch.cuda.memory_reserved(self._device) - before
         except BaseException:
+            graph.reset()
             _failed.append(graph)
             raise
         return Recording(outputs, graph.replay)
@@ -107,6 +109,12 @@ class CudaRecorder:
     def free_memory(self) -> int:
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self._device)[0]
+
+
+@cache
+def _stream_on(device: torch.device) -> torch.cuda.Stream:
+    """One for all recorders, since libraries keep working memory for each stream."""
+    return torch.cuda.Stream(device)
 
 
 def recorder_on(device: torch.device) -> Recorder | None:
