@@ -20,7 +20,7 @@ from tood.detection.points import SQUARE, STRIDES, make_points
 from tood.detection.training_batch import Progress
 from tood.io.console import run_log
 from tood.training.graphed_step import GraphedSteps
-from tood.training.step import StepLosses, learns_statistics, step_gradient
+from tood.training.step import HalvedStep, StepLosses, learns_statistics, step_gradient
 
 PIXELS = PixelsConfig()
 TOTAL = 20
@@ -251,3 +251,33 @@ def test_where_a_graph_cannot_be_had_steps_are_computed_without(fault: str, capl
     assert same(dict(graphed.detector.state_dict()), dict(plain.detector.state_dict()))
     assert caplog.text.count("goes on without CUDA graphs") == 1
     assert recorder.recorded <= 2
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("half", ["shares", "losses"])
+def test_steps_without_graphs_get_their_memory(
+    half: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: where there are no graphs any more, nothing is left to do but to say that memory does not suffice."""
+    caplog.set_level(logging.INFO, "tood.test")
+    batch, plain, graphed = equality.make_batch(5), Side("tood"), Side("tood", StandIn())
+    graphed.train(Step([batch], 5))
+    plain.train(Step([batch], 5))
+    monkeypatch.setattr(cuda_graphs, "SIGHTS", 3)
+    expected = plain.train(Step([low(batch)], 6))
+    computed, left = getattr(HalvedStep, half), [0, 1]
+
+    def short_of_memory(step: HalvedStep, *more: Any) -> Any:
+        found = computed(step, *more)
+        if left.pop():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    monkeypatch.setattr(HalvedStep, half, short_of_memory)
+    assert same(graphed.train(Step([low(batch)], 6)).losses, expected.losses)
+    assert same(graphed.gradients(), plain.gradients())
+    assert caplog.messages[-1] == "goes on without CUDA graphs: other steps need their memory"
+    left[:] = [1]
+    with pytest.raises(torch.OutOfMemoryError):
+        graphed.train(Step([low(batch)], 6))
+    assert caplog.text.count("goes on without CUDA graphs") == 1

@@ -182,11 +182,11 @@ class Graphs(Generic[T]):
             graph = record()
         except RuntimeError as error:
             said = str(error).strip() or type(error).__name__
-            self._give_up(f"{name} cannot be recorded: {said.splitlines()[0]}")
+            self.give_up(f"{name} cannot be recorded: {said.splitlines()[0]}")
             return False
         if self._recorder.free_memory() < needed * _RESERVE:
             del graph
-            self._give_up(f"beside {name} they leave too little memory")
+            self.give_up(f"beside {name} they leave too little memory")
             return False
         self._kept[key] = _Kept(graph, self._looks)
         gigabytes = self._recorder.held() / 1e9
@@ -196,7 +196,12 @@ class Graphs(Generic[T]):
         )
         return True
 
-    def _give_up(self, why: str) -> None:
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
+    def give_up(self, why: str) -> None:
+        """Drop all graphs and make no more, for the reason that the log then gives."""
         self._given_up = True
         self._kept.clear()
         self._log.info("goes on without CUDA graphs: %s", why)

@@ -22,7 +22,7 @@ from tood.detection.training_batch import Progress
 from tood.io.console import RunLog, run_log
 from tood.training.job import Job
 from tood.training.processes.distributed import Group
-from tood.training.step import HalvedStep, StepLosses, learns_statistics, step_gradient
+from tood.training.step import HalvedStep, StepLosses, learns_statistics
 
 TOLERANCE = 1e-2
 """By which share the losses of a graph, and the norms of its gradients, may differ from what it was recorded from."""
@@ -88,7 +88,6 @@ class GraphedSteps:
     ) -> None:
         self._detector, self._criterion, self._pixels = detector, criterion, pixels
         self._recorder, self._log, self._group = recorder, log, group
-        self._plain = partial(step_gradient, detector, criterion, group=group, groups=groups, precision=precision)
         self._half = partial(HalvedStep, detector, criterion, world=group.world, groups=groups, precision=precision)
         self._graphs: Graphs[_GraphedStep] = Graphs(recorder, log)
         self._gradients: dict[nn.Parameter, Tensor] = {}
@@ -99,19 +98,31 @@ class GraphedSteps:
     ) -> StepLosses:
         """As ``step_gradient``, but of batches that are not normalised yet; the gradient replaces the one before."""
         means = means or {}
+        half = partial(self._half, progress=progress, micro_batches=micro_batches)
+        inputs = _Inputs(tuple(batches), means, self._pixels)
         key, graph = self._key(batches, progress, micro_batches, means), None
         if key is not None:
-            half = partial(self._half, progress=progress, micro_batches=micro_batches)
-            inputs = _Inputs(tuple(batches), means, self._pixels)
             record = partial(_GraphedStep, half, inputs, self._detector, self._gradients, self._recorder)
             graph = self._graphs.find(key, record, f"the step of {_described(batches)}")
-        if graph is None:
-            self._detector.zero_grad(set_to_none=True)
-            normalised = [batch.normalised(self._pixels) for batch in batches]
-            return self._plain(normalised, progress, micro_batches=micro_batches, means=means)
-        found = graph.gradient(batches, means, self._group)
+        found = self._without_graph(half, inputs) if graph is None else graph.gradient(batches, means, self._group)
         self._group.average_gradients(self._detector)
         return found
+
+    def _without_graph(self, half: Callable[..., HalvedStep], inputs: "_Inputs") -> StepLosses:
+        """As ``step_gradient``; where memory does not suffice beside the graphs, once more without them."""
+        total = None
+        while True:
+            self._detector.zero_grad(set_to_none=True)
+            try:
+                step = half(batches=inputs.normalised(), means=inputs.means)
+                shares = step.shares()
+                # Processes exchange them once, whatever one of them has to repeat.
+                total = self._group.sum(shares) if total is None else total
+                return step.losses(total)
+            except torch.OutOfMemoryError:
+                if not self._graphs:
+                    raise
+                self._graphs.give_up("other steps need their memory")
 
     def _key(self, batches: Sequence[Batch], progress: Progress, micro_batches: int, means: Means) -> Hashable | None:
         """All that a step's kernels depend on besides the values of tensors; None if that is not known."""
