@@ -107,17 +107,20 @@ def test_a_pass_that_is_not_read_to_its_end_leaves_nothing_to_the_next(
         assert not before & set(workers_of(server))
 
 
-def test_processes_that_wait_for_a_pass_do_nothing(server: ForkServer | None) -> None:
+def test_processes_with_batches_ahead_wait_and_compute_nothing(server: ForkServer | None) -> None:
     with processes(server=server) as pool:
         list(pool.read(BATCHES))
-        steps = pool.read(BATCHES)
-        next(steps)
-        assert all(worker.channel.answers(60) for worker in pool._workers)
-        time.sleep(0.2)  # both batches of each are made
-        before = [psutil.Process(pid).cpu_times()[:2] for pid in workers_of(server)]
-        time.sleep(0.3)
-        assert [psutil.Process(pid).cpu_times()[:2] for pid in workers_of(server)] == before
-        assert len(before) == 2
+        each = pool.read(BATCHES)
+        next(each)
+        workers = [psutil.Process(pid) for pid in workers_of(server)]
+
+        def still() -> bool:
+            before = [worker.cpu_times()[:2] for worker in workers]
+            time.sleep(0.3)
+            return [worker.cpu_times()[:2] for worker in workers] == before
+
+        assert wait_until(still)
+        assert len(workers) == 2
 
 
 def test_batches_lie_in_memory_files_that_go_with_them(server: ForkServer | None) -> None:
