@@ -55,7 +55,5 @@ def read_metadata(entries: Mapping[str, str], path: Path) -> ExportMetadata:
         raise UserError(f"{path}: was exported by another version of the program ({found['format']}); {again}")
     metadata: ExportMetadata = validate_written(ExportMetadata, found, str(path), again)
     if len(metadata.classes) != len(metadata.category_ids):
-        raise UserError(
-            f"{path}: names {len(metadata.classes)} classes and {len(metadata.category_ids)} ids; {again}"
-        )
+        raise UserError(f"{path}: names {len(metadata.classes)} classes and {len(metadata.category_ids)} ids; {again}")
     return metadata

@@ -154,7 +154,9 @@ def _best_of_locations(g: Graph, level: Value, config: InferenceConfig) -> Value
     """All pairs above the threshold at the locations whose best pair has the highest score."""
     best = g.op("ReduceMax", level, g.constant([1], np.int64), keepdims=0)
     chosen = g.ops("TopK", 2, best, _at_most(g, config.pre_nms_topk, best))[1]
-    one, none = (g.op("ConstantOfShape", g.op("Shape", values), value=_byte(value)) for values, value in ((chosen, 1), (best, 0)))
+    one, none = (
+        g.op("ConstantOfShape", g.op("Shape", values), value=_byte(value)) for values, value in ((chosen, 1), (best, 0))
+    )
     there = g.op("ScatterElements", none, chosen, one, axis=0).cast(np.bool_)
     return _found(g, (_above(g, level, config) & there.reshaped(-1, 1)).reshaped(-1))
 
@@ -179,9 +181,7 @@ def _with_area(g: Graph, candidates: _Candidates) -> _Candidates:
 
 
 def _chosen(candidates: _Candidates, places: Value) -> _Candidates:
-    boxes, labels, scores = (
-        value.taken(places) for value in (candidates.boxes, candidates.labels, candidates.scores)
-    )
+    boxes, labels, scores = (value.taken(places) for value in (candidates.boxes, candidates.labels, candidates.scores))
     return _Candidates(boxes, labels, scores)
 
 

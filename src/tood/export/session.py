@@ -1,6 +1,8 @@
 """Running an exported detector with onnxruntime."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tood.config.datasets import TileConfig
 from tood.config.images import ImagesConfig
-from tood.data.augmentation import bounds_to_decode_for, no_augmentation
+from tood.config.method import InferenceConfig
 from tood.data.decode import Decoded
-from tood.data.input_sizes import Bounds
 from tood.detection.postprocess import Detections
 from tood.export.extra import TO_RUN, require
 from tood.export.metadata import ExportMetadata, read_metadata
@@ -22,28 +24,57 @@ _INPUT = "image"
 _OUTPUTS = ("boxes", "labels", "scores")
 
 
+@dataclass
+class Clock:
+    """Seconds that were computed for."""
+
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class ExportedDetector:
     """A session of onnxruntime and what the file says of itself."""
 
     metadata: ExportMetadata
     session: Any
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.metadata.classes
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return self.metadata.category_ids
+
+    @property
+    def tile(self) -> TileConfig | None:
+        return self.metadata.tile
+
+    @property
+    def inference(self) -> InferenceConfig:
+        return self.metadata.inference
 
     @property
     def images(self) -> ImagesConfig:
         return self.metadata.images
 
     @property
-    def bounds(self) -> Bounds | None:
-        """What pictures may be decoded for, see ``decode_for``."""
-        return bounds_to_decode_for(self.images, no_augmentation(self.images))
+    def threshold(self) -> float:
+        return self.metadata.threshold
 
     def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
         """Boxes, labels and scores of an RGB image (H,W,3)."""
+        started = time.perf_counter()
         found: list[NDArray[Any]] = self.session.run(list(_OUTPUTS), {_INPUT: image})
+        self.clock.seconds += time.perf_counter() - started
         return tuple(found)
 
-    def detect(self, picture: Decoded) -> Detections:
+    def find(self, parts: Sequence[Decoded]) -> list[Detections]:
+        """What is in each picture."""
+        return [self._find(part) for part in parts]
+
+    def _find(self, picture: Decoded) -> Detections:
         """In px of the whole picture, also where it was decoded at a part of its size."""
         image = np.ascontiguousarray(picture.pixels.permute(1, 2, 0).numpy())
         boxes, labels, scores = (torch.from_numpy(value) for value in self.run(image))
@@ -88,4 +119,6 @@ def _refusal(path: Path, error: Exception, version: str) -> str:
         )
     if "Protobuf parsing failed" in reason or "INVALID_PROTOBUF" in reason:
         return f"{path}: is damaged or no ONNX file; export the detector again with: tood export"
-    return f"{path}: is refused by onnxruntime ({escape(reason, most=300)}); export the detector again with: tood export"
+    return (
+        f"{path}: is refused by onnxruntime ({escape(reason, most=300)}); export the detector again with: tood export"
+    )

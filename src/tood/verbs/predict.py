@@ -3,31 +3,36 @@
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from tood.config.datasets import TileConfig
+from tood.config.images import ImagesConfig
 from tood.config.messages import nearest
-from tood.data.augmentation import bounds_to_decode_for, no_augmentation
+from tood.config.method import InferenceConfig
+from tood.data.augmentation import no_augmentation
 from tood.data.box_drawing import draw_detections
 from tood.data.dataset import Sample
-from tood.data.decode import Change, Decoded, decode_for, examine_image
+from tood.data.decode import Change, Decoded, examine_image
 from tood.data.findings import Findings, plural, printable
 from tood.data.formats.folder_files import list_files
 from tood.data.formats.headers import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from tood.data.loader import collate
 from tood.data.network_input import NetworkInput
 from tood.data.pictures import note_changes
-from tood.data.tiles import in_tiles, tile_windows
+from tood.data.tiles import in_tiles
 from tood.data.transforms import transform
 from tood.detection.postprocess import Detections
-from tood.evaluation.detections import TILES_TOGETHER, as_coco_results, detect_batch
-from tood.evaluation.tile_merging import merge_tiles
+from tood.evaluation.detections import as_coco_results, detect_batch
+from tood.export.session import open_export
 from tood.io.errors import UserError, listed
 from tood.io.escape import is_unicode
 from tood.io.write import atomic_path, write_json
 from tood.training.processes.devices import one_device
+from tood.verbs.finding import Finder, find_objects
 from tood.verbs.folders import RESULTS
 from tood.weights.model_file import DetectionModel, load_detection_model
 
@@ -48,46 +53,77 @@ def model_of(run: Path) -> Path:
 def predict(
     weights: Path, images: Path, out: Path, threshold: float, gpu: str, threads: int, tile_size: int | None = None
 ) -> None:
-    """Detect objects in one image or a folder of them with any ``model.pt``.
+    """Detect objects in one image or a folder of them with any ``model.pt``, as :func:`predict_with` says."""
+    request = _Request.of(images, out, threshold, tile_size)
+    model = load_detection_model(weights)
+    torch.set_num_threads(threads)
+    with one_device(gpu) as device:
+        model.detector.on(device)
+        predict_with(LoadedFinder(model, device), request)
 
-    Images are cut into the tiles that the detector was trained on, or of ``tile_size`` px if given.
-    Writes one picture per image (boxes scoring at least ``threshold``) and ``detections.json`` (all boxes).
+
+def predict_export(
+    file: Path, images: Path, out: Path, threshold: float | None, threads: int, tile_size: int | None = None
+) -> None:
+    """The same with a file of ``tood export``; by default with the threshold that it names."""
+    request = _Request.of(images, out, 0.0, tile_size)
+    detector = open_export(file, threads)
+    predict_with(detector, replace(request, threshold=detector.threshold if threshold is None else threshold))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Images, and where the picture of each goes."""
+
+    images: Path
+    out: Path
+    root: Path
+    targets: dict[Path, Path]
+    threshold: float
+    tile_size: int | None
+
+    @classmethod
+    def of(cls, images: Path, out: Path, threshold: float, tile_size: int | None) -> "_Request":
+        paths = _image_paths(images, out)
+        root = images if images.is_dir() else images.parent
+        return cls(images, out, root, _picture_paths(paths, root, out), threshold, tile_size)
+
+
+def predict_with(finder: Finder, request: _Request) -> None:
+    """Detect objects in images, which are cut into the tiles that the detector was trained on, or others if given.
+
+    Writes one picture per image (boxes scoring at least the threshold) and ``detections.json`` (all boxes).
     Images that cannot be read are named and left out, and make the command fail in the end; if none can be
     read, nothing is written. Images below ``out`` are not looked at, and no image is ever overwritten.
     """
-    paths = _image_paths(images, out)
-    root = images if images.is_dir() else images.parent
-    targets = _picture_paths(paths, root, out)
-    model = load_detection_model(weights)
-    tile = model.tile if tile_size is None else TileConfig(size=tile_size)
+    images, out, threshold, targets = request.images, request.out, request.threshold, request.targets
+    paths = list(targets)
+    tile = finder.tile if request.tile_size is None else TileConfig(size=request.tile_size)
     if tile is not None:
         log.info("detecting objects in %s%s", plural(len(paths), "image"), in_tiles(tile))
-    torch.set_num_threads(threads)
     unreadable: list[str] = []
     changes: dict[Path, frozenset[Change]] = {}
     entries, results = [], []
-    with one_device(gpu) as device:
-        model.detector.on(device)
-        for number, path in enumerate(paths, start=1):
-            try:
-                picture, changes[path] = _decode(path)
-            except UserError as error:
-                log.info(str(error))
-                unreadable.append(printable(path.name))
-                continue
-            found = _detect(model, path, picture, number, tile, device)
-            name = path.relative_to(root)
-            _draw(targets[path], picture, found, model.classes, threshold)
-            height, width = picture.shape[-2:]
-            entries.append({"id": number, "file_name": name.as_posix(), "width": width, "height": height})
-            results += as_coco_results([found], [number], model.category_ids)
-            shown = int((found.scores >= threshold).sum())
-            objects = plural(shown, "object")
-            log.info("%s: %s at %g or above, %d in all", name, objects, threshold, len(found.scores))
+    for number, path in enumerate(paths, start=1):
+        try:
+            picture, changes[path] = _decode(path)
+        except UserError as error:
+            log.info(str(error))
+            unreadable.append(printable(path.name))
+            continue
+        found = find_objects(finder, path, tile, picture)
+        name = path.relative_to(request.root)
+        _draw(targets[path], picture, found, finder.classes, threshold)
+        height, width = picture.shape[-2:]
+        entries.append({"id": number, "file_name": name.as_posix(), "width": width, "height": height})
+        results += as_coco_results([found], [number], finder.category_ids)
+        shown = int((found.scores >= threshold).sum())
+        objects = plural(shown, "object")
+        log.info("%s: %s at %g or above, %d in all", name, objects, threshold, len(found.scores))
     if not entries:
         raise UserError(f"{images}: {_unreadable_count(unreadable, len(paths))}; nothing was written.")
     categories = [
-        {"id": category, "name": name} for category, name in zip(model.category_ids, model.classes, strict=True)
+        {"id": category, "name": name} for category, name in zip(finder.category_ids, finder.classes, strict=True)
     ]
     content = {"images": entries, "annotations": results, "categories": categories}
     write_json(out / "detections.json", content, indent=None)
@@ -141,28 +177,37 @@ def _decode(path: Path) -> tuple[torch.Tensor, frozenset[Change]]:
     return examine_image(path)
 
 
-def _detect(
-    model: DetectionModel,
-    path: Path,
-    picture: torch.Tensor,
-    image_id: int,
-    tile: TileConfig | None,
-    device: torch.device,
-) -> Detections:
-    given, inference = model.network_input, model.method.inference
-    height, width = picture.shape[-2:]
-    if tile is None:
-        bounds = bounds_to_decode_for(given.images, no_augmentation(given.images))
-        read = Decoded(picture, (width, height)) if bounds is None else decode_for(path, bounds)
-        batch = collate([as_sample(read, image_id, given)], given.pixels)
-        return detect_batch(model.detector, batch, given.pixels, device, inference)[0]
-    windows = torch.from_numpy(tile_windows(width, height, tile))
-    found: list[Detections] = []
-    for some in windows.split(TILES_TOGETHER):
-        parts = [Decoded(picture[:, y : y + h, x : x + w], (w, h)) for x, y, w, h in some.tolist()]
-        batch = collate([as_sample(part, image_id, given) for part in parts], given.pixels)
-        found += detect_batch(model.detector, batch, given.pixels, device, inference)
-    return merge_tiles(found, windows, inference)
+@dataclass(frozen=True)
+class LoadedFinder:
+    """A ``model.pt`` on a device."""
+
+    model: DetectionModel
+    device: torch.device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.model.classes
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        return self.model.category_ids
+
+    @property
+    def tile(self) -> TileConfig | None:
+        return self.model.tile
+
+    @property
+    def inference(self) -> InferenceConfig:
+        return self.model.method.inference
+
+    @property
+    def images(self) -> ImagesConfig:
+        return self.model.network_input.images
+
+    def find(self, parts: Sequence[Decoded]) -> list[Detections]:
+        given = self.model.network_input
+        batch = collate([as_sample(part, 0, given) for part in parts], given.pixels)
+        return detect_batch(self.model.detector, batch, given.pixels, self.device, self.inference)
 
 
 def as_sample(picture: Decoded, image_id: int, config: NetworkInput) -> Sample:
