@@ -14,6 +14,7 @@ from onnx import helper
 from PIL import Image
 
 from tood.config.blocks import load_block
+from tood.config.datasets import TileConfig
 from tood.config.method import MethodConfig
 from tood.data.decode import Decoded
 from tood.data.split_table import SplitTable
@@ -25,7 +26,8 @@ from tood.export.exporting import exported, metadata_of, save
 from tood.export.session import open_export
 from tood.io.errors import UserError
 from tood.verbs.evaluate_export import detect_exported
-from tood.verbs.predict import LoadedFinder, predict_export
+from tood.verbs.finding import find_objects
+from tood.verbs.predict import LoadedFinder
 from tood.weights.model_file import DetectionModel
 
 ROOT = Path(__file__).parents[2]
@@ -110,12 +112,12 @@ def test_its_ap_is_the_detectors(model: DetectionModel, file: Path, split: Split
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_predict_draws_the_same(model: DetectionModel, file: Path, make_image, tmp_path: Path) -> None:
-    make_image(tmp_path / "photos/a.png")
-    predict_export(file, tmp_path / "photos", tmp_path / "run", None, 1)
-    kept = json.loads((tmp_path / "run/detections.json").read_text())
-    assert [one["name"] for one in kept["categories"]] == ["cat", "dog"]
-    assert (tmp_path / "run/a.png").is_file()
+def test_tiles_are_merged_alike(model: DetectionModel, file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(draw_image(150, 200)).save(path)
+    tile = TileConfig(size=96)
+    wanted = find_objects(LoadedFinder(model, torch.device("cpu")), path, tile)
+    assert_same(find_objects(open_export(file, 1), path, tile), wanted)
 
 
 def test_the_file_says_what_it_is(model: DetectionModel, file: Path) -> None:

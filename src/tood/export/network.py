@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import onnx
+import onnx_ir as ir
 import torch
 from onnx import ModelProto
+from onnx_ir.passes import common
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from tood.config.method import MethodConfig, ParallelHeadConfig
@@ -21,6 +24,7 @@ from tood.export.postprocessing import DenseOutputs
 
 _TRACED = (13, 17)  # height and width, in multiples of 32: what differs in reality differs here
 _MOST = 1 << 11  # multiples of 32 px
+_ANY_SIZE = 1 << 40
 
 
 class _Network(nn.Module):
@@ -70,14 +74,31 @@ def network(detector: Detector, dense: DenseOutputs) -> ModelProto:
             input_names=["pixels"],
             output_names=list(dense.kinds),
             dynamic_shapes=(sides,),
+            optimize=False,  # which takes longer than all the rest, and onnxruntime does it again
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        _simplify(program.model)
     model: ModelProto = program.model_proto
     model.ir_version = IR_VERSION
-    del model.functions[:]
     onnx.checker.check_model(model)
     return model
+
+
+def _simplify(model: ir.Model) -> None:
+    """Compute what is constant, normalisations folded into weights included, and drop what nothing reads."""
+    common.InlinePass()(model)
+    fold_constants(model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    for tidy in (
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        tidy(model)
 
 
 @contextmanager
