@@ -42,10 +42,9 @@ class _Network(nn.Module):
 
 def dense_outputs(method: MethodConfig, classes: int) -> DenseOutputs:
     head = method.head
-    parallel = isinstance(head, ParallelHeadConfig)
     return DenseOutputs(
         classes=classes,
-        anchors=head.anchors.per_location if parallel else 1,
+        anchors=head.anchors.per_location if isinstance(head, ParallelHeadConfig) else 1,
         alignment=head.aligned,
         quality="quality" in head.outputs,
     )
@@ -91,7 +90,7 @@ def _simplify(model: ir.Model) -> None:
     fold_constants(model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
     for tidy in (
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),

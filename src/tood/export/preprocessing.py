@@ -133,7 +133,7 @@ class _Taps(NamedTuple):
     """(n,) int64"""
     weights: Value
     """(T,n) float64, 0 for those that there are not."""
-    count: Value
+    number: Value
     """T, int64."""
 
 
@@ -175,4 +175,4 @@ def _loop(
     given = [Kind(np.int64, ()).info(number.name), flag.info(going.name), wide.info(total.name)]
     made = [flag.info(f"{body.name}/still"), wide.info(f"{body.name}/sum")]
     graph = helper.make_graph(body.nodes, body.name, given, made)
-    return g.op("Loop", taps.count, g.constant(True, np.bool_), start, body=graph)
+    return g.op("Loop", taps.number, g.constant(True, np.bool_), start, body=graph)

@@ -77,9 +77,9 @@ def detect_exported(
     results: list[dict[str, Any]] = []
     times: list[float] = []
     categories = table.category_ids.tolist()
-    for number, name in zip(table.image_ids.tolist(), table.file_names, strict=True):
+    for place, number in enumerate(table.image_ids.tolist()):
         before = detector.clock.seconds
-        found = find_objects(detector, images / str(name), tile)
+        found = find_objects(detector, images / str(table.file_names[place]), tile)
         times.append(detector.clock.seconds - before)
         results += as_coco_results([_with_labels_of(found, detector.classes, classes)], [number], categories)
     counted = times if len(times) == 1 else times[1:]  # the first image includes the start-up time
