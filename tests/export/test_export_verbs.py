@@ -58,7 +58,7 @@ def test_a_file_is_evaluated_and_predicts(file: Path, tood: Callable[..., str]) 
     metrics = json.loads(Path("model/odd-val/metrics.json").read_text())
     assert (metrics["split"], metrics["images"], metrics["precision"]) == ("val", 3, "float32")
     assert metrics["checkpoint"] == "exported from results/demo/tood"
-    assert set(metrics["per_class"]) == {"dog"}
+    assert set(metrics["per_class"]) == {"cat", "dog"}
     found = json.loads(Path("model/odd-val/detections.json").read_text())
     places = {3: 9, 7: 5}
     wanted = open_export(file, 1).find([Decoded(decode_image(Path("files/1.png")), (70, 51))])[0]
