@@ -16,7 +16,7 @@ import tood
 from tood.config.study import RunConfig, load_study
 from tood.data.box_drawing import SHOWN_SCORE
 from tood.detection.detector import build_detector
-from tood.verbs.predict import predict
+from tood.verbs.predict import Request, predict
 from tood.weights.model_file import save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -50,7 +50,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("tile", [None, 64])
 def test_it_finds_what_predict_finds(run: Path, picture: Path, tmp_path: Path, tile: int | None) -> None:
-    predict(run / "model.pt", picture, tmp_path / "out", 0.3, "0", 1, tile)
+    predict(run / "model.pt", Request([picture], tmp_path / "out", 0.3, 1, tile), "0")
     kept = json.loads((tmp_path / "out/detections.json").read_text())["annotations"]
     found = tood.load(run, threshold=0)(picture, tile=tile)
     assert len(kept) > 5

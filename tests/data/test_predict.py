@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
+from tood.api.loaded_detector import load
 from tood.config.study import RunConfig, load_study
 from tood.data.batch import Batch, collate
 from tood.data.decode import Decoded, decode_image
 from tood.data.split_table import SplitTable
+from tood.data.video import Video, opened, written
 from tood.detection.detector import Detector, build_detector
 from tood.detection.postprocess import Detections
 from tood.evaluation import detections, picture_detections
 from tood.evaluation.detections import detect_batch
 from tood.evaluation.picture_detections import as_sample
 from tood.io.errors import UserError
-from tood.verbs.predict import Outputs, _folder_of, model_of, predict
+from tood.verbs import predict as verb
+from tood.verbs.model_source import model_of
+from tood.verbs.predict import Request, predict
+from tood.verbs.prediction_outputs import Outputs, folder_of
 from tood.weights.model_file import load_detection_model, save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -58,7 +64,7 @@ def test_images_are_normalised_as_the_models_backbone_takes_them(
         return detect_batch(detector, batch, *options)
 
     monkeypatch.setattr(picture_detections, "detect_batch", detecting)
-    predict(tmp_path / "model.pt", tmp_path / "a.png", tmp_path / "out", 0.3, "0", 1)
+    predict(tmp_path / "model.pt", Request([tmp_path / "a.png"], tmp_path / "out", 0.3, 1), "0")
     (batch,) = seen
     torch.testing.assert_close(batch.images[0].mean((1, 2)), torch.tensor([1.0, -2.0, 0.2]))
 
@@ -86,7 +92,7 @@ def test_a_large_photograph_is_seen_as_evaluation_sees_it(
 
     monkeypatch.setattr(picture_detections, "detect_batch", detecting)
     monkeypatch.setattr(detections, "detect_batch", detecting)
-    predict(tmp_path / "model.pt", tmp_path / "a.jpg", tmp_path / "out", 0.3, "0", 1)
+    predict(tmp_path / "model.pt", Request([tmp_path / "a.jpg"], tmp_path / "out", 0.3, 1), "0")
     model = load_detection_model(tmp_path / "model.pt")
     table = SplitTable.of_json(tmp_path / "val.json")
     given, device = model.network_input, torch.device("cpu")
@@ -108,8 +114,16 @@ def photos(tmp_path: Path, make_image) -> Path:
     return tmp_path / "photos"
 
 
-def detect(run: Path, images: Path, out: Path) -> None:
-    predict(run / "model.pt", images, out, 0.3, "0", 1)
+def detect(
+    run: Path,
+    images: Path | list[Path],
+    out: Path,
+    threshold: float = 0.3,
+    outputs: Outputs | None = None,
+    batch: int = 1,
+) -> None:
+    given = images if isinstance(images, list) else [images]
+    predict(run / "model.pt", Request(given, out, threshold, 1, batch=batch, outputs=outputs or Outputs()), "0")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -175,12 +189,12 @@ def test_nothing_is_written_when_nothing_can_be_read(run: Path, photos: Path, tm
 
 def test_drawn_boxes_become_annotations_and_crops(run: Path, photos: Path, tmp_path: Path, said: list[str]) -> None:
     with pytest.raises(UserError, match=r"--labels voc: .*a\.(jpg|png) and .*a\.(jpg|png)"):
-        predict(run / "model.pt", photos, tmp_path / "out", 0.3, "0", 1, None, Outputs("voc"))
+        detect(run, photos, tmp_path / "out", outputs=Outputs("voc"))
     (photos / "a.png").unlink()
     out = tmp_path / "out"
     everything = json.loads(files_of(run, photos, out / "first", Outputs())["detections.json"])["annotations"]
     threshold = sorted(one["score"] for one in everything)[-6]
-    predict(run / "model.pt", photos, out / "second", threshold, "0", 1, None, Outputs("yolo", crops=True))
+    detect(run, photos, out / "second", threshold, Outputs("yolo", crops=True))
     drawn = [one for one in everything if one["score"] >= threshold]
     written = files(out / "second")
     lines = {name: text.decode().splitlines() for name, text in written.items() if name.endswith(".txt")}
@@ -193,14 +207,98 @@ def test_drawn_boxes_become_annotations_and_crops(run: Path, photos: Path, tmp_p
 
 
 def files_of(run: Path, images: Path, out: Path, outputs: Outputs) -> dict[str, bytes]:
-    predict(run / "model.pt", images, out, 0.3, "0", 1, None, outputs)
+    detect(run, images, out, outputs=outputs)
     return files(out)
 
 
 def test_a_class_may_be_called_anything() -> None:
-    assert [_folder_of(number, ("../x", "a/b", "größe 1.", "")) for number in range(4)] == [
+    assert [folder_of(number, ("../x", "a/b", "größe 1.", "")) for number in range(4)] == [
         "0-.._x",
         "1-a_b",
         "2-größe 1",
         "3-",
     ]
+
+
+def clip(path: Path, frames: int = 5) -> Path:
+    with written(path, Fraction(10)) as writer:
+        for number in range(frames):
+            writer.add(Image.fromarray(np.full((48, 64, 3), 40 * number, np.uint8)), Fraction(number, 10))
+    return path
+
+
+def test_a_video_becomes_a_video_and_its_boxes(run: Path, tmp_path: Path, said: list[str]) -> None:
+    path = clip(tmp_path / "films" / "a clip.mp4")
+    detect(run, path.parent, tmp_path / "out")
+    assert list(files(tmp_path / "out")) == ["a clip.mp4", "a clip.mp4.json"]
+    with opened(tmp_path / "out/a clip.mp4") as video:
+        assert [frame.time for frame in video.frames()] == [Fraction(number, 10) for number in range(5)]
+    content = json.loads((tmp_path / "out/a clip.mp4.json").read_text())
+    assert [(image["frame"], image["seconds"]) for image in content["images"]] == [(k, k / 10) for k in range(5)]
+    assert {(image["file_name"], image["width"], image["height"]) for image in content["images"]} == {
+        ("a clip.mp4", 64, 48)
+    }
+    with opened(path) as video:
+        first = torch.from_numpy(next(video.frames()).pixels.copy()).permute(2, 0, 1)
+    wanted = load(run, threshold=0)(first)
+    scores = [row["score"] for row in content["annotations"] if row["image_id"] == 1]
+    assert scores == wanted["scores"].double().tolist() != []
+    assert any("5 frames in" in line for line in said)
+
+
+def test_a_video_that_ends_early_keeps_what_there_is(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip(photos / "clip.mp4")
+    monkeypatch.setattr(Video, "announced", property(lambda self: 90))
+    with pytest.raises(UserError, match=r"1 of 3 images and 1 video could not be read whole: clip\.mp4\.$"):
+        detect(run, photos, tmp_path / "out")
+    assert len(json.loads((tmp_path / "out/clip.mp4.json").read_text())["images"]) == 5
+    assert (tmp_path / "out/detections.json").is_file()
+    (photos / "clip.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"clip\.mp4; nothing was written"):
+        detect(run, photos / "clip.mp4", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def names_in(out: Path) -> list[str]:
+    return [image["file_name"] for image in json.loads((out / "detections.json").read_text())["images"]]
+
+
+def test_several_files_folders_and_patterns(run: Path, photos: Path, tmp_path: Path) -> None:
+    detect(run, [photos / "sub dir", photos / "a.png", photos / "a.png"], tmp_path / "several")
+    assert names_in(tmp_path / "several") == ["sub dir/größe 1.JPG", "a.png"]
+    detect(run, photos / "**/*.*", tmp_path / "pattern")
+    assert names_in(tmp_path / "pattern") == ["a.jpg", "a.png", "sub dir/größe 1.JPG"]
+    detect(run, photos / "sub*" / "*", tmp_path / "below")
+    assert names_in(tmp_path / "below") == ["größe 1.JPG"]
+    with pytest.raises(UserError, match="matches no image or video"):
+        detect(run, photos / "*.tiff", tmp_path / "none")
+    (photos / "[a].png").write_bytes((photos / "a.png").read_bytes())
+    detect(run, photos / "[a].png", tmp_path / "brackets")
+    assert names_in(tmp_path / "brackets") == ["[a].png"]
+
+
+def test_images_of_one_size_may_be_computed_together(run: Path, photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 50)).save(photos / "other size.png")
+    detect(run, photos, tmp_path / "alone")
+    detect(run, photos, tmp_path / "together", batch=2)
+    one, two = (json.loads((tmp_path / name / "detections.json").read_text()) for name in ("alone", "together"))
+    assert one["images"] == two["images"]
+    assert len(one["annotations"]) == len(two["annotations"]) > 0
+    for ours, theirs in zip(one["annotations"], two["annotations"], strict=True):
+        assert (ours["image_id"], ours["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
+        assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-3)
+
+
+def test_a_picture_that_cannot_be_written_stops_it(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(verb, "write_picture", full)
+    with pytest.raises(OSError, match="No space left"):
+        detect(run, photos, tmp_path / "out")
+    assert not (tmp_path / "out/detections.json").exists()

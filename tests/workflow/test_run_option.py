@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tood.io.errors import UserError
+from tood.verbs.model_source import model_of
 from tood.verbs.open_run import run_at
-from tood.verbs.predict import model_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,14 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from tood.config.datasets import TileConfig
-from tood.data.decode import Decoded, decode_image, rgb_planes
+from tood.data.decode import Decoded, rgb_planes
 from tood.detection.postprocess import Detections
-from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
-from tood.evaluation.picture_detections import detect_in_file, detect_in_picture
+from tood.evaluation.picture_detections import Finder, ModelFinder, detect_in_file, detect_in_picture
+from tood.export.session import open_export
+from tood.io.console import thread_count
 from tood.io.errors import UserError
 from tood.verbs.chosen_threshold import chosen_threshold
-from tood.verbs.predict import model_of
-from tood.weights.model_file import DetectionModel, load_detection_model
+from tood.verbs.model_source import EXPORT_SUFFIX, model_of
+from tood.weights.model_file import load_detection_model
 
 Picture = str | os.PathLike[str] | NDArray[np.uint8] | Tensor | Image.Image
 
@@ -41,27 +42,24 @@ class LoadedDetector:
     that the detector keeps.
     """
 
-    def __init__(self, model: DetectionModel, threshold: float) -> None:
-        self._model = model
-        self._device = torch.device("cpu")
-        self._graphs: GraphedDetections | None = None
+    def __init__(self, finder: Finder, threshold: float) -> None:
+        self._finder = finder
         self.threshold = threshold
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names by label."""
-        return self._model.classes
+        return self._finder.classes
 
     @property
     def device(self) -> torch.device:
-        return self._device
+        return self._finder.device if isinstance(self._finder, ModelFinder) else torch.device("cpu")
 
     def to(self, device: torch.device | str) -> Self:
-        """Compute on this device from now on; itself."""
-        self._device = torch.device(device)
-        model, given = self._model, self._model.network_input
-        model.detector.on(self._device)
-        self._graphs = graphed_detections(model.detector, given.pixels, model.method.inference, self._device)
+        """Compute on this device from now on; itself. UserError for an export, which is computed on the CPU."""
+        if not isinstance(self._finder, ModelFinder):
+            raise UserError(f"to({str(device)!r}): an exported detector is computed on the CPU; load its model.pt.")
+        self._finder = ModelFinder.on(torch.device(device), self._finder.model)
         return self
 
     @overload
@@ -82,14 +80,14 @@ class LoadedDetector:
         return self._find(pictures, tile)
 
     def _find(self, picture: Picture, tile: int | None) -> Found:
-        tiles = self._model.tile if tile is None else TileConfig(size=tile)
+        tiles = self._finder.tile if tile is None else TileConfig(size=tile)
         if isinstance(picture, str | os.PathLike):
             path = Path(picture)
-            found = detect_in_file(self._model, path, decode_image(path), tiles, self._device, self._graphs)
+            found = detect_in_file(self._finder, path, tiles)
         else:
             pixels = _pixels(picture)
             size = (pixels.shape[2], pixels.shape[1])
-            found = detect_in_picture(self._model, Decoded(pixels, size), tiles, self._device, self._graphs)
+            found = detect_in_picture(self._finder, Decoded(pixels, size), tiles)
         return self._above(found)
 
     def _above(self, found: Detections) -> Found:
@@ -110,21 +108,25 @@ class LoadedDetector:
         )
 
     def __repr__(self) -> str:
-        method, count = self._model.method.name, len(self.classes)
-        return f"<LoadedDetector {method}, {count} classes, threshold {self.threshold:g}, on {self._device}>"
+        method, count = self._finder.method, len(self.classes)
+        return f"<LoadedDetector {method}, {count} classes, threshold {self.threshold:g}, on {self.device}>"
 
 
 def load(source: str | os.PathLike[str], *, threshold: float | str | None = None) -> LoadedDetector:
-    """The trained detector of a run's folder, or of a ``model.pt``, on the CPU.
+    """The trained detector of a run's folder, of a ``model.pt`` or of a file of ``tood export``, on the CPU.
 
     ``threshold`` is a number, ``best``, ``precision=0.9`` or ``recall=0.9``, as for ``tood predict``; by default the
     best one that an evaluation of the run found. No code of the file runs. Raises UserError for anything else than a
     model.
     """
     path = Path(source)
-    weights = path if path.is_file() else model_of(path)
     wanted = None if threshold is None else str(threshold)
-    return LoadedDetector(load_detection_model(weights), chosen_threshold(wanted, weights))
+    if path.suffix == EXPORT_SUFFIX:
+        detector = open_export(path, thread_count(0), "tood.load")
+        return LoadedDetector(detector, detector.threshold if wanted is None else chosen_threshold(wanted, path))
+    weights = path if path.is_file() else model_of(path)
+    finder = ModelFinder.on(torch.device("cpu"), load_detection_model(weights))
+    return LoadedDetector(finder, chosen_threshold(wanted, weights))
 
 
 def _pixels(picture: object) -> Tensor:

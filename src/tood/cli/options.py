@@ -12,3 +12,4 @@ StudyOption = Annotated[str, typer.Option("--study", help="A study, as <study> o
 GpuOption = Annotated[str, typer.Option("--gpu", help="'auto' (all there are), a number, or 0 for the CPU.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 means all.")]
 LogOption = Annotated[Path | None, typer.Option("--log", help="Also write the output to this file.")]
+ExportOption = Annotated[Path | None, typer.Option("--export", help="A file that tood export wrote.")]

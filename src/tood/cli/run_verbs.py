@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tood.cli.options import GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
+from tood.cli.options import ExportOption, GpuOption, LogOption, RunOption, SomeRunOption, ThreadsOption, WeightsOption
 from tood.io.console import open_log, thread_count
 from tood.io.errors import UserError
 from tood.training.processes.stopping import PATIENCE
@@ -92,11 +92,12 @@ def replay(run: RunOption, log: LogOption = None) -> None:
 def evaluate(
     run: SomeRunOption = None,
     weights: WeightsOption = None,
+    export: ExportOption = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="With --weights: a file params/datasets/<name>.yaml.")
+        str | None, typer.Option("--dataset", help="With --weights or --export: a file params/datasets/<name>.yaml.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Split to evaluate on; default the study's, with --weights val.")
+        str | None, typer.Option("--split", help="Split to evaluate on; default the study's, with --dataset val.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the results; default the run's, or beside the weights.")
@@ -105,13 +106,21 @@ def evaluate(
     threads: ThreadsOption = 0,
     log: LogOption = None,
 ) -> None:
-    """Evaluate a run's last checkpoint, or imported weights, with the COCO protocol.
+    """Evaluate a run's last checkpoint, imported weights or an exported file with the COCO protocol.
 
     \b
     Example:  tood evaluate --run results/bccd/tood-0 --split val --out test-results
               tood evaluate --weights tood_r50.pt --dataset coco2017
+              tood evaluate --export results/bccd/tood-0/model.onnx --dataset bccd --split test
     """
     open_log(log)
+    if export is not None:
+        from tood.verbs.evaluate_export import evaluate_export
+
+        if run is not None or weights is not None or dataset is None:
+            raise UserError("evaluate: with --export FILE give --dataset NAME, and neither --run nor --weights.")
+        evaluate_export(export, dataset, split or "val", out, thread_count(threads))
+        return
     from tood.verbs.evaluate import evaluate as verb
     from tood.verbs.evaluate import evaluate_weights
 
@@ -120,14 +129,17 @@ def evaluate(
     elif run is None and weights is not None and dataset is not None:
         evaluate_weights(weights, dataset, split or "val", out, gpu, thread_count(threads))
     else:
-        raise UserError("evaluate: give either --run FOLDER, or --weights FILE and --dataset NAME.")
+        raise UserError("evaluate: give either --run FOLDER, or --weights FILE or --export FILE and --dataset NAME.")
 
 
 def predict(
-    images: Annotated[Path, typer.Argument(metavar="IMAGE_OR_FOLDER", help="An image, or a folder of images.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, videos, folders or patterns in quotes.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and detections.json.")],
     run: SomeRunOption = None,
     weights: WeightsOption = None,
+    export: ExportOption = None,
     threshold: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +151,9 @@ def predict(
         int | None,
         typer.Option("--tile", min=64, help="Side px of tiles to cut the images into; default as it was trained."),
     ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Images of one size to compute together; pays on a GPU.")
+    ] = 1,
     labels: Annotated[
         Literal["coco", "yolo", "voc", "label-studio"] | None,
         typer.Option("--labels", help="Also write the drawn boxes as annotations, for a labelling tool to correct."),
@@ -147,30 +162,31 @@ def predict(
     gpu: GpuOption = "auto",
     threads: ThreadsOption = 0,
 ) -> None:
-    """Detect objects in images: pictures with boxes and a COCO-format json.
+    """Detect objects in images and videos: pictures with boxes and a COCO-format json.
 
     \b
     Example:  tood predict --run results/demo/tood photos/ --out found/
               tood predict --run results/own@mine/tood-0 new/ --out found/ --labels yolo
+              tood predict --export model.onnx clip.mp4 'photos/**/*.jpg' --out found/
     """
     from tood.verbs.chosen_threshold import chosen_threshold
-    from tood.verbs.predict import Outputs, model_of
+    from tood.verbs.model_source import model_of
+    from tood.verbs.predict import Request, predict_export
     from tood.verbs.predict import predict as verb
+    from tood.verbs.prediction_outputs import Outputs
 
-    if run is not None and weights is None:
+    if [run, weights, export].count(None) != 2:
+        raise UserError("predict: give one of --run FOLDER, --weights FILE and --export FILE.")
+    if run is not None:
         weights = model_of(run)
-    elif run is not None or weights is None:
-        raise UserError("predict: give either --run FOLDER or --weights FILE.")
-    verb(
-        weights,
-        images,
-        out,
-        chosen_threshold(threshold, weights),
-        gpu,
-        thread_count(threads),
-        tile,
-        Outputs(labels, crops),
-    )
+    source = export or weights
+    assert source is not None
+    shown = None if export is not None and threshold is None else chosen_threshold(threshold, source)
+    request = Request(images, out, shown, thread_count(threads), tile, batch, Outputs(labels, crops))
+    if export is not None:
+        predict_export(export, request)
+    else:
+        verb(source, request, gpu)
 
 
 def analyse(

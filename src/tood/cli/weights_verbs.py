@@ -1,11 +1,11 @@
-"""Commands on weights: ``tood import`` (checkpoints of other code bases), ``tood info`` (parameters and GFLOPs)."""
+"""Commands on weights: ``tood import`` (checkpoints of other code bases), ``export`` (ONNX), ``info`` (GFLOPs)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from tood.cli.options import LogOption, SomeRunOption
+from tood.cli.options import LogOption, SomeRunOption, WeightsOption
 from tood.io.console import open_log
 from tood.io.errors import UserError
 
@@ -40,6 +40,32 @@ def import_(
     from tood.verbs.import_weights import import_weights
 
     import_weights(checkpoint, out, method=method, boxes=boxes, dialect=dialect, classes=classes, resize=resize)
+
+
+def export(
+    run: SomeRunOption = None,
+    weights: WeightsOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The .onnx file to write; default beside the weights.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="All boxes with the scores of all classes, before suppression.")
+    ] = False,
+    log: LogOption = None,
+) -> None:
+    """Write a detector as an ONNX file: images of any size in, boxes, labels and scores out (docs/export.md).
+
+    Example:  tood export --run results/demo/tood
+    """
+    open_log(log)
+    from tood.verbs.export import export as verb
+    from tood.verbs.model_source import model_of
+
+    if (run is None) == (weights is None):
+        raise UserError("export: give either --run FOLDER or --weights FILE.")
+    chosen = weights if run is None else model_of(run)
+    assert chosen is not None
+    verb(chosen, out, raw=raw)
 
 
 def info(

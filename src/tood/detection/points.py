@@ -122,7 +122,7 @@ def make_points(
             half = torch.stack(sides).reshape(-1, 2)
             anchors.append(torch.cat([grid - half, grid + half], dim=-1).flatten(0, 1))
             centres.append(grid.expand(-1, shapes.per_location, -1).flatten(0, 1))
-            steps.append(torch.full((len(centres[-1]),), stride, device=device, dtype=dtype))
+            steps.append(torch.full((centres[-1].shape[0],), stride, device=device, dtype=dtype))
         return Points(
             centres=torch.cat(centres).to(dtype),
             strides=torch.cat(steps),
@@ -141,6 +141,9 @@ def points_of(
     maps: Sequence[Tensor], strides: tuple[int, ...], dtype: torch.dtype, shapes: AnchorShapes = SQUARE
 ) -> Points:
     """Locations of feature maps (B, C, h, w)."""
+    if torch.compiler.is_exporting():  # sizes are symbols then, and what is made of them belongs to the one graph
+        symbols = tuple((m.shape[-2], m.shape[-1]) for m in maps)
+        return make_points.__wrapped__(symbols, strides, maps[0].device, dtype, shapes)
     sizes = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in maps)
     return make_points(sizes, strides, maps[0].device, dtype, shapes)
 

@@ -1,0 +1,1 @@
+"""Detectors as ONNX files that need nothing of this project, and running them."""
