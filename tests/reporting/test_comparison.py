@@ -174,6 +174,15 @@ def test_what_else_differs_from_the_baseline_is_named(make_study: MakeStudy) -> 
     assert "schedule.lr: 0.01 -> 0.02" in unlike_note(result)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_what_an_early_version_did_not_record_is_no_difference(make_study: MakeStudy, both: bool) -> None:
+    study = make_study(images=6)
+    for row, steps in ((study.rows[2], 960), *([(study.rows[0], 480)] if both else [])):
+        path = row.runs[0].path / "config.yaml"
+        write_yaml(path, {**yaml.safe_load(path.read_text()), "fitted": {"steps": steps}})
+    assert compare(study, resamples=20).row("tood").unlike == (("fitted.steps: 480 -> 960",) if both else ())
+
+
 def test_a_single_row_has_nothing_to_be_compared_with(make_study: MakeStudy) -> None:
     result = compare(make_study(rows={"atss": ("atss", 0.5)}), resamples=50)
     assert not result.with_best

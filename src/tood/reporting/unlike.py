@@ -16,7 +16,10 @@ _CIRCUMSTANCES = {
 
 def unlike_settings(reference: RunFolder, other: RunFolder) -> tuple[str, ...]:
     """Settings of schedule and backbone, and circumstances of the training, as ``name: reference's -> other's``."""
-    tables = with_same_keys([{part: run.config().get(part) or {} for part in _COMPARED} for run in (reference, other)])
+    configs = [run.config() for run in (reference, other)]
+    # What a schedule came to is not on record for trainings of early versions.
+    parts = [part for part in _COMPARED if part != "fitted" or all(config.get(part) for config in configs)]
+    tables = with_same_keys([{part: config.get(part) or {} for part in parts} for config in configs])
     settings = [f"{key}: {tables[0][key]} -> {tables[1][key]}" for key in differing(tables) if key not in _NAMES]
     first, second = reference.training(), other.training()
     circumstances = [
