@@ -131,6 +131,7 @@ def test_speed_and_share_of_the_peak() -> None:
         "2.000",
         "2.000–2.000",
         "20.0",
+        "20.0",
         "10.0",
         "200.0",
         "3.00",
@@ -232,3 +233,14 @@ def test_steps_in_groups_are_timed_beside_whole_ones(tmp_path: Path) -> None:
         found = run()
         assert isinstance(found, StepLosses)
         assert all(loss.isfinite() for loss in found.losses.values())
+
+
+@pytest.mark.long
+def test_exported_detectors_are_timed_beside_pytorch(tmp_path: Path) -> None:
+    bench(replace(TINY, parts=["export"], image="96x128"), "0", tmp_path / "speed.json")
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert [(row["work"], row["yardstick"]) for row in rows] == [
+        ("tood, ONNX float32", "the same in PyTorch"),
+        ("tood, ONNX int8", "the same in PyTorch"),
+    ]
+    assert all(row["work_ms_p95"] >= row["work_ms"] > 0 for row in rows)

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from onnx import ModelProto
 
 from tood.config.backbone import load_backbone
 from tood.config.blocks import load_block
 from tood.config.method import MethodConfig
 from tood.config.study import RunConfig, load_study
 from tood.detection.detector import build_detector
-from tood.export.exporting import exported, metadata_of, save
+from tood.export.exporting import assembled, metadata_of, save
+from tood.export.network import dense_outputs, network
 from tood.weights.model_file import DetectionModel, load_detection_model, save_model
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -62,7 +64,13 @@ def model(make_model: MakeModel) -> DetectionModel:
 
 
 @pytest.fixture(scope="session")
-def file(model: DetectionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def middle(model: DetectionModel) -> ModelProto:
+    """The network alone."""
+    return network(model.detector, dense_outputs(model.method, len(model.classes)))
+
+
+@pytest.fixture(scope="session")
+def file(model: DetectionModel, middle: ModelProto, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    save(exported(model, metadata_of(model, "results/demo/tood", 0.25, raw=False)), path)
+    save(assembled(model, metadata_of(model, "results/demo/tood", 0.25, raw=False), middle), path)
     return path

@@ -1,6 +1,8 @@
 """``tood export`` and the verbs that take its file, as a user calls them."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from tood.export.session import open_export
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
 from tood.weights.model_file import DetectionModel, save_model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -77,6 +81,15 @@ def test_options_that_do_not_fit_are_refused(tood: Callable[..., str]) -> None:
         tood("export")
     with pytest.raises(UserError, match=r"must end with \.onnx"):
         tood("export", "--weights", "model.pt", "--out", "model.bin")
+    with pytest.raises(UserError, match="give either --half or --int8"):
+        tood("export", "--weights", "model.pt", "--half", "--int8")
+    with pytest.raises(UserError, match="--int8: needs pictures"):
+        tood("export", "--weights", "model.pt", "--int8")
+    with pytest.raises(UserError, match="--calibration: is for --int8"):
+        tood("export", "--weights", "model.pt", "--calibration", "files")
+    Path("empty").mkdir()
+    with pytest.raises(UserError, match="--calibration: the folder holds no pictures"):
+        tood("export", "--weights", "model.pt", "--int8", "--calibration", "empty")
 
 
 @pytest.mark.long
@@ -84,10 +97,45 @@ def test_a_run_is_exported_beside_its_model(model: DetectionModel, tood: Callabl
     folder = Path("results/demo/tood")
     save_model(folder / "model.pt", model.config, model.classes, model.category_ids, model.detector)
     said = tood("export", "--run", str(folder), "--raw")
-    assert "model.onnx: tood, 2 classes, threshold 0.3" in said
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    assert "model.raw.onnx: tood, 2 classes, threshold 0.3" in said
+    session = onnxruntime.InferenceSession(folder / "model.raw.onnx")
     boxes, scores = session.run(["boxes", "scores"], {"image": np.zeros((64, 96, 3), np.uint8)})
     assert boxes.shape == (len(scores), 4)
     assert scores.shape[1] == 2
     with pytest.raises(UserError, match="has raw outputs"):
-        tood("predict", "--export", str(folder / "model.onnx"), "files", "--out", "found")
+        tood("predict", "--export", str(folder / "model.raw.onnx"), "files", "--out", "found")
+
+
+STUDY = {
+    "title": "demo",
+    "dataset": "odd",
+    "baseline": "atss",
+    "common": {
+        "backbone": "light",
+        "schedule": "quick",
+        "overrides": {
+            "backbone": {"weights": "none", "first_stage_width": 8, "width": 32, "norm_groups": 8},
+            "schedule": {"steps": 4, "warmup": {"iterations": 1}, "precision": "float32", "batch": 2},
+        },
+    },
+    "runs": {"atss": {"method": "atss"}},
+}
+
+
+@pytest.mark.long
+def test_what_eight_bits_cost_is_measured_on_the_runs_split(tood: Callable[..., str]) -> None:
+    shutil.copytree(ROOT / "params", "params", dirs_exist_ok=True)
+    Path("params/studies/few.yaml").write_text(yaml.safe_dump(STUDY))
+    tood("data", "prepare", "odd")
+    run = "results/few/atss"
+    tood("train", "--run", run, "--gpu", "0", "--processes", "1", "--workers", "0", "--threads", "1")
+    tood("evaluate", "--run", run, "--gpu", "0", "--threads", "1")
+    said = tood("export", "--run", run, "--int8", "--threads", "1")
+    assert "calibrating on 3 pictures" in said
+    assert re.search(rf"AP \S+ points against {run} \(95 % \S+ to \S+\)", said)
+    assert open_export(Path(run, "model.int8.onnx"), 1).metadata.numbers == "int8"
+    metrics = json.loads(Path(run, "model.int8/odd-val/metrics.json").read_text())
+    assert (metrics["precision"], metrics["images"]) == ("int8", 3)
+    said = tood("export", "--run", run, "--half", "--threads", "1")
+    assert "points against" in said
+    assert open_export(Path(run, "model.half.onnx"), 1).metadata.numbers == "half"

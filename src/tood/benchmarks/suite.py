@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torchvision
 
+from tood.benchmarks.export_works import export_works
 from tood.benchmarks.group_works import DrawnSteps, group_works
 from tood.benchmarks.peaks import bf16_peak
 from tood.benchmarks.random_scenes import SceneSize
@@ -71,6 +72,8 @@ class Suite:
                 case "groups":
                     assert self.drawn is not None
                     yield from group_works(self.methods, self.backbone, self.drawn, self.setup)
+                case "export":
+                    yield from export_works(self.methods, self.backbone, size, self.setup)
 
 
 def run_suite(suite: Suite, report: Callable[[TimingRow], None]) -> list[TimingRow]:

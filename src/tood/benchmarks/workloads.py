@@ -35,13 +35,16 @@ from tood.training.optim import build_optimiser, set_learning_rate
 from tood.training.processes.distributed import Group
 from tood.training.step import StepLosses, step_gradient
 
-Part = Literal["training", "inference", "assignment", "postprocess", "groups"]
+Part = Literal["training", "inference", "assignment", "postprocess", "groups", "export"]
+ON_REQUEST: tuple[Part, ...] = ("groups", "export")
+"""Parts that are timed only if they are named."""
 DEFAULT_SIZES: dict[Part, SceneSize] = {
     "training": SceneSize(416, 640, images=2, objects=20),
     "inference": SceneSize(416, 640, images=2, objects=20),
     "assignment": SceneSize(800, 1333, images=4, objects=100),
     "postprocess": SceneSize(800, 1333, images=1, objects=0),
     "groups": SceneSize(320, 533, images=16, objects=0),
+    "export": SceneSize(416, 640, images=1, objects=0),
 }
 SHARE_ABOVE = 0.01
 """Share of the scores that post-processing finds above its threshold."""

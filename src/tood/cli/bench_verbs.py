@@ -13,7 +13,8 @@ def bench(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PART]...", help="training, inference, assignment, postprocess (all of these by default), groups."
+            metavar="[PART]...",
+            help="training, inference, assignment, postprocess (all of these by default), groups, export.",
         ),
     ] = None,
     methods: Annotated[str, typer.Option("--methods", help="Files params/methods/<name>.yaml.")] = "tood,atss,gfl",

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from tood.cli.options import LogOption, SomeRunOption, WeightsOption
-from tood.io.console import open_log
+from tood.cli.options import LogOption, SomeRunOption, ThreadsOption, WeightsOption
+from tood.io.console import open_log, thread_count
 from tood.io.errors import UserError
 
 
@@ -51,21 +51,37 @@ def export(
     raw: Annotated[
         bool, typer.Option("--raw", help="All boxes with the scores of all classes, before suppression.")
     ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Weights and convolutions in 16 bits, for GPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Convolutions in 8 bits, for CPUs.")] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="With --int8: a folder of pictures; default the run's training pictures."),
+    ] = None,
+    threads: ThreadsOption = 0,
     log: LogOption = None,
 ) -> None:
     """Write a detector as an ONNX file: images of any size in, boxes, labels and scores out (docs/export.md).
 
+    \b
     Example:  tood export --run results/demo/tood
+              tood export --run results/own@mine/tood-0 --int8
     """
     open_log(log)
-    from tood.verbs.export import export as verb
+    from tood.verbs.export import export_run, export_weights
     from tood.verbs.model_source import model_of
 
     if (run is None) == (weights is None):
         raise UserError("export: give either --run FOLDER or --weights FILE.")
-    chosen = weights if run is None else model_of(run)
-    assert chosen is not None
-    verb(chosen, out, raw=raw)
+    if half and int8:
+        raise UserError("export: give either --half or --int8.")
+    if calibration is not None and not int8:
+        raise UserError("--calibration: is for --int8; leave it out.")
+    numbers: Literal["float32", "half", "int8"] = "half" if half else "int8" if int8 else "float32"
+    if run is not None:
+        model_of(run)
+        export_run(run, out, raw=raw, numbers=numbers, calibration=calibration, threads=thread_count(threads))
+    elif weights is not None:
+        export_weights(weights, out, raw=raw, numbers=numbers, calibration=calibration)
 
 
 def info(

@@ -13,7 +13,7 @@ from tood.benchmarks.group_works import DrawnSteps, scaled
 from tood.benchmarks.random_scenes import SceneSize
 from tood.benchmarks.suite import Suite, as_json, check_syncs, run_suite
 from tood.benchmarks.timing_table import TimingRow, as_table
-from tood.benchmarks.workloads import DEFAULT_SIZES, Part, Setup
+from tood.benchmarks.workloads import DEFAULT_SIZES, ON_REQUEST, Part, Setup
 from tood.config.backbone import PixelsConfig, load_backbone
 from tood.config.blocks import load_block
 from tood.config.datasets import load_dataset
@@ -71,6 +71,8 @@ def bench(request: Request, gpu: str, json: Path | None) -> None:
             raise UserError("--sync-check: looks for waits for a GPU, and none is used here; leave it out.")
         if request.dtype == "tf32" and device.type != "cuda":
             raise UserError("--dtype tf32: is a number format of GPUs; on a CPU give float32 or bf16.")
+        if "export" in parts and device.type == "cuda":
+            raise UserError("tood bench export: is on the CPU; give --gpu 0.")
         if request.threads:
             torch.set_num_threads(request.threads)
         suite = Suite(
@@ -120,7 +122,9 @@ def _parts(request: Request) -> tuple[Part, ...]:
         return ("training",)
     if ("groups" in request.parts) != (request.dataset is not None):
         raise UserError("tood bench: the part 'groups' and --dataset NAME, whose pictures it takes, go together.")
-    return tuple(part for part in known if part in request.parts) or tuple(part for part in known if part != "groups")
+    return tuple(part for part in known if part in request.parts) or tuple(
+        part for part in known if part not in ON_REQUEST
+    )
 
 
 def _drawn(request: Request) -> DrawnSteps:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tood.config.datasets import TileConfig, load_dataset, tile_of
+from tood.config.datasets import DatasetConfig, TileConfig, load_dataset, tile_of
 from tood.data.split_table import SplitTable
 from tood.data.tiles import in_tiles
 from tood.detection.postprocess import Detections
@@ -15,9 +15,11 @@ from tood.evaluation.detections import SplitDetections, as_coco_results, write_r
 from tood.evaluation.outputs import write_evaluation
 from tood.evaluation.picture_detections import detect_in_file
 from tood.evaluation.samples import write_samples
+from tood.evaluation.two_results import difference_of
 from tood.export.session import ExportedDetector, open_export
-from tood.io.console import run_log
+from tood.io.console import RunLog, run_log
 from tood.io.errors import UserError, listed
+from tood.reporting.run_folder import RunFolder
 from tood.verbs.folders import PARAMS
 from tood.verbs.open_run import check_split, open_dataset
 
@@ -53,11 +55,33 @@ def evaluate_export(file: Path, dataset: str, split_name: str, out: Path | None,
         precision=detector.metadata.numbers,
         tile=tile,
     )
+    _say_difference(detector, described, table, split.name, found.results, log)
     shown = [f"{name} {value:.3f}" if value is not None else f"{name} –" for name, value in result.stats.items()]
     log.info("  ".join(shown))
     if out is None:
         log.info("results: %s", target)
     return result
+
+
+def _say_difference(
+    detector: ExportedDetector,
+    dataset: DatasetConfig,
+    table: SplitTable,
+    split: str,
+    results: list[dict[str, Any]],
+    log: RunLog,
+) -> None:
+    """What the file finds against what the run's own evaluation found, where that was on the same images."""
+    run = RunFolder(Path(detector.metadata.made_from))
+    if not (run.path / "metrics.json").is_file() or not (run.path / "detections.json").is_file():
+        return
+    trained_on: Any = run.config().get("dataset")
+    if run.metrics().split != split or not isinstance(trained_on, dict) or trained_on.get("name") != dataset.name:
+        return
+    found = difference_of(table, results, run.detections())
+    if found is not None:
+        value, low, high = (100 * one for one in (found.value, found.interval.low, found.interval.high))
+        log.info("AP %+.2f points against %s (95 %% %+.2f to %+.2f)", value, run.path, low, high)
 
 
 def detect_exported(

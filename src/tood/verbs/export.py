@@ -2,36 +2,109 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tood.config.datasets import DatasetConfig
+from tood.data.formats.folder_files import list_images
+from tood.data.split_table import SplitTable
 from tood.evaluation.threshold_file import best_threshold
 from tood.export.extra import TO_WRITE, require
+from tood.export.metadata import NumberKind
 from tood.io.errors import UserError
-from tood.weights.model_file import load_detection_model
+from tood.verbs.evaluate_export import evaluate_export
+from tood.verbs.open_run import open_dataset, study_at
+from tood.weights.model_file import DetectionModel, load_detection_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 log = logging.getLogger(__name__)
 
+_MEASURED = 1000
+"""On more images than this what smaller numbers cost is measured when asked for only."""
 
-def export(weights: Path, out: Path | None, *, raw: bool) -> None:
+
+def export_run(
+    run: Path, out: Path | None, *, raw: bool, numbers: NumberKind, calibration: Path | None, threads: int
+) -> None:
+    """As :func:`export_weights` with the run's model; an 8-bit file is calibrated on its training pictures by default.
+
+    What smaller numbers cost in AP is measured on the study's split, if that is not large.
+    """
+    if numbers == "float32":
+        _export(run / "model.pt", out, raw, numbers, None)
+        return
+    study = study_at(run)
+    dataset = study.run(run.name).dataset
+    pictures = None
+    if numbers == "int8":
+        pictures = _training_pictures(dataset) if calibration is None else list_images(calibration)
+    target = _export(run / "model.pt", out, raw, numbers, pictures)
+    if raw:
+        return
+    images = open_dataset(dataset).split(study.split).image_count
+    if images > _MEASURED:
+        command = f"tood evaluate --export {target} --dataset {dataset.name} --split {study.split}"
+        log.info("what it costs in AP (%s images): %s", f"{images:,}", command)
+    else:
+        evaluate_export(target, dataset.name, study.split, None, threads)
+
+
+def export_weights(
+    weights: Path, out: Path | None, *, raw: bool, numbers: NumberKind, calibration: Path | None
+) -> None:
     """Write the detector of a ``model.pt`` to ``out``, by default beside it, with its best threshold if one is known.
 
-    UserError where the extra ``export`` is not installed, or for an input rule that no graph can follow.
+    UserError where the extra ``export`` is not installed, for an input rule that no graph can follow, and for an 8-bit
+    file without pictures to calibrate on.
     """
+    if numbers == "int8" and calibration is None:
+        raise UserError("--int8: needs pictures that the detector is used on; give --calibration FOLDER, or --run.")
+    _export(weights, out, raw, numbers, None if calibration is None else list_images(calibration))
+
+
+def _export(weights: Path, out: Path | None, raw: bool, numbers: NumberKind, calibration: list[Path] | None) -> Path:
     require(TO_WRITE, "tood export")
-    target = weights.with_suffix(".onnx") if out is None else out
+    kinds = [*(["raw"] if raw else []), *([] if numbers == "float32" else [numbers])]
+    target = weights.with_suffix(".".join(["", *kinds, "onnx"])) if out is None else out
     if target.suffix != ".onnx":
         raise UserError(f"--out {target}: must end with .onnx.")
-    from tood.export.exporting import exported, metadata_of, save
+    if calibration is not None and not calibration:
+        raise UserError(
+            "--calibration: the folder holds no pictures; give one with pictures as the detector is used on."
+        )
+    from tood.export.exporting import assembled, metadata_of, save
 
     model = load_detection_model(weights)
     made_from = weights.parent.as_posix() if weights.name == "model.pt" else weights.name
-    metadata = metadata_of(model, made_from, best_threshold(weights.parent), raw=raw)
-    save(exported(model, metadata), target)
+    threshold = best_threshold(weights.parent)
+    metadata = metadata_of(model, made_from, threshold, raw=raw).model_copy(update={"numbers": numbers})
+    save(assembled(model, metadata, _network(model, numbers, calibration)), target)
     size = target.stat().st_size / 1e6
     log.info(
-        "%s: %s, %d classes, threshold %g, %.1f MB",
-        target,
-        metadata.method,
-        len(metadata.classes),
-        metadata.threshold,
-        size,
+        "%s: %s, %d classes, threshold %g, %.1f MB", target, metadata.method, len(metadata.classes), threshold, size
     )
+    return target
+
+
+def _network(model: DetectionModel, numbers: NumberKind, calibration: list[Path] | None) -> "ModelProto":
+    from tood.export.network import dense_outputs, network
+
+    plain = network(model.detector, dense_outputs(model.method, len(model.classes)))
+    if numbers == "float32":
+        return plain
+    from tood.export.smaller_numbers import in_half, in_int8
+
+    if calibration is None:
+        return in_half(plain)
+    from tood.export.calibration import PICTURES, network_inputs
+
+    log.info("calibrating on %d pictures", min(PICTURES, len(calibration)))
+    return in_int8(plain, network_inputs(model, calibration))
+
+
+def _training_pictures(described: DatasetConfig) -> list[Path]:
+    prepared = open_dataset(described)
+    split = prepared.split("train")
+    table = SplitTable.of_split(split, prepared.classes)
+    return [split.images / name for name in table.file_names.tolist()]
