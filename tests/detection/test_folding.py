@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tood.config.backbone import BackboneConfig
 from tood.detection import folding
 from tood.detection.backbones import build_backbone
 from tood.detection.deformable import DeformableConv
-from tood.detection.folding import conv_norm, run_stage
+from tood.detection.folding import conv_norm, folded_once, run_stage
 
 
 def _shortcut(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
@@ -191,3 +192,39 @@ def test_nothing_is_folded_under_autocast() -> None:
     x = images(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         torch.testing.assert_close(run_stage(net, x), net(x), rtol=0, atol=0)
+
+
+@every_block
+def test_folded_once_is_folded_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = stage(name).eval()
+    with torch.inference_mode():
+        expected = run_stage(net, images())
+    counted = folding.folded_into
+    made: list[int] = []
+
+    def counting(conv: nn.Conv2d, *rest: Any) -> tuple[Tensor, Tensor]:
+        found = counted(conv, *rest)
+        made.append(found[0].data_ptr())
+        return found
+
+    monkeypatch.setattr(folding, "folded_into", counting)
+    with folded_once(net), torch.inference_mode():
+        assert torch.equal(run_stage(net, images()), expected)
+        first, made[:] = list(made), []
+        assert torch.equal(run_stage(net, images()), expected)
+    assert made == first
+
+
+def test_weights_may_change_afterwards_and_gradients_are_of_those_that_are_there() -> None:
+    net = stage("bottleneck").eval()
+    with folded_once(net):
+        with torch.no_grad():
+            before = run_stage(net, images())
+        run_stage(net, images()).sum().backward()
+        assert all(parameter.grad is not None for parameter in net.parameters())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.5)
+        changed = run_stage(net, images())
+    assert not torch.equal(changed, before)
+    assert not any("_kept_folded" in module.__dict__ for module in net.modules())

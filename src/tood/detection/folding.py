@@ -7,6 +7,8 @@ under autocast, which would round the shift to half precision before it is added
 autocast too, but the shift is added in float32, by the kernel that also takes the block's sum and ReLU.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import NamedTuple
 
@@ -28,8 +30,7 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     if norm.training or halved or cells < conv.weight[0].numel():
         normalised: Tensor = norm(conv(x))
         return normalised
-    scale, shift = _scale_and_shift(norm)
-    folded: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
+    folded: Tensor = conv._conv_forward(x, *folded_into(conv, norm))
     return folded
 
 
@@ -75,13 +76,18 @@ def _conv_scale(conv: nn.Module, norm: nn.Module, x: Tensor) -> _Shifted:
     assert isinstance(norm, _BatchNorm)
     if norm.training or not _shifts_apart(x):
         return _Shifted(conv_norm(conv, norm, x), None)
-    scale, shift = _scale_and_shift(norm)
-    return _Shifted(conv._conv_forward(x, conv.weight * scale[:, None, None, None], None), shift)
+    kernel, shift = folded_into(conv, norm, _autocast_type(x))
+    return _Shifted(conv._conv_forward(x, kernel, None), shift)
 
 
 def _shifts_apart(x: Tensor) -> bool:
     """Only where a fused kernel adds them: on a GPU, with the channels innermost."""
     return runs_fused(x) and torch.is_autocast_enabled("cuda")
+
+
+def _autocast_type(x: Tensor) -> torch.dtype | None:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _activate(x: _Shifted, shortcut: _Shifted | None = None) -> Tensor:
@@ -93,8 +99,45 @@ def _activate(x: _Shifted, shortcut: _Shifted | None = None) -> Tensor:
     return torch.relu_(x.maps if residual is None else x.maps.add_(residual))
 
 
-def _scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """What a normalisation with frozen statistics does to each channel."""
+def folded_into(conv: nn.Conv2d, norm: _BatchNorm, kernel_type: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """The kernel and the shift (C,) of a convolution and the normalisation with frozen statistics behind it.
+
+    The kernel is rounded to ``kernel_type``, as autocast would do it. Both are those of an earlier call inside of
+    ``keep_folded``.
+    """
+    kept: dict[torch.dtype | None, tuple[Tensor, Tensor]] | None = conv.__dict__.get(_KEPT)
+    if kept is not None and not torch.is_grad_enabled() and kernel_type in kept:
+        return kept[kernel_type]
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale: Tensor = norm.weight * (variance + norm.eps).rsqrt()
-    return scale, norm.bias - mean * scale
+    shift = norm.bias - mean * scale if conv.bias is None else norm.bias + (conv.bias - mean) * scale
+    found = (conv.weight * scale[:, None, None, None]).to(kernel_type or conv.weight.dtype), shift
+    if kept is not None and not torch.is_grad_enabled():
+        kept[kernel_type] = found
+    return found
+
+
+_KEPT = "_kept_folded"
+
+
+def keep_folded(detector: nn.Module) -> None:
+    """Fold each convolution once from now on where no gradients are computed: its weights must not change or move."""
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d):
+            module.__dict__[_KEPT] = {}
+
+
+def forget_folded(detector: nn.Module) -> None:
+    """Fold at each call again; weights may change."""
+    for module in detector.modules():
+        module.__dict__.pop(_KEPT, None)
+
+
+@contextmanager
+def folded_once(detector: nn.Module) -> Iterator[None]:
+    """The weights must not change or move inside of the context."""
+    keep_folded(detector)
+    try:
+        yield
+    finally:
+        forget_folded(detector)

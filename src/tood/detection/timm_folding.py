@@ -11,6 +11,8 @@ from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tood.detection.folding import folded_into
+
 
 def fold(conv: nn.Module, norm: nn.Module) -> None:
     """Fold a batch normalisation into the convolution before it wherever it uses its running statistics.
@@ -39,10 +41,7 @@ class _FoldingConv(nn.Conv2d):
         (norm,) = self.behind
         if not _uses_running_statistics(norm, x):
             return super().forward(x)
-        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-        scale = norm.weight * (variance + norm.eps).rsqrt()
-        shift = norm.bias - mean * scale if self.bias is None else norm.bias + (self.bias - mean) * scale
-        out: Tensor = self._conv_forward(self.padded(x), self.weight * scale[:, None, None, None], shift)
+        out: Tensor = self._conv_forward(self.padded(x), *folded_into(self, norm))
         return out
 
     def padded(self, x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from tood.data.split_table import SplitTable
 from tood.data.tiled_split import cut_into_tiles
 from tood.data.training_targets import TrainingTargets
 from tood.detection.detector import Detector
+from tood.detection.folding import folded_once
 from tood.detection.inference import detect
 from tood.detection.postprocess import Detections
 from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
@@ -179,7 +180,7 @@ def detect_in(
     times: list[float] = []
     picture = _Picture(images.tiles, inference)
     graphs = graphed_detections(detector, images.config.pixels, inference, device)
-    with closing(images.batches()) as batches:
+    with closing(images.batches()) as batches, folded_once(detector):
         for batch in batches:
             before_each()
             started = time.perf_counter()

@@ -21,6 +21,7 @@ from tood.data.decode import Decoded, decode_for, decode_image
 from tood.data.network_input import NetworkInput
 from tood.data.tiles import tile_windows
 from tood.data.transforms import transform
+from tood.detection.folding import keep_folded
 from tood.detection.postprocess import Detections
 from tood.evaluation.detections import TILES_TOGETHER, detect_batch
 from tood.evaluation.graphed_detections import GraphedDetections, graphed_detections
@@ -64,8 +65,8 @@ class ModelFinder:
 
     @classmethod
     def on(cls, device: torch.device, model: DetectionModel) -> Self:
-        """The model is moved to the device."""
-        model.detector.on(device)
+        """The model is moved to the device; its weights must not change afterwards."""
+        keep_folded(model.detector.on(device))
         given = model.network_input
         return cls(model, device, graphed_detections(model.detector, given.pixels, model.method.inference, device))
 

@@ -19,6 +19,7 @@ from tood.config.method import MethodConfig, ParallelHeadConfig
 from tood.data.network_input import PAD_MULTIPLE
 from tood.detection.backbones import StagedBackbone
 from tood.detection.detector import OUTERMOST, Detector
+from tood.detection.folding import forget_folded
 from tood.export.graph import IR_VERSION, OPSET
 from tood.export.postprocessing import DenseOutputs
 
@@ -56,6 +57,7 @@ def network(detector: Detector, dense: DenseOutputs) -> ModelProto:
     The detector must be in evaluation mode, with its weights on the CPU; it stays as it is.
     """
     detector = copy.deepcopy(detector)
+    forget_folded(detector)
     detector.lay_out(OUTERMOST, OUTERMOST)  # a graph has no memory layout
     if not isinstance(detector.backbone, StagedBackbone):  # timm takes 1.5 s to import
         from tood.export.timm_padding import pad_by_constants
