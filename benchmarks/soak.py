@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/training"))
 from tiny_run import BACKBONE, DATASET, ROOT, SCHEDULE
 

@@ -2,7 +2,8 @@
 
 1. Four short runs go through ``profiles/slurm``. Ctrl-C ends Snakemake, and with it the jobs; the command is repeated.
    Then one training is killed by ``scancel``, one requeued as pre-emption does, the node of one fails, and one gets to
-   its time limit. All continue from their checkpoints, and every number equals that of runs nobody disturbed.
+   its time limit. All continue from their checkpoints, and every number equals that of runs nobody disturbed, which
+   read images in no other processes, where these have two each.
 2. A training is submitted as it would be on two GPUs, to read from Slurm what it was asked for.
 
 Prints what happened; exits with 1 when something is not as promised.
@@ -25,8 +26,9 @@ import pandas as pd
 import torch
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/workflow"))
-from tiny_project import Project, build_project
+from tiny_project import ROOT, Project, build_project
 
 RUNS = {
     "tood": {
@@ -48,8 +50,13 @@ PATIENCE = 1200  # seconds for anything to happen
 _MEASURED = ["time", "images_per_second"]  # columns of a history
 
 
-def build(folder: Path) -> Project:
+def build(folder: Path, workers: int = 0) -> Project:
+    """Whose trainings read images in so many processes each."""
     project = build_project(folder)
+    (folder / "workflow").unlink()
+    shutil.copytree(ROOT / "workflow", folder / "workflow")
+    rules = folder / "workflow/rules/runs.smk"
+    rules.write_text(rules.read_text().replace("tood train --run", f"tood train --workers {workers} --run"))
     study = yaml.safe_load((folder / "params/studies/demo.yaml").read_text())
     project.edit("studies/demo", **{**study, "runs": RUNS, "analysis": []})
     project.edit("schedules/demo", epochs=40, milestones=[30], checkpoint_every=4, evaluate_every=40)
@@ -182,7 +189,7 @@ def wait_for(happened: Callable[[], bool], seconds: float) -> None:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a background shell all would ignore Ctrl-C
     folder = Path(tempfile.mkdtemp(prefix="tood-slurm-study-"))
-    queued, alone = build(folder / "queued"), build(folder / "alone")
+    queued, alone = build(folder / "queued", workers=2), build(folder / "alone")
     wrong = []
     began = time.monotonic()
     log = folder / "snakemake.log"

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests/training"))
-from tiny_run import command, history, make_project, tood, wait_for, weights
+from tiny_run import history, make_project, tood, wait_for, weights
 
 RUN = "atss"
 PORT = 29400
@@ -37,10 +38,10 @@ class Host:
 
     def train(self, processes: int) -> None:
         """Start the command, the same on both hosts."""
-        inside = [*os.environ[f"ON_HOST{self.number}"].split(), *command("train", "--run", f"results/tiny/{RUN}")]
+        inside = [*os.environ[f"ON_HOST{self.number}"].split(), sys.executable, "-m", "tood.cli.main"]
         options = f"--gpu 0 --threads 1 --processes {processes} --nodes 2 --rendezvous host1:{PORT} --timeout {TIMEOUT}"
         self.process = subprocess.Popen(
-            [*inside, *options.split()],
+            [*inside, "train", "--run", f"results/tiny/{RUN}", *options.split()],
             cwd=self.folder,
             stdout=(self.folder / f"host{self.number}.log").open("a"),
             stderr=subprocess.STDOUT,
