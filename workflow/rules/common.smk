@@ -44,9 +44,6 @@ try:
 except UserError as error:
     raise WorkflowError(*error.lines()) from None
 
-ENVIRONMENT = str(Path(workflow.basedir, "environment.yml")).translate(
-    {ord(brace): 2 * brace for brace in "{}"}
-)  # which Snakemake formats, together with the path of the project
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"

@@ -35,8 +35,6 @@ rule compare:
     benchmark:
         f"{LOGS}/compare.tsv"
     threads: CORES  # the bootstrap over images shares them out
-    conda:
-        ENVIRONMENT
     shell:
         "tood compare --study {params.study:q} {params.selection:q} --threads {threads} --log {log:q}"
 
@@ -52,8 +50,6 @@ rule track:
         f"{LOGS}/track.log",
     benchmark:
         f"{LOGS}/track.tsv"
-    conda:
-        ENVIRONMENT
     localrule: True  # writes a database that is a file, from one machine
     shell:
         "tood sync --study {params.study:q} --log {log:q}"

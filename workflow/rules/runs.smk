@@ -26,8 +26,6 @@ rule train:
         gpu=GPUS,
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
         attempt=lambda wildcards, attempt: attempt,
-    conda:
-        ENVIRONMENT
     retries: 3  # continue what was killed; a failure for good ends the next attempt at once
     shell:
         "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
@@ -55,7 +53,5 @@ rule evaluate:
     threads: CORES  # alone on the machine: its speed is a column of the table
     resources:
         gpu=min(GPUS, 1),
-    conda:
-        ENVIRONMENT
     shell:
         "tood evaluate --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"
