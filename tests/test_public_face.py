@@ -1,11 +1,13 @@
 """Licence, citation and versions say the same."""
 
+import re
 import tomllib
 from pathlib import Path
 
 import yaml
 
 import tood
+from tood.workflow.project_files import NAMES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -27,3 +29,19 @@ def test_every_reference_has_authors_and_a_year() -> None:
     titles = [one["title"] for one in CITATION["references"]]
     assert len(set(titles)) == len(titles) >= 10
     assert all(one["authors"] and 2000 < one["year"] < 2100 for one in CITATION["references"])
+
+
+def test_the_image_is_built_from_what_the_package_needs() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    assert sent == {"constraints.txt", "pyproject.toml", "setup.py", "LICENSE", "README.md", "src", *NAMES}
+
+
+def test_the_image_has_a_tested_python_and_extras_that_there_are() -> None:
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.replace("\\\n", "").splitlines() if line and not line.startswith("#")]
+    assert [line.split()[0] for line in lines] == ["FROM", "RUN", "COPY", "RUN", "ENV"]
+    (version,) = re.findall(r"^FROM python:(\d+\.\d+)-slim-\w+$", text, re.MULTILINE)
+    assert PROJECT["requires-python"] == f">={version}"
+    (extras,) = re.findall(r"/src\[([\w,]+)\]", text)
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
