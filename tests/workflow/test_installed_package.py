@@ -1,6 +1,7 @@
 """The wheel by itself: built from the sources, installed without them, with a project made by ``tood new``."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_every_shipped_study_is_planned(installed: Path, project: Path) -> None:
         assert dict(zip(studies, pool.map(planned, studies), strict=True)) == dict.fromkeys(studies, True)
 
 
-def test_own_data_are_recognised_and_planned(installed: Path, project: Path, tmp_path: Path) -> None:
+def test_a_study_on_own_data_runs(installed: Path, project: Path, tmp_path: Path) -> None:
     place = tmp_path / "export"
     for split, count in (("train", 6), ("val", 3)):
         for index in range(count):
@@ -109,9 +110,19 @@ def test_own_data_are_recognised_and_planned(installed: Path, project: Path, tmp
     said = snakemake(installed, project, "-n", "--config", "study=own", "dataset=mine", "seeds=1")
     assert "train" in said
     assert "compare" in said
+    shorten(project / "params/schedules/own.yaml")
+    snakemake(installed, project, "--config", "study=own", "dataset=mine", "seeds=1", "methods=tood,atss")
+    table = (project / "results/own@mine/comparison.csv").read_text()
+    assert {"tood", "atss"} <= set(re.findall(r"\w+", table))
 
 
-def test_the_demo_begins(installed: Path, project: Path) -> None:
-    """Its data, and its backbone from the weights that come with the package."""
-    snakemake(installed, project, "data/shapes/dataset.json", "data/pretrained/quick.pt")
+def shorten(schedule: Path) -> None:
+    """Leave a few steps on small pictures, which train nothing and take every path."""
+    written = yaml.safe_load(schedule.read_text())
+    small = {"steps": 6, "evaluations": 1, "images": {"short": 64, "long": 64}}
+    schedule.write_text(yaml.safe_dump(written | small))
+
+
+def test_the_demo_takes_the_weights_that_come_along(installed: Path, project: Path) -> None:
+    snakemake(installed, project, "data/pretrained/quick.pt")
     assert (project / "data/pretrained/quick.pt").read_bytes() == (ROOT / "params/pretrained/quick.pt").read_bytes()
