@@ -17,7 +17,8 @@ import tood
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "src/tood/verbs/new_project.md", *DOCS]
+OTHERS = ("README.md", "CHANGELOG.md", "config/README.md", "src/tood/verbs/new_project.md")
+PAGES = [*(ROOT / name for name in OTHERS), *DOCS]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 MADE_UP = {"params/datasets/cats.yaml", "params/datasets/mine.yaml", "workflow/dvc/reported/dvc.yaml"}
 """Files that a user or a command writes."""

@@ -10,8 +10,18 @@ rule train:
         )(wildcards),
     output:
         model=in_place(f"{RESULTS}/{{run}}/model.pt"),
-        config=in_place(f"{RESULTS}/{{run}}/config.yaml"),
-        history=in_place(f"{RESULTS}/{{run}}/history.csv"),
+        config=shown(
+            in_place(f"{RESULTS}/{{run}}/config.yaml"),
+            "config",
+            "Runs",
+            {"run": "{run}", "what": "configuration"},
+        ),
+        history=shown(
+            in_place(f"{RESULTS}/{{run}}/history.csv"),
+            "history",
+            "Runs",
+            {"run": "{run}", "what": "losses and AP by epoch"},
+        ),
         summary=in_place(f"{RESULTS}/{{run}}/train.json"),
     params:
         folder=f"{RESULTS}/{{run}}",
@@ -43,7 +53,13 @@ rule evaluate:
         detections=in_place(f"{RESULTS}/{{run}}/detections.json"),
         curves=in_place(f"{RESULTS}/{{run}}/pr.csv"),
         thresholds=in_place(f"{RESULTS}/{{run}}/thresholds.json"),
-        samples=directory(f"{RESULTS}/{{run}}/samples"),
+        samples=shown(
+            directory(f"{RESULTS}/{{run}}/samples"),
+            "sample",
+            "Runs",
+            {"run": "{run}", "what": "{picture}"},
+            ["{picture}.png"],
+        ),
     params:
         folder=f"{RESULTS}/{{run}}",
     log:

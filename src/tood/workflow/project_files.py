@@ -13,6 +13,7 @@ NAMES = (
     ".dvcignore",
     ".gitignore",
     "Snakefile",
+    "config",
     "data/README.md",
     "dvc.yaml",
     "params",
