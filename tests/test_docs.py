@@ -87,6 +87,18 @@ def test_files_that_are_named_are_there(name: str) -> None:
     assert not [path for path in sorted(wanted) if not is_there(path)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_and_tables_begin_after_an_empty_line(name: str) -> None:
+    """Else the site takes them for text, unlike GitHub."""
+    for block in re.split(r"\n\s*\n", prose(ROOT / name)):
+        lines = block.strip("\n").splitlines()
+        begins = [re.match(r"[*-] |\d\. |\|", line) is not None for line in lines]
+        heads = [place for place, line in enumerate(lines) if line.startswith("#")]
+        first = heads[-1] + 1 if heads else 0
+        assert not any(begins[first:]) or begins[first] or lines[first].startswith(" "), f"{name}: {block[:200]}"
+        assert not (lines and lines[0].startswith("    ") and any(begins)), f"{name}: {block[:200]}"
+
+
 def test_sections_that_are_named_are_there() -> None:
     """As in: `docs/reliability.md`, What a result depends on."""
     for page in PAGES:

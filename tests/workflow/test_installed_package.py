@@ -1,7 +1,6 @@
 """The wheel by itself: built from the sources, installed without them, with a project made by ``tood new``."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -111,9 +110,9 @@ def test_a_study_on_own_data_runs(installed: Path, project: Path, tmp_path: Path
     assert "train" in said
     assert "compare" in said
     shorten(project / "params/schedules/own.yaml")
-    snakemake(installed, project, "--config", "study=own", "dataset=mine", "seeds=1", "methods=tood,atss")
+    snakemake(installed, project, "--config", "study=own", "dataset=mine", "seeds=1", "methods=atss")
     table = (project / "results/own@mine/comparison.csv").read_text()
-    assert {"tood", "atss"} <= set(re.findall(r"\w+", table))
+    assert table.splitlines()[1].startswith("atss,")
 
 
 def shorten(schedule: Path) -> None:
