@@ -1,6 +1,7 @@
 # make demo     the default study, from data to report
 # make test     everything that must hold, before every commit
 # make test-all the same, and the tests marked long
+# make docs     the documentation as a site, with the names of the Python interface: build/site/index.html
 # make setup    the environment alone, in .venv
 # make pull     data and results of another clone from the DVC remote, with nothing left to redo
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo setup test test-all test-long lint lint-workflow lint-types pull clean
+.PHONY: demo setup test test-all test-long lint lint-workflow lint-types docs pull clean
 
 demo: $(READY)
 	@snakemake results/demo/report.html --cores all
@@ -49,10 +50,14 @@ test-long: $(READY)
 
 test-all: test test-long
 
+docs: $(READY)
+	python docs/make_pages.py build/docs
+	zensical build --config-file zensical.toml --clean --strict
+
 pull: $(READY)
 	dvc pull --allow-missing    # other studies may not be recorded yet
 	tood sync
 	snakemake --touch --cores all
 
 clean:
-	rm -rf .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .cache .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,12 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+report: "workflow/report/workflow.rst"
+
+
+container: "tood.sif"  # with --sdm apptainer only; made of the Containerfile (docs/scaling.md)
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"

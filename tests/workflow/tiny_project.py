@@ -12,7 +12,7 @@ from forked_command import TOOLS, ForkedCommand
 from forked_tools import forked_tools
 
 ROOT = Path(__file__).parents[2]
-LINKED = ("Snakefile", "workflow", "profiles", "src", "environment.yml")
+LINKED = ("Snakefile", "workflow", "profiles", "src")
 TINY = {
     "studies/demo": {
         "title": "Tiny",

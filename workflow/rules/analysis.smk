@@ -23,7 +23,5 @@ rule analyse:
     threads: lambda wildcards: THREADS[wildcards.run]
     resources:
         gpu=min(GPUS, 1),
-    conda:
-        ENVIRONMENT
     shell:
         "tood analyse --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"

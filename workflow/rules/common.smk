@@ -44,13 +44,10 @@ try:
 except UserError as error:
     raise WorkflowError(*error.lines()) from None
 
-ENVIRONMENT = str(Path(workflow.basedir, "environment.yml")).translate(
-    {ord(brace): 2 * brace for brace in "{}"}
-)  # which Snakemake formats, together with the path of the project
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
-CORES = workflow.cores or 1
+CORES = workflow.resource_settings.cores or 1  # none is given for a report
 GPUS = gpus_per_run(SETTINGS, STUDY)
 THREADS = threads_of_runs(SETTINGS, STUDY, CORES, GPUS)
 BACKBONES = {
@@ -93,6 +90,18 @@ def in_place(pattern):
     """An output that stays until its successor is complete; Snakemake complains of one that is not there yet."""
     found = glob(pattern.format(run="*", backbone="*"))
     return update(pattern) if found else pattern
+
+
+def shown(path, caption, part, labels, patterns=()):
+    """A result that `snakemake --report` shows below its study; of a folder, the files of the patterns."""
+    return report(
+        path,
+        caption=f"../report/{caption}.rst",
+        category=STUDY.name,
+        subcategory=part,
+        labels=labels,
+        patterns=list(patterns),
+    )
 
 
 onstart:

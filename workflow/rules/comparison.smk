@@ -20,13 +20,46 @@ rule compare:
             ],
         ),
     output:
-        csv=f"{RESULTS}/comparison.csv",
-        details=f"{RESULTS}/details.csv",
+        csv=shown(
+            f"{RESULTS}/comparison.csv",
+            "comparison",
+            "Comparison",
+            {"what": "table of the rows"},
+        ),
+        details=shown(
+            f"{RESULTS}/details.csv",
+            "details",
+            "Comparison",
+            {"what": "kinds of errors, classes"},
+        ),
         md=f"{RESULTS}/comparison.md",
         tex=f"{RESULTS}/comparison.tex",
-        analysis=expand(f"{RESULTS}/{{file}}", file=analysis_tables(STUDY)),
-        figures=directory(f"{RESULTS}/figures"),
-        report=f"{RESULTS}/report.html",
+        analysis=[
+            (
+                shown(
+                    f"{RESULTS}/{file}",
+                    "alignment",
+                    "Comparison",
+                    {"what": "alignment of score and IoU"},
+                )
+                if file.endswith(".csv")
+                else f"{RESULTS}/{file}"
+            )
+            for file in analysis_tables(STUDY)
+        ],
+        figures=shown(
+            directory(f"{RESULTS}/figures"),
+            "figure",
+            "Figures",
+            {"figure": "{figure}"},
+            ["{figure}.png"],
+        ),
+        report=shown(
+            f"{RESULTS}/report.html",
+            "report",
+            "Comparison",
+            {"what": "report of the study"},
+        ),
     params:
         study=STUDY.name,
         selection=selection_options(SETTINGS.selection),
@@ -35,8 +68,6 @@ rule compare:
     benchmark:
         f"{LOGS}/compare.tsv"
     threads: CORES  # the bootstrap over images shares them out
-    conda:
-        ENVIRONMENT
     shell:
         "tood compare --study {params.study:q} {params.selection:q} --threads {threads} --log {log:q}"
 
@@ -52,8 +83,6 @@ rule track:
         f"{LOGS}/track.log",
     benchmark:
         f"{LOGS}/track.tsv"
-    conda:
-        ENVIRONMENT
     localrule: True  # writes a database that is a file, from one machine
     shell:
         "tood sync --study {params.study:q} --log {log:q}"

@@ -12,8 +12,6 @@ rule prepare_data:
         f"results/logs/prepare-{STUDY.dataset.name}.log",
     benchmark:
         f"results/logs/prepare-{STUDY.dataset.name}.tsv"
-    conda:
-        ENVIRONMENT
     localrule: True  # a download: the nodes of a cluster need no network
     shell:
         "tood data prepare {params.name:q} --log {log:q}"
@@ -29,8 +27,6 @@ rule pretrain_backbone:
     benchmark:
         "results/logs/pretrain-{backbone}.tsv"
     threads: max(1, CORES // max(1, len(BACKBONES)))
-    conda:
-        ENVIRONMENT
     shell:
         "tood pretrain {wildcards.backbone:q} --out data/pretrained/{wildcards.backbone:q}.pt --threads {threads} "
         "--log {log:q}"

@@ -10,8 +10,18 @@ rule train:
         )(wildcards),
     output:
         model=in_place(f"{RESULTS}/{{run}}/model.pt"),
-        config=in_place(f"{RESULTS}/{{run}}/config.yaml"),
-        history=in_place(f"{RESULTS}/{{run}}/history.csv"),
+        config=shown(
+            in_place(f"{RESULTS}/{{run}}/config.yaml"),
+            "config",
+            "Runs",
+            {"run": "{run}", "what": "configuration"},
+        ),
+        history=shown(
+            in_place(f"{RESULTS}/{{run}}/history.csv"),
+            "history",
+            "Runs",
+            {"run": "{run}", "what": "losses and AP by epoch"},
+        ),
         summary=in_place(f"{RESULTS}/{{run}}/train.json"),
     params:
         folder=f"{RESULTS}/{{run}}",
@@ -26,8 +36,6 @@ rule train:
         gpu=GPUS,
         accumulate=SETTINGS.accumulate,  # no parameter of the rule: it does not change what is computed
         attempt=lambda wildcards, attempt: attempt,
-    conda:
-        ENVIRONMENT
     retries: 3  # continue what was killed; a failure for good ends the next attempt at once
     shell:
         "tood train --run {params.folder:q} --gpu {resources.gpu} --accumulate {resources.accumulate} "
@@ -45,7 +53,13 @@ rule evaluate:
         detections=in_place(f"{RESULTS}/{{run}}/detections.json"),
         curves=in_place(f"{RESULTS}/{{run}}/pr.csv"),
         thresholds=in_place(f"{RESULTS}/{{run}}/thresholds.json"),
-        samples=directory(f"{RESULTS}/{{run}}/samples"),
+        samples=shown(
+            directory(f"{RESULTS}/{{run}}/samples"),
+            "sample",
+            "Runs",
+            {"run": "{run}", "what": "{picture}"},
+            ["{picture}.png"],
+        ),
     params:
         folder=f"{RESULTS}/{{run}}",
     log:
@@ -55,7 +69,5 @@ rule evaluate:
     threads: CORES  # alone on the machine: its speed is a column of the table
     resources:
         gpu=min(GPUS, 1),
-    conda:
-        ENVIRONMENT
     shell:
         "tood evaluate --run {params.folder:q} --gpu {resources.gpu} --threads {threads} --log {log:q}"

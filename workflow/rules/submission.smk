@@ -20,8 +20,6 @@ if STUDY.submission is not None:
             f"results/logs/prepare-{STUDY.submission.name}.log",
         benchmark:
             f"results/logs/prepare-{STUDY.submission.name}.tsv"
-        conda:
-            ENVIRONMENT
         localrule: True  # a download: the nodes of a cluster need no network
         shell:
             "tood data prepare {params.name:q} --log {log:q}"
@@ -45,8 +43,6 @@ if STUDY.submission is not None:
         threads: lambda wildcards: THREADS[wildcards.run]
         resources:
             gpu=min(GPUS, 1),
-        conda:
-            ENVIRONMENT
         shell:
             "tood submit --run {params.folder:q} --dataset {params.name:q} --out {params.folder:q} "
             "--gpu {resources.gpu} --threads {threads} --log {log:q}"

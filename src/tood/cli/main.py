@@ -15,6 +15,7 @@ import typer
 from tood import __version__
 from tood.cli import bench_verbs as speed
 from tood.cli import data_verbs as data
+from tood.cli import project_verbs as project
 from tood.cli import run_verbs as runs
 from tood.cli import study_verbs as comparison
 from tood.cli import weights_verbs as weights
@@ -78,6 +79,7 @@ app.command("plan", rich_help_panel="Comparison")(comparison.plan)
 app.command("show", rich_help_panel="Comparison")(comparison.show)
 app.command("sync", rich_help_panel="Comparison")(comparison.sync)
 app.command("dvc", rich_help_panel="Comparison")(comparison.dvc)
+app.command("new", rich_help_panel="Project")(project.new)
 app.command("bench", rich_help_panel="Project")(speed.bench)
 
 

@@ -18,7 +18,7 @@ from tood.io.shared_constants import MIRROR, WORKFLOW
 from tood.training.processes.gpus import even_shares, visible_gpus
 from tood.workflow.code_choice import CODE_MINUTES, CodeChoice, read_code_choice
 
-_SETTINGS = (
+SETTINGS = (
     "study",
     "dataset",
     "scale",
@@ -31,7 +31,7 @@ _SETTINGS = (
     "code",
     "code_minutes",
 )
-_SEVERAL = re.compile(rf"[\s,;]({'|'.join(_SETTINGS)})=")
+_SEVERAL = re.compile(rf"[\s,;]({'|'.join(SETTINGS)})=")
 _SCALING = 0.5
 """A training on t cores is taken to be t ** 0.5 times as fast as on one (1.3 to 1.7 times as measured on 2)."""
 _WORDS = {"dataset": "data set", "scale": "scale"}
@@ -106,8 +106,8 @@ class Settings:
 def read_settings(config: Mapping[str, object]) -> Settings:
     """Check every key and value of ``--config``; UserError names the key and the nearest one."""
     for key in config:
-        if key not in _SETTINGS:
-            raise UserError(f"--config {key}={config[key]}: there is no '{key}'{nearest(key, _SETTINGS)}")
+        if key not in SETTINGS:
+            raise UserError(f"--config {key}={config[key]}: there is no '{key}'{nearest(key, SETTINGS)}")
         if _SEVERAL.search(str(config[key])):
             raise UserError(f"--config '{key}={config[key]}': holds several settings; leave out the quotes and commas.")
     enter_environment(config.get("mirror"))
