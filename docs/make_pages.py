@@ -34,7 +34,7 @@ def make_pages(target: Path) -> None:
     for file in DOCS.iterdir():
         if file.suffix == ".md":
             (target / file.name).write_text(linked(file.read_text(encoding="utf-8")), encoding="utf-8")
-        elif file.suffix == ".png":
+        elif file.suffix in (".png", ".jpg"):
             shutil.copyfile(file, target / file.name)
     changes = (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8")
     (target / "changes.md").write_text(linked(changes), encoding="utf-8")
