@@ -19,8 +19,11 @@ from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
 from tood.io.write import visible
+from tood.mlflow_mirror.data_inputs import DataInput, data_inputs
+from tood.mlflow_mirror.pyfunc_model import ModelEntry, model_entry
 from tood.reporting.flat_settings import MISSING, with_same_keys
 from tood.reporting.run_folder import RunFolder
+from tood.workflow.code_digest import combined
 from tood.workflow.standing import changed_since
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
@@ -72,15 +75,18 @@ class Mirrored:
     status: str
     start: int
     end: int
+    inputs: tuple[DataInput, ...] = ()
+    model: ModelEntry | None = None
+    """Has a digest of its own, for it is logged apart."""
 
     def artifact_paths(self) -> set[str]:
         """Where the artifacts lie below the run's folder of artifacts."""
         return {f"{one.folder}/{one.path.name}" if one.folder else one.path.name for one in self.artifacts}
 
     def digest(self) -> str:
-        """Changes whenever anything that is mirrored does."""
+        """Changes whenever anything that is mirrored does, the model apart."""
         content: list[Any] = [self.name, dict(self.identity), dict(self.tags), dict(self.params), self.status]
-        content += [self.start, self.end]
+        content += [self.start, self.end, [[one.name, one.digest, one.context] for one in self.inputs]]
         content += [[point.key, point.step, point.value, point.time] for point in self.points]
         content += [[one.folder, one.path.name, file_digest(one.path)] for one in self.artifacts]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -155,7 +161,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
         tags={
             "tood.method": params.get("method.name", MISSING),
             "tood.row": params.get("row", run.name),
-            **(_changed_code(run) if done else {}),
+            **(_origin(run) if done else {}),
         },
         params=params,
         points=tuple(sorted(set(points))),
@@ -163,7 +169,18 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
         status=FINISHED if done else RUNNING,
         start=start,
         end=end,
+        inputs=data_inputs(run, params.get("dataset.name", MISSING)) if done else (),
+        model=model_entry(run) if done else None,
     )
+
+
+def _origin(run: RunFolder) -> dict[str, str]:
+    """Tags that say by what code the run was trained, as far as its results record it."""
+    kept = run.training()
+    code = {"tood.code": combined(kept.code)} if kept.code else {}
+    commit = {"mlflow.source.git.commit": kept.commit} if kept.commit else {}
+    uncommitted = {"tood.uncommitted": "true"} if kept.commit and kept.commit_changed else {}
+    return {**code, **commit, **uncommitted, **_changed_code(run)}
 
 
 def _changed_code(run: RunFolder) -> dict[str, str]:

@@ -112,7 +112,7 @@ class _Bounded:
         method = getattr(self._client, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            size = Path(arguments[1]).stat().st_size if name == "log_artifact" else 0
+            size = Path(arguments[1]).stat().st_size if name in ("log_artifact", "log_model_artifact") else 0
             return with_deadline(_CALL + size / _BYTES_A_SECOND, lambda: method(*arguments, **named))
 
         return call

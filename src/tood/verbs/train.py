@@ -52,6 +52,7 @@ from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
 from tood.workflow.code_digest import code_behind
 from tood.workflow.finished import expected_training, stays
+from tood.workflow.source_commit import SourceCommit, source_commit
 from tood.workflow.standing import Expected
 
 
@@ -198,6 +199,7 @@ def _train_here(
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
+        commit = source_commit() if group.is_main else None
         precision = resolve_precision(config.schedule.precision, group.device)
         allow_tf32(precision == "tf32")
         with _job(config, folder, prepared, machine, group, server, precision, stop) as job:
@@ -205,7 +207,7 @@ def _train_here(
             loop = TrainingLoop(job)
             cost = loop.run()
         if group.is_main:
-            _write_results(job, loop.trainer.result, prepared, cost)
+            _write_results(job, loop.trainer.result, prepared, cost, commit)
             _log(config).info("trained: %s", folder / "model.pt")
 
 
@@ -249,7 +251,9 @@ def _log(config: RunConfig) -> RunLog:
     return run_log(__name__, config.run)
 
 
-def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost: Cost) -> None:
+def _write_results(
+    job: Job, detector: Detector, prepared: PreparedDataset, cost: Cost, commit: SourceCommit | None
+) -> None:
     """Write model, configuration, history and summary, and put them in place together."""
     config, schedule = job.config, job.config.schedule
     total, trainable = count_parameters(job.detector)
@@ -265,6 +269,8 @@ def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost
             "data": job.data.trained_on,
             "starting_weights": starting_weights_digest(config.backbone, DATA / "pretrained"),
             "code": job.code,
+            "commit": None if commit is None else commit.commit,
+            "commit_changed": commit is not None and commit.changed,
             "model": model,
             "versions": versions(job.group.device),
             "seconds": cost.seconds,
