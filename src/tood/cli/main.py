@@ -77,6 +77,7 @@ app.command("compare", rich_help_panel="Comparison")(comparison.compare)
 app.command("plan", rich_help_panel="Comparison")(comparison.plan)
 app.command("show", rich_help_panel="Comparison")(comparison.show)
 app.command("sync", rich_help_panel="Comparison")(comparison.sync)
+app.command("register", rich_help_panel="Comparison")(comparison.register)
 app.command("dvc", rich_help_panel="Comparison")(comparison.dvc)
 app.command("bench", rich_help_panel="Project")(speed.bench)
 

@@ -6,7 +6,7 @@ was cut short is removed and logged again, one that is there is neither read nor
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,10 @@ from tood.mlflow_mirror.artifact_location import local_folder
 from tood.mlflow_mirror.pyfunc_model import ARTIFACTS, WEIGHTS, ModelEntry, write_model
 
 CONTENT = "tood.content"
+REGISTERED = "tood.registered"
+"""Tag of a model that was registered: it stays, for its files are those of a version in the registry."""
 NAME = "model"
+_VERSIONS = "mlflow.modelVersions"
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,30 @@ class LoggedModels:
         file is not the one that the training recorded.
         """
         digest, own = entry.digest(), [model for model in self.present if model.source_run_id == run_id]
-        right = [model for model in own if model.tags[CONTENT] == digest and str(model.status) == "READY"]
+        right = [model for model in own if model.tags[CONTENT] == digest and _is_ready(model)]
         if not right and not entry.file.is_file():
             return False
-        wrong = [model for model in own if model not in right[:1]]
-        for model in wrong:
-            self.client.delete_logged_model(model.model_id)
+        gone = self._remove([model for model in own if model not in right[:1]])
         if not right:
             self._log(entry, run_id, {**tags, CONTENT: digest})
-        return bool(wrong) or not right
+        return gone or not right
 
-    def ready(self, run_id: str) -> Any | None:
-        """A run's model; None where there is none."""
-        found = (one for one in self.present if one.source_run_id == run_id and str(one.status) == "READY")
-        return next(found, None)
+    def remove_those_of(self, runs: Collection[str]) -> None:
+        """Remove the models of runs that are no more."""
+        self._remove([model for model in self.present if model.source_run_id in runs])
+
+    def of_run(self, study: str, run: str) -> Any | None:
+        """The model of the run that was logged last; None where there is none."""
+        wanted = {"tood.study": study, "tood.run": run}.items()
+        own = [model for model in self.present if wanted <= model.tags.items() and _is_ready(model)]
+        return max(own, key=lambda model: model.creation_timestamp, default=None)
+
+    def _remove(self, models: Sequence[Any]) -> bool:
+        """Whether any was: what is in the registry, or was put there in MLflow's pages, stays."""
+        removed = [model for model in models if not {REGISTERED, _VERSIONS} & model.tags.keys()]
+        for model in removed:
+            self.client.delete_logged_model(model.model_id)
+        return bool(removed)
 
     def _log(self, entry: ModelEntry, run_id: str, tags: dict[str, str]) -> None:
         from mlflow.entities import LoggedModelOutput
@@ -83,6 +96,10 @@ class LoggedModels:
             client.log_model_artifact(model.model_id, str(entry.file), ARTIFACTS)
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         client.finalize_logged_model(model.model_id, "READY")
+
+
+def _is_ready(model: Any) -> bool:
+    return str(model.status) == "READY"
 
 
 def _linked(file: Path, target: Path) -> bool:

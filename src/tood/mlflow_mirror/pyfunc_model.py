@@ -24,6 +24,8 @@ from tood.reporting.run_folder import RunFolder
 ARTIFACTS = "artifacts"
 """Folder of ``model.pt`` and ``thresholds.json`` in a logged model."""
 WEIGHTS = "model.pt"
+DIGEST = "tood.weights"
+"""Where the metadata of an MLflow model has the SHA-256 of its weights."""
 _CODE = Path(__file__).with_name("served_detector.py")
 _FORM = 1
 """Part of every model's digest; another number has all models logged anew."""
@@ -105,9 +107,11 @@ def write_model(target: Path, entry: ModelEntry, model_id: str, run_id: str) -> 
         pip_requirements=_requirements(entry.versions),
         model_config={"device": "cpu"},
         mlflow_model=model,
-        metadata={"tood.weights": entry.weights},
+        metadata={DIGEST: entry.weights},
     )
-    for artifact in model.flavors[pyfunc.FLAVOR_NAME]["artifacts"].values():
+    flavor = model.flavors[pyfunc.FLAVOR_NAME]
+    flavor["model_code_path"] = _CODE.name  # MLflow looks for the name alone; the folder is this machine's
+    for artifact in flavor["artifacts"].values():
         artifact["uri"] = (entry.folder / Path(artifact["path"]).name).as_posix()
     model.model_size_bytes = entry.file.stat().st_size + sum(
         path.stat().st_size for path in target.rglob("*") if path.is_file()

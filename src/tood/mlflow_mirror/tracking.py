@@ -68,28 +68,39 @@ def sync_study(
         raise UserError(f"{folder}: has no run with a config.yaml; train one before mirroring it.")
     uri = store_address(tracking_uri)
     outcomes: dict[str, list[str]] = {"created": [], "updated": [], "replaced": [], "unchanged": []}
+    replaced: set[str] = set()
     with open_store(uri, results) as client:
         # Read behind the lock, so that of two that mirror at once the later one writes what is newer.
         runs = mirrored_runs(study, folders)
         parent = mirrored_study(study, folder, runs)
         experiment = _experiment(client, study, local=database_file(uri) is not None)
         present = _present_runs(client, experiment)
-        outcome, parent_id = _mirror(client, experiment, parent, present, {})
+        outcome, parent_id = _mirror(client, experiment, parent, present, {}, replaced)
         outcomes[outcome].append(study)
         logged = LoggedModels.of(client, experiment)
         for run in runs:
-            outcome, run_id = _mirror(client, experiment, run, present, {"mlflow.parentRunId": parent_id})
+            extra = {"mlflow.parentRunId": parent_id}
+            outcome, run_id = _mirror(client, experiment, run, present, extra, replaced)
             if run.model is not None and (models is None or run.name in models):
                 changed = logged.mirror(run.model, run_id, dict(run.identity))
                 outcome = "updated" if changed and outcome == "unchanged" else outcome
             outcomes[outcome].append(run.name)
+        logged.remove_those_of(replaced)
     return SyncReport(study, mask_credentials(uri, uri), **{key: tuple(names) for key, names in outcomes.items()})
 
 
 def _mirror(
-    client: Any, experiment: str, wanted: Mirrored, present: Sequence[Any], extra: dict[str, str]
+    client: Any,
+    experiment: str,
+    wanted: Mirrored,
+    present: Sequence[Any],
+    extra: dict[str, str],
+    replaced: set[str],
 ) -> tuple[str, str]:
-    """Make one MLflow run what it should be; returns what was done and the run's id."""
+    """Make one MLflow run what it should be; returns what was done and the run's id.
+
+    The id of a run that is removed is added to ``replaced``.
+    """
     digest = wanted.digest()
     found = next((run for run in present if wanted.identity.items() <= run.data.tags.items()), None)
     if found is not None and {CONTENT: digest, **extra}.items() <= found.data.tags.items():
@@ -104,6 +115,7 @@ def _mirror(
         changed |= bool(set(from_mlflow(found)) - set(wanted.inputs) or known - set(wanted.points))
         if changed or _artifacts(client, found.info.run_id) - wanted.artifact_paths():
             client.delete_run(found.info.run_id)
+            replaced.add(found.info.run_id)
             outcome, found, missing = "replaced", None, wanted.points
     if found is None:
         tags = {**wanted.identity, "mlflow.source.name": "tood", **extra}
