@@ -6,10 +6,11 @@ from pathlib import Path
 from tood.config.study import load_study
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
-from tood.mlflow_mirror.address import refuse_wrong_address
+from tood.mlflow_mirror.address import is_mirrored, refuse_wrong_address
 from tood.verbs.prepare_data import prepare
 from tood.verbs.usable_data import refuse_unusable
 from tood.workflow.dvc_pipelines import is_versioned, write_code
+from tood.workflow.follower import Follower
 from tood.workflow.plan import Plan
 from tood.workflow.project_path import refuse_path
 from tood.workflow.settings import (
@@ -49,6 +50,7 @@ ENVIRONMENT = str(Path(workflow.basedir, "environment.yml")).translate(
 )  # which Snakemake formats, together with the path of the project
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
+FOLLOWER = Follower(STUDY.name, Path(LOGS, "follow.log"))
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
 CORES = workflow.cores or 1
 GPUS = gpus_per_run(SETTINGS, STUDY)
@@ -105,6 +107,16 @@ onstart:
         PLAN.upgrade_data(lambda name: prepare(name, mirror=None))
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if SETTINGS.follow and COMMAND.trains and is_mirrored(COMMAND.targets):
+        FOLLOWER.start()
+
+
+onsuccess:
+    FOLLOWER.end()
+
+
+onerror:
+    FOLLOWER.end()
 
 
 wildcard_constraints:

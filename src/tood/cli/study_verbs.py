@@ -112,13 +112,22 @@ def sync(
         bool,
         typer.Option("--models/--no-models", envvar="TOOD_MLFLOW_MODELS", help="Log each run's model, up to 200 MB."),
     ] = True,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on while a study trains, until interrupted.")] = False,
     log: LogOption = None,
 ) -> None:
     """Mirror results/ into MLflow, exactly, as often as you like.
 
     Example:  tood sync --to http://tracking.example:5000
+    Example:  tood sync --study bccd --follow
     """
     open_log(log)
+    if follow:
+        from tood.verbs.follow import follow as follow_verb
+
+        if study is None:
+            raise UserError("--follow: say which study, with --study.")
+        follow_verb(study, to, models=models)
+        return
     from tood.verbs.sync import sync as verb
 
     verb(study, to, models=models)

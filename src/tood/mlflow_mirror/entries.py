@@ -23,6 +23,8 @@ from tood.mlflow_mirror.data_inputs import DataInput, data_inputs
 from tood.mlflow_mirror.pyfunc_model import ModelEntry, model_entry
 from tood.reporting.flat_settings import MISSING, with_same_keys
 from tood.reporting.run_folder import RunFolder
+from tood.reporting.system_file import FILE as SYSTEM_FILE
+from tood.reporting.system_file import read_system
 from tood.workflow.code_digest import combined
 from tood.workflow.standing import changed_since
 
@@ -93,8 +95,31 @@ class Mirrored:
 
 
 def run_folders(folder: Path) -> list[RunFolder]:
-    """Runs of a study, by name: the subfolders that have a configuration."""
-    return [RunFolder(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    """Runs of a study, by name: the subfolders that have a configuration.
+
+    A training under way has its files there, or below ``state/`` while results of another configuration stay in place;
+    it is one as soon as its history has a row, by which its beginning is known.
+    """
+    found = [RunFolder(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    return [
+        run for one in found for run in (one, *_retrainings(one)) if (run.path / "train.json").is_file() or _begun(run)
+    ]
+
+
+def _retrainings(run: RunFolder) -> list[RunFolder]:
+    """Trainings of a finished run with another configuration than that of its results."""
+    if not (run.path / "train.json").is_file():
+        return []
+    others = sorted(path.parent for path in run.path.glob("state/*/config.yaml"))
+    return [RunFolder(path, called=run.name) for path in others if path.name != run.training().fingerprint]
+
+
+def _begun(run: RunFolder) -> bool:
+    try:
+        with (run.path / "history.csv").open("rb") as file:
+            return len(file.readlines(1 << 16)) > 1
+    except FileNotFoundError:
+        return False
 
 
 def find_studies(results: Path) -> list[str]:
@@ -146,7 +171,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
     times = history["time"].dropna()
     start, end = (_milliseconds(times.min()), _milliseconds(times.max())) if len(times) else (0, 0)
     last = (int(history["step"].max()), int(history["epoch"].max())) if len(history) else (0, 0)
-    points = [*_curves(history), *_final(run, last[1], end)]
+    points = [*_curves(history), *_load(run), *_final(run, last[1], end)]
     files = [Artifact(run.path / name) for name in _RUN_FILES]
     files += [Artifact(path, "samples") for path in visible(run.path.glob("samples/*.png"))]
     done = (run.path / "train.json").is_file() and (run.path / "metrics.json").is_file()
@@ -205,6 +230,14 @@ def _curves(history: pd.DataFrame) -> Iterator[Point]:
         for value, step, time in zip(history[column], history[axis], history["time"], strict=True):
             if math.isfinite(value) and math.isfinite(time):
                 yield Point(key, int(step), float(value), _milliseconds(time))
+
+
+def _load(run: RunFolder) -> Iterator[Point]:
+    """The load of the machine, where it was asked for, as MLflow shows it apart from other curves."""
+    for number, row in enumerate(read_system(run.path / SYSTEM_FILE)):
+        for name, value in row.items():
+            if name != "time":
+                yield Point(f"system/{_NOT_IN_KEYS.sub('_', name)}", number, value, _milliseconds(row["time"]))
 
 
 def _curve_name(column: str) -> tuple[str, str]:

@@ -129,10 +129,12 @@ class RunFolder:
 
     path: Path
     wanted: RunConfig | None = None
+    called: str | None = None
+    """Its name where that is not the folder's."""
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.called or self.path.name
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as written by training."""

@@ -44,6 +44,7 @@ from tood.training.workers import count_workers, threads_of_each
 from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
 from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
+from tood.verbs.training_view import in_view, keep_load
 from tood.verbs.twins import adopt, find_twin
 from tood.verbs.usable_data import refuse_unscored, usable_data
 from tood.verbs.val_evaluation import val_evaluation, val_images
@@ -160,6 +161,7 @@ def _take_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
     if twin is None:
         return False
     adopt(twin, folder, config)
+    keep_load(None, folder)
     _log(config).info("is taken from %s: same configuration, data, seed and code", twin)
     return True
 
@@ -205,9 +207,11 @@ def _train_here(
         with _job(config, folder, prepared, machine, group, server, precision, stop) as job:
             say_how_it_is_trained(job)
             loop = TrainingLoop(job)
-            cost = loop.run()
+            with in_view(job, loop.trainer) if group.is_main else nullcontext() as load:
+                cost = loop.run()
         if group.is_main:
             _write_results(job, loop.trainer.result, prepared, cost, commit)
+            keep_load(load, folder)
             _log(config).info("trained: %s", folder / "model.pt")
 
 
