@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow_store import client, only, stored
 
 from tood.config.study import RunConfig
 from tood.io.errors import UserError
@@ -35,32 +36,6 @@ VALID_CONFIG = {
     "schedule": {"name": "short", "epochs": 12},
 }
 Make = Callable[..., ComparisonStudy]
-
-
-@pytest.fixture
-def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
-
-
-def client(uri: str | None = None) -> Any:
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(uri or f"sqlite:///{Path.cwd()}/mlflow.db")
-
-
-def stored(study: str, uri: str | None = None) -> list[Any]:
-    """Active runs of the study's experiment, by name."""
-    experiment = client(uri).get_experiment_by_name(study)
-    runs = client(uri).search_runs([experiment.experiment_id])
-    return sorted(runs, key=lambda run: run.info.run_name)
-
-
-def only(study: str, name: str) -> Any:
-    (run,) = (run for run in stored(study) if run.info.run_name == name)
-    return run
 
 
 def points(run: Any, key: str) -> list[tuple[int, int, float]]:

@@ -23,6 +23,9 @@ from tiny_run import (
     workers_in,
 )
 
+from tood.mlflow_mirror.entries import run_folders
+from tood.reporting.run_folder import RunFolder
+from tood.reporting.system_file import read_system
 from tood.training.checkpoint import CheckpointStore
 from tood.training.history import History
 
@@ -57,6 +60,23 @@ def test_a_killed_run_continues_to_the_same_weights(project: Path, trained: Trai
     assert "continues after step" in train(project, run)
     assert history(project, run) == history(undisturbed, run)
     assert_same_weights(project, undisturbed, run)
+
+
+def test_a_training_under_way_can_be_followed(project: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration lies beside its history; with the load of the machine written it is the same training."""
+    undisturbed = trained("tood")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    interrupt(project, "tood")
+    folder = project / "results/tiny/tood"
+    assert {"config.yaml", "history.csv", "system.csv", "state"} <= {path.name for path in folder.iterdir()}
+    (running,) = run_folders(folder.parent)
+    assert running.resolved().fingerprint == RunFolder(undisturbed / "results/tiny/tood").training().fingerprint
+    config, rows = running.config(), len(list(read_system(folder / "system.csv")))
+    train(project, "tood")
+    assert len(list(read_system(folder / "system.csv"))) > rows
+    assert history(project, "tood") == history(undisturbed, "tood")
+    assert_same_weights(project, undisturbed, "tood")
+    assert RunFolder(folder).config() == config
 
 
 def assert_same_weights(one: Path, other: Path, run: str) -> None:

@@ -33,6 +33,23 @@ def test_the_workflow_mirrors_the_study(finished: Project, client: Any) -> None:
     assert "AP50" in runs["tood"].data.metrics
 
 
+def test_runs_have_their_models_data_and_code(finished: Project, client: Any) -> None:
+    finished.run("tood", "sync")  # the copied folder keeps its artifacts in a place of its own
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    runs = runs_of(client)
+    models = {model.source_run_id: model for model in client.search_logged_models([experiment])}
+    assert models.keys() == {runs[name].info.run_id for name in ("tood", "atss")}
+    for name in ("tood", "atss"):
+        inputs = {one.tags[0].value: one.dataset for one in runs[name].inputs.dataset_inputs}
+        assert inputs.keys() == {"train", "val"}
+        assert {one.name for one in inputs.values()} == {"shapes"}
+        assert len(runs[name].data.tags["tood.code"]) == 16
+
+
+def test_a_process_of_its_own_follows_the_trainings(finished: Project) -> None:
+    assert (finished.folder / "results/logs/demo/follow.log").is_file()
+
+
 def test_mirroring_again_changes_nothing(finished: Project, client: Any) -> None:
     finished.run("tood", "sync")  # the copied folder keeps its artifacts in a place of its own
     before = contents(client)

@@ -41,6 +41,7 @@ def test_gpus_are_counted_or_given(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"gpu": -1}, "gpu=-1: must be"),
         ({"threads": "many"}, "threads=many: must be a whole number"),
         ({"threads": -2}, "threads=-2: must be"),
+        ({"follow": "maybe"}, "follow=maybe: must be yes or no"),
         ({"accumulate": -1}, "accumulate=-1: must be a whole number (0 takes as many as it needs)"),
         ({"accumulate": "twice"}, "accumulate=twice: must be"),
         ({"code": "maybe"}, "code=maybe: must be ask, keep or new"),

@@ -6,10 +6,11 @@ from pathlib import Path
 from tood.config.study import load_study
 from tood.io.console import start as start_console
 from tood.io.errors import UserError
-from tood.mlflow_mirror.address import refuse_wrong_address
+from tood.mlflow_mirror.address import is_mirrored, refuse_wrong_address
 from tood.verbs.prepare_data import prepare
 from tood.verbs.usable_data import refuse_unusable
 from tood.workflow.dvc_pipelines import is_versioned, write_code
+from tood.workflow.follower import Follower
 from tood.workflow.plan import Plan
 from tood.workflow.project_path import refuse_path
 from tood.workflow.settings import (
@@ -46,6 +47,7 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY.name}"
 LOGS = f"results/logs/{STUDY.name}"
+FOLLOWER = Follower(STUDY.name, Path(LOGS, "follow.log"))
 DATASET = f"data/{STUDY.dataset.name}/dataset.json"
 CORES = workflow.resource_settings.cores or 1  # none is given for a report
 GPUS = gpus_per_run(SETTINGS, STUDY)
@@ -114,6 +116,16 @@ onstart:
         PLAN.upgrade_data(lambda name: prepare(name, mirror=None))
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if SETTINGS.follow and COMMAND.trains and is_mirrored(COMMAND.targets):
+        FOLLOWER.start()
+
+
+onsuccess:
+    FOLLOWER.end()
+
+
+onerror:
+    FOLLOWER.end()
 
 
 wildcard_constraints:

@@ -17,6 +17,7 @@ from tood.evaluation.picture_detections import Finder, ModelFinder, detect_in_fi
 from tood.export.session import open_export
 from tood.io.console import thread_count
 from tood.io.errors import UserError
+from tood.mlflow_mirror.registered_model import is_reference, registered_model
 from tood.verbs.chosen_threshold import chosen_threshold
 from tood.verbs.model_source import EXPORT_SUFFIX, model_of
 from tood.weights.model_file import load_detection_model
@@ -115,16 +116,25 @@ class LoadedDetector:
 def load(source: str | os.PathLike[str], *, threshold: float | str | None = None) -> LoadedDetector:
     """The trained detector of a run's folder, of a ``model.pt`` or of a file of ``tood export``, on the CPU.
 
+    Also one of MLflow's registry, as ``models:/name@alias`` or ``models:/name/1``; ``MLFLOW_TRACKING_URI`` says which
+    one, by default ``mlflow.db`` here.
+
     ``threshold`` is a number, ``best``, ``precision=0.9`` or ``recall=0.9``, as for ``tood predict``; by default the
     best one that an evaluation of the run found. No code of the file runs. Raises UserError for anything else than a
     model.
     """
-    path = Path(source)
     wanted = None if threshold is None else str(threshold)
+    if is_reference(str(source)):
+        with registered_model(str(source)) as weights:
+            return _load(weights, wanted)
+    path = Path(source)
     if path.suffix == EXPORT_SUFFIX:
         detector = open_export(path, thread_count(0), "tood.load")
         return LoadedDetector(detector, detector.threshold if wanted is None else chosen_threshold(wanted, path))
-    weights = path if path.is_file() else model_of(path)
+    return _load(path if path.is_file() else model_of(path), wanted)
+
+
+def _load(weights: Path, wanted: str | None) -> LoadedDetector:
     finder = ModelFinder.on(torch.device("cpu"), load_detection_model(weights))
     return LoadedDetector(finder, chosen_threshold(wanted, weights))
 

@@ -1,11 +1,11 @@
-"""Commands on whole studies: ``tood compare``, ``plan``, ``show``, ``sync`` (MLflow), ``dvc`` (pipelines)."""
+"""Commands on whole studies: ``tood compare``, ``plan``, ``show``, ``sync`` and ``register`` (MLflow), ``dvc``."""
 
 import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tood.cli.options import LogOption, StudyOption, ThreadsOption
+from tood.cli.options import LogOption, RunOption, StudyOption, ThreadsOption
 from tood.io.console import open_log, thread_count
 from tood.io.errors import UserError, listed
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+ToOption = Annotated[str | None, typer.Option("--to", help="MLflow tracking address.")]
 SeedsOption = Annotated[
     int | None, typer.Option("--seeds", min=1, help="Seeds of each method; of studies that repeat their runs.")
 ]
@@ -106,17 +107,47 @@ def show(study: StudyOption = "demo") -> None:
 
 def sync(
     study: Annotated[str | None, typer.Option("--study", help="One study; by default all there are.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="MLflow tracking address.")] = None,
+    to: ToOption = None,
+    models: Annotated[
+        bool,
+        typer.Option("--models/--no-models", envvar="TOOD_MLFLOW_MODELS", help="Log each run's model, up to 200 MB."),
+    ] = True,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on while a study trains, until interrupted.")] = False,
     log: LogOption = None,
 ) -> None:
     """Mirror results/ into MLflow, exactly, as often as you like.
 
     Example:  tood sync --to http://tracking.example:5000
+    Example:  tood sync --study bccd --follow
     """
     open_log(log)
+    if follow:
+        from tood.verbs.follow import follow as follow_verb
+
+        if study is None:
+            raise UserError("--follow: say which study, with --study.")
+        follow_verb(study, to, models=models)
+        return
     from tood.verbs.sync import sync as verb
 
-    verb(study, to)
+    verb(study, to, models=models)
+
+
+def register(
+    run: RunOption,
+    name: Annotated[str, typer.Option("--name", help="The registered model; made where it is missing.")],
+    alias: Annotated[str | None, typer.Option("--alias", help="Points to this version from now on.")] = None,
+    to: ToOption = None,
+    log: LogOption = None,
+) -> None:
+    """Put a run's model into MLflow's model registry, for tood.load("models:/name@alias") and mlflow models serve.
+
+    Example:  tood register --run results/bccd/tood --name blood-cells --alias champion
+    """
+    open_log(log)
+    from tood.verbs.register import register as verb
+
+    verb(run, name, alias, to)
 
 
 def dvc(

@@ -53,9 +53,14 @@ def store_address(given: str | None) -> str:
 
 
 def refuse_wrong_address(targets: Collection[str] = ()) -> None:
-    """Raise the UserError of ``store_address`` if the mirror is among a workflow's ``targets`` (none means all)."""
-    if not targets or any(one in ("all", "track") or one.endswith("/tracked.json") for one in targets):
+    """Raise the UserError of ``store_address`` if the mirror is among a workflow's ``targets``."""
+    if is_mirrored(targets):
         store_address(None)
+
+
+def is_mirrored(targets: Collection[str] = ()) -> bool:
+    """Whether the mirror is among a workflow's targets (none means all)."""
+    return not targets or any(one in ("all", "track") or one.endswith("/tracked.json") for one in targets)
 
 
 def database_file(uri: str) -> Path | None:

@@ -19,8 +19,13 @@ from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
 from tood.io.write import visible
+from tood.mlflow_mirror.data_inputs import DataInput, data_inputs
+from tood.mlflow_mirror.pyfunc_model import ModelEntry, model_entry
 from tood.reporting.flat_settings import MISSING, with_same_keys
 from tood.reporting.run_folder import RunFolder
+from tood.reporting.system_file import FILE as SYSTEM_FILE
+from tood.reporting.system_file import read_system
+from tood.workflow.code_digest import combined
 from tood.workflow.standing import changed_since
 
 FINISHED, RUNNING = "FINISHED", "RUNNING"
@@ -72,23 +77,49 @@ class Mirrored:
     status: str
     start: int
     end: int
+    inputs: tuple[DataInput, ...] = ()
+    model: ModelEntry | None = None
+    """Has a digest of its own, for it is logged apart."""
 
     def artifact_paths(self) -> set[str]:
         """Where the artifacts lie below the run's folder of artifacts."""
         return {f"{one.folder}/{one.path.name}" if one.folder else one.path.name for one in self.artifacts}
 
     def digest(self) -> str:
-        """Changes whenever anything that is mirrored does."""
+        """Changes whenever anything that is mirrored does, the model apart."""
         content: list[Any] = [self.name, dict(self.identity), dict(self.tags), dict(self.params), self.status]
-        content += [self.start, self.end]
+        content += [self.start, self.end, [[one.name, one.digest, one.context] for one in self.inputs]]
         content += [[point.key, point.step, point.value, point.time] for point in self.points]
         content += [[one.folder, one.path.name, file_digest(one.path)] for one in self.artifacts]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def run_folders(folder: Path) -> list[RunFolder]:
-    """Runs of a study, by name: the subfolders that have a configuration."""
-    return [RunFolder(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    """Runs of a study, by name: the subfolders that have a configuration.
+
+    A training under way has its files there, or below ``state/`` while results of another configuration stay in place;
+    it is one as soon as its history has a row, by which its beginning is known.
+    """
+    found = [RunFolder(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    return [
+        run for one in found for run in (one, *_retrainings(one)) if (run.path / "train.json").is_file() or _begun(run)
+    ]
+
+
+def _retrainings(run: RunFolder) -> list[RunFolder]:
+    """Trainings of a finished run with another configuration than that of its results."""
+    if not (run.path / "train.json").is_file():
+        return []
+    others = sorted(path.parent for path in run.path.glob("state/*/config.yaml"))
+    return [RunFolder(path, called=run.name) for path in others if path.name != run.training().fingerprint]
+
+
+def _begun(run: RunFolder) -> bool:
+    try:
+        with (run.path / "history.csv").open("rb") as file:
+            return len(file.readlines(1 << 16)) > 1
+    except FileNotFoundError:
+        return False
 
 
 def find_studies(results: Path) -> list[str]:
@@ -140,7 +171,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
     times = history["time"].dropna()
     start, end = (_milliseconds(times.min()), _milliseconds(times.max())) if len(times) else (0, 0)
     last = (int(history["step"].max()), int(history["epoch"].max())) if len(history) else (0, 0)
-    points = [*_curves(history), *_final(run, last[1], end)]
+    points = [*_curves(history), *_load(run), *_final(run, last[1], end)]
     files = [Artifact(run.path / name) for name in _RUN_FILES]
     files += [Artifact(path, "samples") for path in visible(run.path.glob("samples/*.png"))]
     done = (run.path / "train.json").is_file() and (run.path / "metrics.json").is_file()
@@ -155,7 +186,7 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
         tags={
             "tood.method": params.get("method.name", MISSING),
             "tood.row": params.get("row", run.name),
-            **(_changed_code(run) if done else {}),
+            **(_origin(run) if done else {}),
         },
         params=params,
         points=tuple(sorted(set(points))),
@@ -163,7 +194,18 @@ def _run(study: str, run: RunFolder, params: Mapping[str, str]) -> Mirrored:
         status=FINISHED if done else RUNNING,
         start=start,
         end=end,
+        inputs=data_inputs(run, params.get("dataset.name", MISSING)) if done else (),
+        model=model_entry(run) if done else None,
     )
+
+
+def _origin(run: RunFolder) -> dict[str, str]:
+    """Tags that say by what code the run was trained, as far as its results record it."""
+    kept = run.training()
+    code = {"tood.code": combined(kept.code)} if kept.code else {}
+    commit = {"mlflow.source.git.commit": kept.commit} if kept.commit else {}
+    uncommitted = {"tood.uncommitted": "true"} if kept.commit and kept.commit_changed else {}
+    return {**code, **commit, **uncommitted, **_changed_code(run)}
 
 
 def _changed_code(run: RunFolder) -> dict[str, str]:
@@ -188,6 +230,14 @@ def _curves(history: pd.DataFrame) -> Iterator[Point]:
         for value, step, time in zip(history[column], history[axis], history["time"], strict=True):
             if math.isfinite(value) and math.isfinite(time):
                 yield Point(key, int(step), float(value), _milliseconds(time))
+
+
+def _load(run: RunFolder) -> Iterator[Point]:
+    """The load of the machine, where it was asked for, as MLflow shows it apart from other curves."""
+    for number, row in enumerate(read_system(run.path / SYSTEM_FILE)):
+        for name, value in row.items():
+            if name != "time":
+                yield Point(f"system/{_NOT_IN_KEYS.sub('_', name)}", number, value, _milliseconds(row["time"]))
 
 
 def _curve_name(column: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _REQUESTS = {_TIMEOUT: f"{_CALL:.0f}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -58,6 +59,30 @@ def open_store(uri: str, results: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # three libraries below, each with exceptions of its own
         raise (_server_error(uri, error) if file is None else _database_error(file, error)) from error
+
+
+@contextmanager
+def readable_store(uri: str) -> Iterator[Any]:
+    """A client that reads alone: nothing is made or locked. Raises UserError and TransientError alike."""
+    file = database_file(uri)
+    if file is not None and not file.is_file():
+        raise UserError(f"{file}: no such MLflow database; set MLFLOW_TRACKING_URI, or work in the project's folder.")
+    try:
+        if file is not None:
+            _inspect_database(file)
+        yield _reach(uri) if file is None else _client(uri)
+    except UserError:
+        raise
+    except Exception as error:
+        reason, shown = _reason(uri, error), mask_credentials(uri, uri)
+        raise TransientError(
+            f"MLflow at {shown} cannot be read ({reason}); mend that, or set MLFLOW_TRACKING_URI to another address."
+        ) from error
+
+
+def deadline_for(size: int) -> float:
+    """Seconds in which so many bytes have to be on their way."""
+    return _CALL + size / _BYTES_A_SECOND
 
 
 def _reach(uri: str) -> Any:
@@ -112,8 +137,8 @@ class _Bounded:
         method = getattr(self._client, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            size = Path(arguments[1]).stat().st_size if name == "log_artifact" else 0
-            return with_deadline(_CALL + size / _BYTES_A_SECOND, lambda: method(*arguments, **named))
+            size = Path(arguments[1]).stat().st_size if name in ("log_artifact", "log_model_artifact") else 0
+            return with_deadline(deadline_for(size), lambda: method(*arguments, **named))
 
         return call
 

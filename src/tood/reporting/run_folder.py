@@ -36,6 +36,14 @@ class TrainSummary(_Record):
     """``train.json``: cost and circumstances of the training."""
 
     fingerprint: str
+    data: str | None = None
+    """Digest of what it read."""
+    code: dict[str, str] = Field(default_factory=dict)
+    """Digests of the modules that trained it."""
+    commit: str | None = None
+    """Of the project's folder, where that is under git."""
+    commit_changed: bool = False
+    """Whether tracked files differed from it."""
     seconds: float
     attempts: int = 1
     peak_memory_bytes: int | None = None
@@ -49,6 +57,8 @@ class TrainSummary(_Record):
     parameters: int | None = None
     gflops: float | None = None
     gflops_at: tuple[int, int] | None = None
+    model: str | None = None
+    """SHA-256 of ``model.pt``; earlier versions kept none."""
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -84,6 +94,8 @@ class Metrics(_Record):
     seconds: float | None = None
     fingerprint: str | None = None
     inference: dict[str, Any] | None = None
+    data: dict[str, str] | None = None
+    """Digests of the splits that it read; earlier versions recorded none."""
 
 
 class Alignment(_Record):
@@ -117,10 +129,12 @@ class RunFolder:
 
     path: Path
     wanted: RunConfig | None = None
+    called: str | None = None
+    """Its name where that is not the folder's."""
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.called or self.path.name
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as written by training."""

@@ -17,7 +17,7 @@ _FILES = (".pt", ".yaml", ".json", ".csv", ".npz", ".png", ".html")
 
 def study_at(folder: Path) -> Study:
     """The study of ``results/<study>/<run>``, composed from ``params/``."""
-    inside = _below_results(folder)
+    inside = below_results(folder)
     reference = inside.parent.as_posix()
     study = load_study(reference, PARAMS)
     if inside.name in study.runs or not study.repeats_seeds:
@@ -30,7 +30,7 @@ def run_at(folder: Path) -> RunConfig:
     return study_at(folder).run(folder.name)
 
 
-def _below_results(folder: Path) -> Path:
+def below_results(folder: Path) -> Path:
     """``<study>/<run>``, however the folder was written. UserError says what is likely meant."""
     inside = _relative(Path(os.path.abspath(folder)), Path(os.path.abspath(RESULTS)))
     if inside is None:

@@ -44,6 +44,7 @@ from tood.training.workers import count_workers, threads_of_each
 from tood.verbs.folders import DATA, PARAMS, RESULTS, dataset_folder
 from tood.verbs.open_run import open_dataset, study_at
 from tood.verbs.opening import say_how_it_is_trained, say_what_is_used
+from tood.verbs.training_view import in_view, keep_load
 from tood.verbs.twins import adopt, find_twin
 from tood.verbs.usable_data import refuse_unscored, usable_data
 from tood.verbs.val_evaluation import val_evaluation, val_images
@@ -52,6 +53,7 @@ from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
 from tood.workflow.code_digest import code_behind
 from tood.workflow.finished import expected_training, stays
+from tood.workflow.source_commit import SourceCommit, source_commit
 from tood.workflow.standing import Expected
 
 
@@ -159,6 +161,7 @@ def _take_from_twin(folder: Path, expected: Expected, device_type: str) -> bool:
     if twin is None:
         return False
     adopt(twin, folder, config)
+    keep_load(None, folder)
     _log(config).info("is taken from %s: same configuration, data, seed and code", twin)
     return True
 
@@ -198,14 +201,17 @@ def _train_here(
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
+        commit = source_commit() if group.is_main else None
         precision = resolve_precision(config.schedule.precision, group.device)
         allow_tf32(precision == "tf32")
         with _job(config, folder, prepared, machine, group, server, precision, stop) as job:
             say_how_it_is_trained(job)
             loop = TrainingLoop(job)
-            cost = loop.run()
+            with in_view(job, loop.trainer) if group.is_main else nullcontext() as load:
+                cost = loop.run()
         if group.is_main:
-            _write_results(job, loop.trainer.result, prepared, cost)
+            _write_results(job, loop.trainer.result, prepared, cost, commit)
+            keep_load(load, folder)
             _log(config).info("trained: %s", folder / "model.pt")
 
 
@@ -249,7 +255,9 @@ def _log(config: RunConfig) -> RunLog:
     return run_log(__name__, config.run)
 
 
-def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost: Cost) -> None:
+def _write_results(
+    job: Job, detector: Detector, prepared: PreparedDataset, cost: Cost, commit: SourceCommit | None
+) -> None:
     """Write model, configuration, history and summary, and put them in place together."""
     config, schedule = job.config, job.config.schedule
     total, trainable = count_parameters(job.detector)
@@ -265,6 +273,8 @@ def _write_results(job: Job, detector: Detector, prepared: PreparedDataset, cost
             "data": job.data.trained_on,
             "starting_weights": starting_weights_digest(config.backbone, DATA / "pretrained"),
             "code": job.code,
+            "commit": None if commit is None else commit.commit,
+            "commit_changed": commit is not None and commit.changed,
             "model": model,
             "versions": versions(job.group.device),
             "seconds": cost.seconds,

@@ -30,6 +30,7 @@ SETTINGS = (
     "accumulate",
     "code",
     "code_minutes",
+    "follow",
 )
 _SEVERAL = re.compile(rf"[\s,;]({'|'.join(SETTINGS)})=")
 _SCALING = 0.5
@@ -101,6 +102,8 @@ class Settings:
     """Parts in which every training computes the images of a step; 0 takes as many as it needs."""
     code: CodeChoice
     """Whether finished trainings are repeated if only code changed since."""
+    follow: bool
+    """Whether MLflow has the points of trainings while they run."""
 
 
 def read_settings(config: Mapping[str, object]) -> Settings:
@@ -137,7 +140,15 @@ def read_settings(config: Mapping[str, object]) -> Settings:
             "--config code" if "code" in config else "TOOD_CODE",
             "--config code_minutes" if "code_minutes" in config else "TOOD_CODE_MINUTES",
         ),
+        _follow(config.get("follow", True)),
     )
+
+
+def _follow(given: object) -> bool:
+    answers = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if (said := str(given).lower()) not in answers:
+        raise UserError(f"--config follow={given}: must be yes or no.")
+    return answers[said]
 
 
 def _selection(config: Mapping[str, object]) -> Selection:
