@@ -281,7 +281,7 @@ def test_classes_may_come_from_a_text_file(project: Path, tood: Callable[..., st
         (("evaluate", "--weights", "x.pt", "--run", "y", "--dataset", "odd"), "give either --run FOLDER"),
         (("evaluate", "--weights", "x.pt", "--dataset", "od"), "x.pt: no such file"),
         (("submit", "--dataset", "list", "--out", "x"), "give either --run FOLDER or --weights FILE"),
-        (("predict", "files/images", "--out", "x"), "give either --run FOLDER or --weights FILE"),
+        (("predict", "files/images", "--out", "x"), "give one of --run FOLDER, --weights FILE and --export FILE"),
         (("predict", "files/images", "--out", "x", "--run", "y"), "y: has no model.pt"),
         (("info",), "give a FILE, or --run FOLDER, or --method NAME and --backbone NAME"),
         (("info", "--method", "tood"), "give a FILE"),
