@@ -80,7 +80,7 @@ def test_provenance_says_why_no_commit_is_known(
     assert provenance("demo", root).unknown == "git is not installed"
     (tmp_path / "bin" / "git").write_text("#!/bin/sh\nwhile :; do :; done")
     (tmp_path / "bin" / "git").chmod(0o755)
-    monkeypatch.setattr("tood.reporting.provenance._PATIENCE", 0.1)
+    monkeypatch.setattr("tood.io.source_commit._PATIENCE", 0.1)
     assert provenance("demo", root).unknown == "git did not answer in time"
     _, _, page = write(make_study(images=6), tmp_path)
     assert "No commit is known: git did not answer in time." in page

@@ -65,16 +65,12 @@ def _random_model(method: MethodConfig, backbone: BackboneConfig, size: SceneSiz
 
 
 def _exported(model: DetectionModel, numbers: NumberKind, picture: Decoded) -> ExportedDetector:
-    from tood.export.exporting import assembled, metadata_of, save
-    from tood.export.network import dense_outputs, network
-    from tood.export.smaller_numbers import in_int8
+    from tood.export.exporting import exported, metadata_of, save
 
-    middle = network(model.detector, dense_outputs(model.method, len(model.classes)))
-    if numbers == "int8":
-        draw = np.random.default_rng(0)
-        shape = (1, 3, *picture.pixels.shape[1:])
-        middle = in_int8(middle, (draw.normal(size=shape).astype(np.float32) for _ in range(_CALIBRATED_ON)))
+    draw, shape = np.random.default_rng(0), (1, 3, *picture.pixels.shape[1:])
+    inputs = (draw.normal(size=shape).astype(np.float32) for _ in range(_CALIBRATED_ON))
+    metadata = metadata_of(model, "random weights", 0.3, raw=False, numbers=numbers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        save(assembled(model, metadata_of(model, "random weights", 0.3, raw=False), middle), path)
+        save(exported(model, metadata, inputs), path)
         return open_export(path, torch.get_num_threads())

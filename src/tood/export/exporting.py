@@ -1,12 +1,15 @@
 """A trained detector as one ONNX graph: image in, detections out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, compose, helper
 
 from tood import __version__
-from tood.export.metadata import ExportMetadata
+from tood.export.metadata import ExportMetadata, NumberKind
 from tood.export.network import dense_outputs, network
 from tood.export.postprocessing import postprocessing
 from tood.export.preprocessing import preprocessing
@@ -14,7 +17,9 @@ from tood.io.write import atomic_path
 from tood.weights.model_file import DetectionModel
 
 
-def metadata_of(model: DetectionModel, made_from: str, threshold: float, *, raw: bool) -> ExportMetadata:
+def metadata_of(
+    model: DetectionModel, made_from: str, threshold: float, *, raw: bool, numbers: NumberKind = "float32"
+) -> ExportMetadata:
     given = model.network_input
     return ExportMetadata(
         version=__version__,
@@ -24,6 +29,7 @@ def metadata_of(model: DetectionModel, made_from: str, threshold: float, *, raw:
         category_ids=model.category_ids,
         threshold=threshold,
         outputs="raw" if raw else "detections",
+        numbers=numbers,
         images=given.images,
         pixels=given.pixels,
         inference=model.method.inference,
@@ -31,9 +37,14 @@ def metadata_of(model: DetectionModel, made_from: str, threshold: float, *, raw:
     )
 
 
-def exported(model: DetectionModel, metadata: ExportMetadata) -> ModelProto:
-    """The whole graph, computed in float32."""
-    return assembled(model, metadata, network(model.detector, dense_outputs(model.method, len(model.classes))))
+def exported(model: DetectionModel, metadata: ExportMetadata, inputs: Iterable[NDArray[np.float32]] = ()) -> ModelProto:
+    """The whole graph in the metadata's kind of numbers; ``inputs`` (1,3,H,W) are what 8 bits are calibrated on."""
+    middle = network(model.detector, dense_outputs(model.method, len(model.classes)))
+    if metadata.numbers != "float32":
+        from tood.export.smaller_numbers import in_half, in_int8  # seconds to import
+
+        middle = in_half(middle) if metadata.numbers == "half" else in_int8(middle, inputs)
+    return assembled(model, metadata, middle)
 
 
 def assembled(model: DetectionModel, metadata: ExportMetadata, middle: ModelProto) -> ModelProto:

@@ -17,6 +17,8 @@ PASSING = ".passing"
 """Suffix of that file for an error after which the processes are started again."""
 GRAPHS = "TOOD_GRAPHS"
 """0: record no CUDA graphs."""
+SYSTEM_FILE = "system.csv"
+"""In a run's folder: the load of the machine while it trained."""
 
 BUG = 1
 USER_ERROR = 2

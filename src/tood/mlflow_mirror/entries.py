@@ -18,12 +18,12 @@ import pandas as pd
 from tood.evaluation.coco_metrics import STATS
 from tood.io.digests import file_digest
 from tood.io.escape import escape
+from tood.io.shared_constants import SYSTEM_FILE
 from tood.io.write import visible
 from tood.mlflow_mirror.data_inputs import DataInput, data_inputs
 from tood.mlflow_mirror.pyfunc_model import ModelEntry, model_entry
 from tood.reporting.flat_settings import MISSING, with_same_keys
 from tood.reporting.run_folder import RunFolder
-from tood.reporting.system_file import FILE as SYSTEM_FILE
 from tood.reporting.system_file import read_system
 from tood.workflow.code_digest import combined
 from tood.workflow.standing import changed_since

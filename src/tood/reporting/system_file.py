@@ -5,8 +5,6 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-FILE = "system.csv"
-
 
 def read_system(path: Path) -> Iterator[Mapping[str, float]]:
     """Rows of numbers by column, ``time`` in seconds among them; what is broken, or being written, is left out."""

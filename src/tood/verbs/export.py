@@ -1,8 +1,11 @@
 """``tood export``: a trained detector as an ONNX file that needs nothing of this project."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tood.config.datasets import DatasetConfig
 from tood.data.formats.folder_files import list_images
@@ -13,10 +16,7 @@ from tood.export.metadata import NumberKind
 from tood.io.errors import UserError
 from tood.verbs.evaluate_export import evaluate_export
 from tood.verbs.open_run import open_dataset, study_at
-from tood.weights.model_file import DetectionModel, load_detection_model
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
+from tood.weights.model_file import load_detection_model
 
 log = logging.getLogger(__name__)
 
@@ -73,34 +73,24 @@ def _export(weights: Path, out: Path | None, raw: bool, numbers: NumberKind, cal
         raise UserError(
             "--calibration: the folder holds no pictures; give one with pictures as the detector is used on."
         )
-    from tood.export.exporting import assembled, metadata_of, save
+    from tood.export.exporting import exported, metadata_of, save
 
     model = load_detection_model(weights)
     made_from = weights.parent.as_posix() if weights.name == "model.pt" else weights.name
     threshold = best_threshold(weights.parent)
-    metadata = metadata_of(model, made_from, threshold, raw=raw).model_copy(update={"numbers": numbers})
-    save(assembled(model, metadata, _network(model, numbers, calibration)), target)
+    metadata = metadata_of(model, made_from, threshold, raw=raw, numbers=numbers)
+    inputs: Iterable[NDArray[np.float32]] = ()
+    if calibration is not None:
+        from tood.export.calibration import PICTURES, network_inputs
+
+        log.info("calibrating on %d pictures", min(PICTURES, len(calibration)))
+        inputs = network_inputs(model, calibration)
+    save(exported(model, metadata, inputs), target)
     size = target.stat().st_size / 1e6
     log.info(
         "%s: %s, %d classes, threshold %g, %.1f MB", target, metadata.method, len(metadata.classes), threshold, size
     )
     return target
-
-
-def _network(model: DetectionModel, numbers: NumberKind, calibration: list[Path] | None) -> "ModelProto":
-    from tood.export.network import dense_outputs, network
-
-    plain = network(model.detector, dense_outputs(model.method, len(model.classes)))
-    if numbers == "float32":
-        return plain
-    from tood.export.smaller_numbers import in_half, in_int8
-
-    if calibration is None:
-        return in_half(plain)
-    from tood.export.calibration import PICTURES, network_inputs
-
-    log.info("calibrating on %d pictures", min(PICTURES, len(calibration)))
-    return in_int8(plain, network_inputs(model, calibration))
 
 
 def _training_pictures(described: DatasetConfig) -> list[Path]:

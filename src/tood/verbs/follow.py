@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tood.io.errors import UserError
-from tood.io.shared_constants import WORKFLOW
+from tood.io.shared_constants import SYSTEM_FILE, WORKFLOW
 from tood.mlflow_mirror.entries import run_folders
 from tood.mlflow_mirror.tracking import sync_study
 from tood.verbs.folders import RESULTS
@@ -19,7 +19,7 @@ _PAUSE = 2.0
 _SHARE = 0.05
 """Of the time, at most, goes into mirroring: also while a server does not answer."""
 _NICE = 10  # trainings come first
-_FILES = ("config.yaml", "history.csv", "system.csv", "train.json", "metrics.json", "alignment.json")
+_FILES = ("config.yaml", "history.csv", SYSTEM_FILE, "train.json", "metrics.json", "alignment.json")
 
 
 def follow(study: str, address: str | None, *, models: bool) -> None:

@@ -131,7 +131,7 @@ def _predict_pictures(
     line = CountLine(log, "images", total)
     # Pictures are read and drawn while others are computed.
     with ThreadPoolExecutor(min(request.threads, 8)) as pool, _Pending(2 * request.batch + 2) as pending:
-        for group in _of_one_size(_readable(pool, finder, inputs, tile, unreadable), request.batch):
+        for group in _of_one_size(_readable(pool, finder, inputs, tile, unreadable, request.batch + 2), request.batch):
             started = time.perf_counter()
             found = detect_in_pictures(finder, [one.picture for one in group], tile)
             seconds += time.perf_counter() - started
@@ -198,13 +198,18 @@ class _Pending:
 
 
 def _readable(
-    pool: ThreadPoolExecutor, finder: Finder, inputs: Inputs, tile: TileConfig | None, unreadable: list[str]
+    pool: ThreadPoolExecutor,
+    finder: Finder,
+    inputs: Inputs,
+    tile: TileConfig | None,
+    unreadable: list[str],
+    most: int,
 ) -> Iterator[_Read]:
-    """The images that can be read, a few ahead of those that are asked for."""
+    """The images that can be read, up to ``most`` ahead of what is asked for."""
     numbered = enumerate(inputs.pictures, start=1)
     ahead: deque[tuple[Path, Future[_Read]]] = deque()
     while True:
-        for number, path in islice(numbered, 3 - len(ahead)):
+        for number, path in islice(numbered, most - len(ahead)):
             ahead.append((path, pool.submit(_read, finder, number, path, tile)))
         if not ahead:
             return

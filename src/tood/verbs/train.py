@@ -21,6 +21,7 @@ from tood.detection.trial.try_method import try_method
 from tood.io.console import RunLog, leave_out_progress, run_log
 from tood.io.errors import UserError, listed
 from tood.io.read import read_json
+from tood.io.source_commit import SourceCommit, source_commit
 from tood.io.write import write_json, write_yaml
 from tood.training.checkpoint import CheckpointStore
 from tood.training.job import Cost, Job
@@ -53,7 +54,6 @@ from tood.weights.weights_digest import starting_weights_digest
 from tood.workflow.code_choice import CodeChoice
 from tood.workflow.code_digest import code_behind
 from tood.workflow.finished import expected_training, stays
-from tood.workflow.source_commit import SourceCommit, source_commit
 from tood.workflow.standing import Expected
 
 
@@ -201,7 +201,7 @@ def _train_here(
         if not group.is_main:
             leave_out_progress()
         prepared = open_dataset(config.dataset)
-        commit = source_commit() if group.is_main else None
+        commit = source_commit(patience=5.0) if group.is_main else None
         precision = resolve_precision(config.schedule.precision, group.device)
         allow_tf32(precision == "tf32")
         with _job(config, folder, prepared, machine, group, server, precision, stop) as job:
@@ -274,7 +274,7 @@ def _write_results(
             "starting_weights": starting_weights_digest(config.backbone, DATA / "pretrained"),
             "code": job.code,
             "commit": None if commit is None else commit.commit,
-            "commit_changed": commit is not None and commit.changed,
+            "commit_changed": commit is not None and bool(commit.changed),
             "model": model,
             "versions": versions(job.group.device),
             "seconds": cost.seconds,

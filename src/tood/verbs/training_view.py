@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tood.io.shared_constants import SYSTEM_FILE
 from tood.io.write import write_yaml
 from tood.training.job import Job
-from tood.training.processes.system_metrics import FILE, system_metrics
+from tood.training.processes.system_metrics import system_metrics
 from tood.training.trainer import Trainer
 
 
@@ -19,13 +20,13 @@ def in_view(job: Job, trainer: Trainer) -> Iterator[Path]:
     beside = job.history_file.parent
     trainer.history.write(job.history_file)
     write_yaml(beside / "config.yaml", job.config.model_dump(mode="json"))
-    with system_metrics(beside / FILE, fresh=trainer.step == 0):
-        yield beside / FILE
+    with system_metrics(beside / SYSTEM_FILE, fresh=trainer.step == 0):
+        yield beside / SYSTEM_FILE
 
 
 def keep_load(load: Path | None, folder: Path) -> None:
     """Put the file of the machine's load beside the results, or take away that of an earlier training."""
     if load is not None and load.is_file():
-        load.replace(folder / FILE)
+        load.replace(folder / SYSTEM_FILE)
     else:
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / SYSTEM_FILE).unlink(missing_ok=True)

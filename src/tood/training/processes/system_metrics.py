@@ -18,7 +18,6 @@ import psutil
 
 log = logging.getLogger(__name__)
 
-FILE = "system.csv"
 _ASKED, _INTERVAL = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
 _SECONDS = 10.0
 _PATIENCE = 5.0  # seconds for NVIDIA's tool
